@@ -1,0 +1,6 @@
+# cython: language_level=3
+# The contract of the compiled module, room by room. `core/` decides, `proxy/` moves bytes.
+include "core/text.pxd"
+include "core/reasons.pxd"
+include "core/request.pxd"
+include "core/record.pxd"

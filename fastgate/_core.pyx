@@ -1,0 +1,5 @@
+# cython: language_level=3
+"""The compiled hot path. This file only includes its parts: `core/` decides (no I/O, the time passed in),
+`proxy/` moves bytes."""
+include "core/text.pyx"
+include "core/reasons.pyx"

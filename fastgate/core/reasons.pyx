@@ -1,0 +1,338 @@
+# The one table of reason codes: body, log, metric, Proxy-Status and docs/reasons.md all come from it.
+
+from typing import NamedTuple
+
+
+class ReasonInfo(NamedTuple):
+    """One reason code.
+
+    status: what the client sees (0: decided by the configuration, or nothing is sent any more).
+    proxy_error: the error type of RFC 9209 2.3, or "".
+    source: "downstream", "upstream" or "gateway"; who has to act.
+    retryable: whether the same request may succeed if sent again.
+    """
+
+    code: str
+    status: int
+    proxy_error: str
+    source: str
+    retryable: bool
+    cause: str
+    remedy: str
+
+
+REASONS: tuple[ReasonInfo, ...] = (
+    ReasonInfo(
+        "none", 0, "", "", False,
+        "",
+        "",
+    ),
+    ReasonInfo(
+        "request-syntax", 400, "http_request_error", "downstream", False,
+        'The request is not well-formed HTTP/1.1 (RFC 9112).',
+        "Mend the client; the log line's detail names the rule.",
+    ),
+    ReasonInfo(
+        "bare-line-feed", 400, "http_request_error", "downstream", False,
+        "A line of the head ends in LF alone, or holds a bare CR (RFC 9112 2.2).",
+        "End lines in CRLF.",
+    ),
+    ReasonInfo(
+        "request-line-syntax", 400, "http_request_error", "downstream", False,
+        'The request line is not "method SP target SP HTTP/1.x" (RFC 9112 3).',
+        'Mend the client.',
+    ),
+    ReasonInfo(
+        "http-version", 400, "http_request_error", "downstream", False,
+        "The request line names an HTTP version other than 1.0 and 1.1.",
+        "Speak HTTP/1.1.",
+    ),
+    ReasonInfo(
+        "field-syntax", 400, "http_request_error", "downstream", False,
+        "A field line has no colon, white space before it, folds, or holds a forbidden byte (RFC 9112 5).",
+        "Mend the client.",
+    ),
+    ReasonInfo(
+        "host-missing", 400, "http_request_error", "downstream", False,
+        "An HTTP/1.1 request has no Host (RFC 9112 3.2).",
+        "Send Host.",
+    ),
+    ReasonInfo(
+        "host-duplicate", 400, "http_request_error", "downstream", False,
+        "Two Host fields: two readers could choose differently (RFC 9112 3.2).",
+        "Send one.",
+    ),
+    ReasonInfo(
+        "host-syntax", 400, "http_request_error", "downstream", False,
+        "The Host is not a host name or address with an optional port (RFC 9110 7.2).",
+        "Mend the client.",
+    ),
+    ReasonInfo(
+        "target-syntax", 400, "http_request_error", "downstream", False,
+        "The request target holds bytes that no URI may hold, a fragment, a bad percent escape, or climbs above the root.",
+        "Mend the client.",
+    ),
+    ReasonInfo(
+        "encoded-slash", 400, "http_request_error", "downstream", False,
+        'The path holds %2F or %5C and the route refuses them.',
+        'Set encoded_slashes = "keep" on the route if its service expects them.',
+    ),
+    ReasonInfo(
+        "content-length-syntax", 400, "http_request_error", "downstream", False,
+        "Content-Length is not one decimal number, or is repeated (RFC 9112 6.3).",
+        "Send one.",
+    ),
+    ReasonInfo(
+        "length-and-encoding", 400, "http_request_error", "downstream", False,
+        "Content-Length and Transfer-Encoding together: a smuggling path (RFC 9112 6.1).",
+        "Send one of them.",
+    ),
+    ReasonInfo(
+        "transfer-encoding", 501, "http_request_error", "downstream", False,
+        'A transfer coding other than exactly "chunked" (RFC 9112 6.1).',
+        'Send chunked or Content-Length.',
+    ),
+    ReasonInfo(
+        "encoding-http10", 400, "http_request_error", "downstream", False,
+        "Transfer-Encoding on HTTP/1.0, whose framing no one can trust (RFC 9112 6.1).",
+        "Send Content-Length.",
+    ),
+    ReasonInfo(
+        "chunk-syntax", 400, "http_request_error", "downstream", False,
+        "Chunked framing or a trailer breaks the grammar of RFC 9112 7.1.",
+        "Mend the client.",
+    ),
+    ReasonInfo(
+        "upgrade-with-body", 400, "http_request_error", "downstream", False,
+        "A request that would upgrade has a body: two readers could see its end in two places.",
+        "Send the body first, then upgrade.",
+    ),
+    ReasonInfo(
+        "upgrade-syntax", 400, "http_request_error", "downstream", False,
+        "Upgrade is not a list of protocols, or Connection does not name it.",
+        "Mend the client.",
+    ),
+    ReasonInfo(
+        "expect-unknown", 417, "http_request_error", "downstream", False,
+        "An expectation other than 100-continue (RFC 9110 10.1.1).",
+        "Send none, or 100-continue.",
+    ),
+    ReasonInfo(
+        "method-not-implemented", 501, "http_request_denied", "downstream", False,
+        "CONNECT and TRACE are not served by this gateway.",
+        "Use another method.",
+    ),
+    ReasonInfo(
+        "proxy-header", 400, "http_request_error", "downstream", False,
+        "The listener asks for a PROXY protocol header and the connection has none, or a bad one.",
+        "Let the load balancer send it, or turn proxy_protocol off.",
+    ),
+    ReasonInfo(
+        "parsers-disagree", 400, "http_request_error", "downstream", False,
+        "The gateway's framing and the parser's differ: the request could be read in two ways.",
+        'Please report it.',
+    ),
+    ReasonInfo(
+        "request-line-too-long", 414, "http_request_error", "downstream", False,
+        "The request line is over limits.request_line.",
+        "Shorten the URL or raise the limit.",
+    ),
+    ReasonInfo(
+        "header-too-large", 431, "http_request_error", "downstream", False,
+        "The head is over limits.header_bytes.",
+        "Send fewer or smaller fields, or raise the limit.",
+    ),
+    ReasonInfo(
+        "header-too-many", 431, "http_request_error", "downstream", False,
+        "More fields than limits.header_count.",
+        "Send fewer fields or raise the limit.",
+    ),
+    ReasonInfo(
+        "body-too-large", 413, "http_request_denied", "downstream", False,
+        "The body is over limits.body of the listener or route.",
+        "Send less or raise the limit.",
+    ),
+    ReasonInfo(
+        "trailer-too-large", 431, "http_request_error", "downstream", False,
+        "The trailer section is over the head's limits.",
+        'Send fewer trailers.',
+    ),
+    ReasonInfo(
+        "head-timeout", 408, "http_request_error", "downstream", True,
+        "The head did not arrive within timeouts.head.",
+        "A slow client or network; raise the deadline if they are yours.",
+    ),
+    ReasonInfo(
+        "body-timeout", 408, "http_request_error", "downstream", True,
+        "No byte of the body came for timeouts.body_idle.",
+        "As above.",
+    ),
+    ReasonInfo(
+        "body-too-slow", 408, "http_request_error", "downstream", True,
+        "The body came slower than body_min_rate after the grace.",
+        "As above.",
+    ),
+    ReasonInfo(
+        "client-gone", 499, "connection_terminated", "downstream", False,
+        "The client closed before its answer was complete; nobody saw this status.",
+        "Nothing, or look for slow answers.",
+    ),
+    ReasonInfo(
+        "client-not-reading", 499, "connection_write_timeout", "downstream", False,
+        "The client took no byte of the answer for timeouts.write_idle.",
+        "Nothing, or raise the deadline.",
+    ),
+    ReasonInfo(
+        "no-route", 404, "destination_not_found", "gateway", False,
+        "No route matches the request.",
+        "fastgate explain METHOD URL tells why.",
+    ),
+    ReasonInfo(
+        "rate-limited", 429, "http_request_denied", "gateway", True,
+        "A rate limit's bucket is empty.",
+        'Come back after Retry-After seconds, or raise the rate.',
+    ),
+    ReasonInfo(
+        "address-refused", 403, "http_request_denied", "gateway", False,
+        "The client's address is blocked, or is not in the allow list.",
+        "Change the ip-filter's lists.",
+    ),
+    ReasonInfo(
+        "fixed-response", 0, "", "gateway", False,
+        "The route answers itself: respond.",
+        "",
+    ),
+    ReasonInfo(
+        "redirected", 0, "", "gateway", False,
+        "The route answers itself: redirect.",
+        "",
+    ),
+    ReasonInfo(
+        "max-forwards", 200, "proxy_internal_response", "gateway", False,
+        "OPTIONS with Max-Forwards: 0 ends here (RFC 9110 7.6.2).",
+        "",
+    ),
+    ReasonInfo(
+        "draining", 503, "destination_unavailable", "gateway", True,
+        "The gateway is draining and takes no new request.",
+        "Come again; another replica answers.",
+    ),
+    ReasonInfo(
+        "connection-limit", 503, "connection_limit_reached", "gateway", True,
+        "server.max_connections or max_connections_per_ip is reached.",
+        "Raise the cap or add replicas.",
+    ),
+    ReasonInfo(
+        "internal-error", 500, "proxy_internal_error", "gateway", False,
+        "A defect of the gateway; the error log has its trace.",
+        "Please report it.",
+    ),
+    ReasonInfo(
+        "total-timeout", 504, "http_response_timeout", "gateway", True,
+        "The exchange did not end within timeouts.total of the route.",
+        "Raise the deadline or speed up the service.",
+    ),
+    ReasonInfo(
+        "queue-full", 503, "connection_limit_reached", "gateway", True,
+        "All connections to the endpoint are in use and its queue is full.",
+        "Raise pool.max_connections or pool.queue, or add endpoints.",
+    ),
+    ReasonInfo(
+        "queue-timeout", 503, "connection_limit_reached", "gateway", True,
+        "No connection to the endpoint came free within pool.queue_timeout.",
+        "As above.",
+    ),
+    ReasonInfo(
+        "no-endpoint", 503, "destination_unavailable", "upstream", True,
+        "The upstream has no endpoint to send to.",
+        "Add endpoints.",
+    ),
+    ReasonInfo(
+        "dns-failure", 503, "dns_error", "upstream", True,
+        "The endpoint's name does not resolve.",
+        'Check the name and the resolver.',
+    ),
+    ReasonInfo(
+        "connect-refused", 502, "connection_refused", "upstream", True,
+        "The endpoint refused the connection.",
+        "Is the service up, and on that port?",
+    ),
+    ReasonInfo(
+        "connect-failed", 502, "destination_ip_unroutable", "upstream", True,
+        "The connection to the endpoint could not be made; the detail names the system's error.",
+        'Check the network and the address.',
+    ),
+    ReasonInfo(
+        "connect-timeout", 504, "connection_timeout", "upstream", True,
+        "The endpoint did not accept within timeouts.connect.",
+        "Check the network, or whether the service is overloaded.",
+    ),
+    ReasonInfo(
+        "upstream-reset", 502, "connection_terminated", "upstream", True,
+        'The endpoint closed or reset the connection before a response head.',
+        "Look into the service's log.",
+    ),
+    ReasonInfo(
+        "upstream-truncated", 502, "http_response_incomplete", "upstream", False,
+        "The endpoint ended in the middle of a response; the client's connection was cut so that it knows.",
+        "Look into the service's log.",
+    ),
+    ReasonInfo(
+        "upstream-head-timeout", 504, "http_response_timeout", "upstream", True,
+        "No response head within timeouts.head.",
+        "A slow service; raise the deadline or look into it.",
+    ),
+    ReasonInfo(
+        "upstream-idle-timeout", 504, "connection_read_timeout", "upstream", False,
+        "No byte of the response for timeouts.idle, or the endpoint took no byte of the request for as long.",
+        "A stalled service.",
+    ),
+    ReasonInfo(
+        "upstream-syntax", 502, "http_protocol_error", "upstream", False,
+        "The response is not well-formed HTTP/1.1.",
+        "Mend the service.",
+    ),
+    ReasonInfo(
+        "upstream-framing", 502, "http_protocol_error", "upstream", False,
+        "The response's length can be read in two ways (repeated or bad Content-Length, both framings, unknown coding).",
+        'Mend the service.',
+    ),
+    ReasonInfo(
+        "upstream-chunk-syntax", 502, "http_response_transfer_coding", "upstream", False,
+        "The response's chunked framing breaks RFC 9112 7.1.",
+        'Mend the service.',
+    ),
+    ReasonInfo(
+        "upstream-header-too-large", 502, "http_response_header_section_size", "upstream", False,
+        "The response head is over the upstream's limits.",
+        'Raise limits.header_bytes or header_count of the upstream.',
+    ),
+    ReasonInfo(
+        "upstream-body-too-large", 502, "http_response_body_size", "upstream", False,
+        "The response body is over limits.body of the upstream.",
+        "Raise it.",
+    ),
+    ReasonInfo(
+        "upstream-too-many-interim", 502, "http_protocol_error", "upstream", False,
+        "More 1xx responses than the gateway forwards for one request.",
+        "Mend the service.",
+    ),
+    ReasonInfo(
+        "upstream-upgrade", 502, "http_upgrade_failed", "upstream", False,
+        "The endpoint switched to a protocol that was not asked for.",
+        "Mend the service.",
+    ),
+    ReasonInfo(
+        "drain-cut", 503, "proxy_internal_response", "gateway", True,
+        "The exchange was cut at the end of server.drain_timeout.",
+        "Raise it if your requests take longer.",
+    ),
+    ReasonInfo(
+        "tunnel-idle", 0, "connection_read_timeout", "gateway", False,
+        "An upgraded connection was silent for timeouts.tunnel_idle and was closed.",
+        "Send pings, or raise it.",
+    ),
+)
+
+if len(REASONS) != R_COUNT:
+    raise ImportError("core/reasons.pxd and core/reasons.pyx name different reasons")
