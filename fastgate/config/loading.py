@@ -41,7 +41,7 @@ def loads(text: str, name: str = "<string>", *, strict: bool = False) -> Loaded:
     base = FilePath(name).parent
     config = Decoder(problems, SecretSource(base)).table(Config, document, ())
     if config is not BAD:
-        config = check_rules(msgspec.structs.replace(config, source=name), base, problems)
+        config = check_rules(msgspec.structs.replace(config, source=name), document, base, problems)
     found = problems.place(functools.partial(PositionIndex, text))
     if strict:
         found = [problem._replace(severity="error") for problem in found]
