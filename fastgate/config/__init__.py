@@ -1,4 +1,5 @@
-"""Configuration: TOML to a typed, checked, immutable model; every error with file, line, column and a suggestion."""
+"""Configuration: TOML to a typed, checked, immutable model; every error with file, line, column and a
+suggestion."""
 
 from fastgate.config.loading import Loaded, load, loads
 from fastgate.config.model import Config

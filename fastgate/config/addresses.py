@@ -143,7 +143,7 @@ def parse_host_pattern(text: str, options: dict[str, Any]) -> str:
         raise BadValue('"*" is not a host pattern', "leave `host` out to match every host")
     if text.startswith("*."):
         rest = text[2:]
-        if _IPV4_LIKE.fullmatch(rest) or "*" in rest:
+        if _IPV4_LIKE.fullmatch(rest) or "*" in rest or ":" in rest or rest.count(".") > 62:
             raise BadValue(f'expected "name" or "*.name", got {quote(text)}')
         return "*." + _pattern_host(rest)
     if "*" in text:

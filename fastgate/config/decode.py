@@ -1,7 +1,7 @@
-"""From parsed TOML to the model: one walk that goes on after each error, so that all of them are told at once.
+"""From parsed TOML to the model: one walk that goes on after each error, so that all are told at once.
 
-A value that is wrong is reported and replaced by its default, or by None where it has none; the rules that look at
-several values (rules.py, shadow.py) ask ``Problems.failed`` before they trust one.
+A value that is wrong is reported and replaced by its default, or by None where it has none; the rules that
+look at several values (rules.py, shadow.py) ask ``Problems.failed`` before they trust one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TABLES_BY_NAME = ("upstreams", "plugins")
 
 
 def label_of(path: Path) -> str:
-    """A key path as the user writes it, without the listener, route, upstream or plugin in which it stands."""
+    """A key path as the user writes it, without the listener, route, upstream or plugin it stands in."""
     if len(path) > 2 and path[0] in (*_ARRAYS_OF_TABLES, *_TABLES_BY_NAME):
         path = path[2:]
     out = ""
@@ -46,7 +46,7 @@ def label_of(path: Path) -> str:
 
 
 def table_label(path: Path) -> str:
-    """How the table at ``path`` is written: ``[[routes]]``, ``[upstreams.x]``, or the key of an inline table."""
+    """How the table at ``path`` is written: ``[[routes]]``, ``[upstreams.x]``, or an inline table's key."""
     if not path:
         return "the file"
     if len(path) == 2 and path[0] in _ARRAYS_OF_TABLES:

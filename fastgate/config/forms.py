@@ -9,7 +9,8 @@ from fastgate.config import addresses, texts, units
 
 
 class Form(NamedTuple):
-    """``parse(text, options)`` gives the value or raises units.BadValue; ``pattern`` may accept more than ``parse``."""
+    """``parse(text, options)`` gives the value or raises units.BadValue; ``pattern`` may accept more than
+    ``parse``."""
 
     parse: Callable[[str, dict[str, Any]], Any]
     label: str

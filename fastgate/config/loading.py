@@ -29,7 +29,9 @@ class Loaded(NamedTuple):
 
 
 def load(path: str, *, strict: bool = False) -> Loaded:
-    """Reads the TOML file ``path``. ``strict``: warnings count as errors. Raises ConfigError with every problem."""
+    """Reads the TOML file ``path``. ``strict``: warnings count as errors. Raises ConfigError with every
+    problem.
+    """
     return loads(_read(path), path, strict=strict)
 
 

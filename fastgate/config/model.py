@@ -1,9 +1,9 @@
 """The typed configuration: what the rest of fastgate reads, complete with defaults and free of doubt.
 
-Every struct is frozen. Durations are integer nanoseconds, sizes integer bytes (``UNLIMITED`` is -1), arrays are tuples.
-The same annotations make the decoder, the JSON Schema and docs/configuration.md, so each key says here what it is:
-``doc(description, form=...)`` names the textual form (see forms.py) where TOML and Python differ, ``derived`` marks
-attributes that are computed and cannot be written.
+Every struct is frozen. Durations are integer nanoseconds, sizes integer bytes (``UNLIMITED`` is -1), arrays
+are tuples. The same annotations make the decoder, the JSON Schema and docs/configuration.md, so each key says
+here what it is: ``doc(description, form=...)`` names the textual form (see forms.py) where TOML and Python
+differ, ``derived`` marks attributes that are computed and cannot be written.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -49,7 +49,7 @@ MIB: Final = 1024 * KIB
 
 
 class Secret:
-    """A value from an environment variable or a file. Only ``reveal()`` gives it out; repr, str and format never do.
+    """A value from an environment variable or a file. Only ``reveal()`` gives it out, repr and str never."""
 
     ``source`` says where it came from ("env NAME", "file PATH") and may be shown.
     """
@@ -83,10 +83,11 @@ class Secret:
 def doc(description: str, form: str = "", **extra: Any) -> Meta:
     """The description of one key. ``form``: of its text, or of each item or value where it holds several.
 
-    ``extra``: ``names`` (form of a table's own keys), ``one_or_many`` (a single item may stand without its array),
-    ``default`` (shown in the reference where the default depends on something), ``derived``, ``minimum`` (of a
-    duration or size), ``unlimited`` (the word is allowed for a size), ``shorthand`` (the key that a bare string fills), ``least`` (items of an
-    array), ``secret`` (a table may say where the value comes from).
+    ``extra``: ``names`` (form of a table's own keys), ``one_or_many`` (a single item may stand without its
+    array), ``default`` (shown in the reference where the default depends on something), ``derived``,
+    ``minimum`` (of a duration or size), ``unlimited`` (the word is allowed for a size), ``shorthand`` (the
+    key that a bare string fills), ``least`` (items of an array), ``secret`` (a table may say where the value
+    comes from).
     """
     ge, le = extra.pop("ge", None), extra.pop("le", None)
     return Meta(description=description, ge=ge, le=le, extra={"form": form, **extra})
@@ -130,7 +131,8 @@ class AccessLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: Annotated[
         str,
         doc(
-            '"json", or a template of $names, as in \'$time $client "$method $path" $status $bytes_out $duration_total\'.',
+            '"json", or a template of $names, as in \'$time $client "$method $path" $status '
+            "$bytes_out $duration_total'.",
             "log-format",
         ),
     ] = "json"
@@ -213,7 +215,8 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trusted_proxies: Annotated[
         tuple[str, ...],
         doc(
-            "Networks whose X-Forwarded-*, Forwarded and X-Request-ID are believed, and who alone may send a PROXY "
+            "Networks whose X-Forwarded-*, Forwarded and X-Request-ID are believed, and who alone may"
+            " send a PROXY "
             "header (empty with `proxy_protocol`: anyone).",
             "cidr",
         ),
@@ -221,21 +224,24 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     forwarded: Annotated[
         tuple[Literal["x-forwarded", "forwarded"], ...],
         doc(
-            'What tells the upstream of the client: "x-forwarded" (X-Forwarded-For, -Proto, -Host), "forwarded" '
+            'What tells the upstream of the client: "x-forwarded" (X-Forwarded-For, -Proto, -Host), '
+            '"forwarded" '
             "(RFC 7239). Empty: neither."
         ),
     ] = ("x-forwarded",)
     request_id: Annotated[
         Literal["keep-trusted", "keep", "always-new"],
         doc(
-            'Whose X-Request-ID is kept: "keep-trusted" (that of trusted proxies), "keep" (anyone\'s, if well-formed), '
+            'Whose X-Request-ID is kept: "keep-trusted" (that of trusted proxies), "keep" (anyone\'s,'
+            " if well-formed), "
             '"always-new".'
         ),
     ] = "keep-trusted"
     half_close: Annotated[
         Literal["abandon", "serve"],
         doc(
-            'When a client closes its sending side before it has its answer: "abandon" the exchange, or "serve" it.'
+            'When a client closes its sending side before it has its answer: "abandon" the exchange, '
+            'or "serve" it.'
         ),
     ] = "abandon"
     plugins: Annotated[
@@ -246,7 +252,8 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     body_min_rate: Annotated[
         int,
         doc(
-            'The slowest that a request body may arrive, after a grace of 5 s; below it 408. "0B/s": no minimum.',
+            'The slowest that a request body may arrive, after a grace of 5 s; below it 408. "0B/s": '
+            "no minimum.",
             "byte-rate",
         ),
     ] = 500
@@ -324,7 +331,8 @@ class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: Annotated[
         str,
         doc(
-            'The Host that it is sent: "client" (that of the request), "endpoint" (its address) or any other host.',
+            'The Host that it is sent: "client" (that of the request), "endpoint" (its address) or '
+            "any other host.",
             "upstream-host",
         ),
     ] = "client"
@@ -485,7 +493,8 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     encoded_slashes: Annotated[
         Literal["refuse", "keep"],
         doc(
-            '%2F and %5C in the path: "refuse" with 400, or "keep" them as they are (they never part segments).'
+            '%2F and %5C in the path: "refuse" with 400, or "keep" them as they are (they never part '
+            "segments)."
         ),
     ] = "refuse"
     upgrade: Annotated[
@@ -518,7 +527,8 @@ class RateLimit(
     key: Annotated[
         tuple[str, ...],
         doc(
-            'What is counted, one or several: "client-ip", "consumer", "header:NAME", "cookie:NAME", "path:NAME" (a '
+            'What is counted, one or several: "client-ip", "consumer", "header:NAME", "cookie:NAME", '
+            '"path:NAME" (a '
             '{NAME} segment), "global".',
             "rate-key",
             one_or_many=True,

@@ -3,10 +3,10 @@
 tomllib gives values without places. This walker goes once over text that tomllib has accepted, and so may be
 tolerant: it needs to find where things begin and end, never to judge them (TOML 1.0).
 
-Theory of operation. The text is a run of statements: a header ``[a.b]`` or ``[[a.b]]``, which moves the current table,
-or ``key = value``. Keys may be dotted and quoted. A header that leads through an array of tables means that array's
-last element, so the number of elements met so far is kept for each array. Values are walked recursively, since arrays
-and inline tables hold further keys.
+Theory of operation. The text is a run of statements: a header ``[a.b]`` or ``[[a.b]]``, which moves the
+current table, or ``key = value``. Keys may be dotted and quoted. A header that leads through an array of
+tables means that array's last element, so the number of elements met so far is kept for each array. Values
+are walked recursively, since arrays and inline tables hold further keys.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class PositionIndex:
         return self._position(at) if at is not None else self.value(path)
 
     def value(self, path: Path) -> Position:
-        """Where the value of ``path`` begins (for a table with a header: its bracket), or what encloses it."""
+        """Where the value of ``path`` begins (a table with a header: its bracket), or what encloses it."""
         for end in range(len(path), 0, -1):
             at = self._values.get(path[:end])
             if at is not None:

@@ -38,7 +38,7 @@ class ConfigError(Exception):
 
 
 class Problems:
-    """Gathers problems by key path while a document is checked; the places are looked up at the end, if at all."""
+    """Gathers problems by key path while a document is checked; places are looked up at the end, if at all."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -68,7 +68,7 @@ class Problems:
         return path in self._failed
 
     def place(self, index: Callable[[], PositionIndex]) -> list[Problem]:
-        """All problems with their lines and columns, in the order of the file; ``index`` is asked only if there are any."""
+        """All problems with their places, in file order; ``index`` is asked only if there are any."""
         if not self._found and not self._placed:
             return []
         positions = index()
@@ -81,7 +81,7 @@ class Problems:
 
 
 def quote(value: str, limit: int = 60) -> str:
-    """``value`` in double quotes, shortened, and with all that could disturb a terminal or a line of output escaped."""
+    """``value`` in double quotes, shortened, with all that could disturb a terminal or a line escaped."""
     if len(value) > limit:
         value = value[: limit - 3] + "..."
     out = []

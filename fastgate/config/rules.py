@@ -1,4 +1,5 @@
-"""Rules that look at more than one value: references, uniqueness, actions, captures, and what is never used."""
+"""Rules that look at more than one value: references, uniqueness, actions, captures, and what is never
+used."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from fastgate.config.texts import NORMAL_FORM, normal_path, segment_names
 def check_rules(config: Config, document: dict[str, Any], base: FilePath, problems: Problems) -> Config:
     """Reports what is wrong between values; gives the configuration with names and CIDR files filled in.
 
-    ``document`` is what was parsed: names that are in the file count as defined even where their table has errors.
+    ``document`` is what was parsed: names that are in the file count as defined even where their table has
+    errors.
     """
     config = replace(
         config,
@@ -60,6 +62,9 @@ class _Rules:
         # A table that could not be decoded is missing from the tuples, and then positions and indexes differ.
         self._listeners = self._indexed("listeners", config.listeners, document)
         self._routes = self._indexed("routes", config.routes, document)
+        self._listener_names = tuple(listener.name for _, listener in self._listeners)
+        # Kinds of names that were not found: what seems unused is then more likely misspelt where it is used.
+        self._misspelt: set[str] = set()
 
     def _indexed(self, key: str, items: tuple[Any, ...], document: dict[str, Any]) -> list[tuple[Path, Any]]:
         written = document.get(key)
@@ -103,18 +108,20 @@ class _Rules:
             self._plugins_exist((*path, "plugins"), listener.plugins)
             if self._problems.failed((*path, "bind")):
                 continue
-            for _, other in earlier:
-                clash = _clash(listener, other)
-                if clash == "same":
-                    self._problems.error(
-                        (*path, "bind"), f"bind: listener {quote(other.name)} already has {quote(other.bind)}"
-                    )
-                    duplicates.add(path)
-                elif clash:
-                    self._problems.warning(
-                        (*path, "bind"),
-                        f"bind: {quote(listener.bind)} overlaps {quote(other.bind)} of listener {quote(other.name)}",
-                    )
+            clashes = [(other, _clash(listener, other)) for _, other in earlier]
+            same = next((other for other, clash in clashes if clash == "same"), None)
+            overlap = next((other for other, clash in clashes if clash == "overlap"), None)
+            if same:
+                self._problems.error(
+                    (*path, "bind"), f"bind: listener {quote(same.name)} already has {quote(same.bind)}"
+                )
+                duplicates.add(path)
+            elif overlap:
+                self._problems.warning(
+                    (*path, "bind"),
+                    f"bind: {quote(listener.bind)} overlaps {quote(overlap.bind)} of listener "
+                    f"{quote(overlap.name)}",
+                )
             earlier.append((path, listener))
         self._unique("listeners", "listener", [item for item in self._listeners if item[0] not in duplicates])
 
@@ -147,10 +154,8 @@ class _Rules:
 
     def _check_route(self, path: Path, route: Route) -> None:
         for i, name in enumerate(route.listeners):
-            known = tuple(listener.name for _, listener in self._listeners)
-            if name not in known and not self._problems.failed(("listeners",)):
-                at = self._item((*path, "listeners"), i, name, route.listeners)
-                self._unknown_name(at, "listener", name, known)
+            if name not in self._listener_names and not self._problems.failed(("listeners",)):
+                self._unknown_name((*path, "listeners", i), "listener", name, self._listener_names)
         if route.upstream is not None and route.upstream not in self._upstream_names:
             self._unknown_name((*path, "upstream"), "upstream", route.upstream, self._upstream_names)
         self._plugins_exist((*path, "plugins"), route.plugins)
@@ -160,10 +165,8 @@ class _Rules:
         for name in ("request_headers", "response_headers"):
             self._check_header_rules((*path, name), getattr(route, name))
 
-    def _item(self, path: Path, index: int, name: str, items: Collection[str]) -> Path:
-        return (*path, index)
-
     def _unknown_name(self, path: Path, noun: str, name: str, known: Collection[str]) -> None:
+        self._misspelt.add(noun)
         hint = did_you_mean(name, known)
         if not hint:
             hint = (
@@ -210,7 +213,8 @@ class _Rules:
         if len(given) > 1:
             self._problems.error(
                 (*path, "match", given[1]),
-                f"match.{given[1]}: the match already has {quote(given[0])}; give one of path, prefix and regex",
+                f"match.{given[1]}: the match already has {quote(given[0])}; give one of path, prefix "
+                f"and regex",
                 at_key=True,
             )
         for name in ("path", "prefix"):
@@ -221,7 +225,7 @@ class _Rules:
             if normal != text:
                 self._problems.warning(
                     (*path, "match", name),
-                    f"match.{name}: {quote(text)} matches nothing: {NORMAL_FORM}",
+                    f"match.{name}: {quote(text)} is not in the normal form of requests ({NORMAL_FORM})",
                     f"did you mean {quote(normal)}?",
                 )
 
@@ -291,7 +295,8 @@ class _Rules:
                 if kind == "path" and name not in known:
                     self._problems.error(
                         (*path, "plugins", i),
-                        f"plugins[{i}]: {quote(plugin_name)} counts by {quote(key)}, but match.path has no segment {{{name}}}",
+                        f"plugins[{i}]: {quote(plugin_name)} counts by {quote(key)}, but match.path "
+                        f"has no segment {{{name}}}",
                         _braced_hint(name, known),
                     )
 
@@ -311,12 +316,12 @@ class _Rules:
     def _check_unused(self) -> None:
         used = {route.upstream for route in self._config.routes}
         for name in self._config.upstreams:
-            if name not in used:
+            if name not in used and "upstream" not in self._misspelt:
                 self._problems.warning(
                     ("upstreams", name), f"upstream {quote(name)} is used by no route", at_key=True
                 )
         for name in self._config.plugins:
-            if name not in self._used_plugins:
+            if name not in self._used_plugins and "plugin" not in self._misspelt:
                 self._problems.warning(
                     ("plugins", name),
                     f"plugin {quote(name)} is used by no route and no listener",

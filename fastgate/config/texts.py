@@ -10,9 +10,9 @@ from fastgate.config.problems import did_you_mean, quote
 from fastgate.config.units import BadValue
 
 MAX_SEGMENT_NAMES: Final = 16  # MAX_CAPTURES of core/request.pxd
+MAX_SEGMENTS: Final = 64  # MAX_ROUTE_SEGMENTS of core/route_path.pyx
 NORMAL_FORM: Final = (
-    "requests are matched in normal form: no empty and no dot segments, "
-    "letters, digits and -._~ not percent-encoded, other escapes in upper case"
+    "letters, digits and -._~ as they are, all else that is no path character as %XX in upper case"
 )
 
 # RFC 9110 5.6.2.
@@ -26,8 +26,8 @@ _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuv
 _PATH_CHARS: Final = _UNRESERVED | frozenset("!$&'()*+,;=:@/")
 _SEGMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# Fields that belong to the connection or to the framing of the message (RFC 9110 7.6.1, RFC 9112 6): the gateway
-# alone writes them, or a rule could split or smuggle messages.
+# Fields that belong to the connection or to the framing of the message (RFC 9110 7.6.1, RFC 9112 6): the
+# gateway alone writes them, or a rule could split or smuggle messages.
 _OWN_FIELDS: Final = {
     "connection": "it belongs to each connection (RFC 9110 7.6.1)",
     "proxy-connection": "it belongs to each connection (RFC 9110 7.6.1)",
@@ -137,6 +137,8 @@ def parse_path(text: str, options: dict[str, Any]) -> str:
     _check_path(text)
     if "{" in text or "}" in text:
         raise BadValue(f"{quote(text)}: only `path` has {{name}} segments", "write braces as %7B and %7D")
+    if len(text.split("/")) - 1 > MAX_SEGMENTS:
+        raise BadValue(f"a path has at most {MAX_SEGMENTS} segments")
     return text
 
 
@@ -156,23 +158,52 @@ def parse_path_template(text: str, options: dict[str, Any]) -> str:
         names.append(name)
     if len(names) > MAX_SEGMENT_NAMES:
         raise BadValue(f"a path has at most {MAX_SEGMENT_NAMES} {{name}} segments, this one has {len(names)}")
+    if names and len(text.split("/")) - 1 > MAX_SEGMENTS:
+        raise BadValue(f"a path with {{name}} has at most {MAX_SEGMENTS} segments")
     return text
 
 
 def _check_path(text: str) -> None:
     if not text.startswith("/"):
-        raise BadValue(
-            f'must start with "/", got {quote(text)}', f"did you mean {quote('/' + text)}?" if text else ""
-        )
-    for char, what in (("?", "the query is matched by `query`"), ("#", "a request has no fragment")):
+        hint = f"did you mean {quote('/' + text)}?" if text and "://" not in text else ""
+        raise BadValue(f'must start with "/", got {quote(text)}', hint)
+    for char, what in (("?", "the query is no part of it"), ("#", "a request has no fragment")):
         if char in text:
-            raise BadValue(f"{quote(text)} is a path and must not contain {quote(char)}: {what}")
+            raise BadValue(
+                f"{quote(text)}: a path has no {quote(char)}, {what}", f"write it as %{ord(char):02X}"
+            )
     if re.search(r"%(?![0-9A-Fa-f]{2})", text):
         raise BadValue(
-            f'{quote(text)}: "%" must begin an escape of two hexadecimal digits', "write a plain % as %25"
+            f'{quote(text)}: "%" begins an escape of two hexadecimal digits', "write a plain % as %25"
         )
     if "%00" in text or any(ord(c) < 0x20 or ord(c) == 0x7F for c in text):
         raise BadValue(f"{quote(text)} has a control character in it")
+    if "\\" in text:
+        raise BadValue(f"{quote(text)}: a path has no backslash", 'segments are parted by "/"')
+    segments = [_normal_segment(segment) for segment in text.split("/")[1:]]
+    if any(_DOT_SEGMENT.search(segment) for segment in segments) or "" in segments[:-1]:
+        raise BadValue(
+            f"{quote(text)}: no request has empty or dot segments, they are resolved before it is matched",
+            f"did you mean {quote(_resolved(segments))}?",
+        )
+
+
+# "." and "..", also with path parameters and behind an encoded slash: requests with these are refused or
+# resolved.
+_DOT_SEGMENT: Final = re.compile(r"(?:^|%2F|%5C)\.\.?(?:$|;|%3B|%2F|%5C)")
+
+
+def _resolved(segments: list[str]) -> str:
+    kept: list[str] = []
+    for i, segment in enumerate(segments):
+        dots = _DOT_SEGMENT.search(segment)
+        if dots and ".." in segment:
+            del kept[-1:]
+        elif segment and not dots:
+            kept.append(segment)
+        if i == len(segments) - 1 and (dots or not segment):
+            kept.append("")
+    return "/" + "/".join(kept)
 
 
 def segment_names(template: str) -> tuple[str, ...]:
@@ -181,26 +212,11 @@ def segment_names(template: str) -> tuple[str, ...]:
 
 
 def normal_path(path: str) -> str:
-    """``path`` (a template or a plain one) in the form to which requests are brought before they are matched."""
-    segments: list[str] = []
-    parts = path.split("/")[1:]
-    for i, part in enumerate(parts):
-        if part.startswith("{") and part.endswith("}"):
-            segments.append(part)
-            continue
-        part = _normal_segment(part)
-        last = i == len(parts) - 1
-        if part == "..":
-            if segments:
-                segments.pop()
-            if last:
-                segments.append("")
-        elif part in ("", "."):
-            if last:
-                segments.append("")
-        else:
-            segments.append(part)
-    return "/" + "/".join(segments)
+    """A valid path or template in the form to which requests are brought before they are matched."""
+    return "/".join(
+        part if part.startswith("{") and part.endswith("}") else _normal_segment(part)
+        for part in path.split("/")
+    )
 
 
 def _normal_segment(segment: str) -> str:
@@ -216,15 +232,16 @@ def _normal_segment(segment: str) -> str:
 
 
 def parse_regex(text: str, options: dict[str, Any]) -> str:
-    """An RE2 expression; whoever uses it compiles it anew."""
+    """An RE2 expression over bytes; whoever uses it compiles it anew."""
     import re2
 
     if not text:
         raise BadValue("a regular expression must not be empty")
     settings = re2.Options()
+    settings.encoding = re2.Options.Encoding.LATIN1
     settings.log_errors = False
     try:
-        re2.compile(text, settings)
+        re2.compile(text.encode(), settings)
     except re2.error as error:
         reason = error.args[0] if error.args else "not understood"
         shown = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)

@@ -34,7 +34,8 @@ _DURATION_WORDS: Final = {
     "s": "s", "m": "m", "h": "h", "ms": "ms",
 }  # fmt: skip
 _SIZE_WORDS: Final = {
-    "": "B", "b": "B", "byte": "B", "bytes": "B", "k": "KiB", "kb": "KB", "kib": "KiB", "m": "MiB", "mb": "MB",
+    "": "B", "b": "B",
+    "byte": "B", "bytes": "B", "k": "KiB", "kb": "KB", "kib": "KiB", "m": "MiB", "mb": "MB",
     "mib": "MiB", "g": "GiB", "gb": "GB", "gib": "GiB",
 }  # fmt: skip
 
