@@ -49,7 +49,7 @@ MIB: Final = 1024 * KIB
 
 
 class Secret:
-    """A value from an environment variable or a file. Only ``reveal()`` gives it out, repr and str never."""
+    """A value from an environment variable or a file. Only ``reveal()`` gives it out, repr and str never.
 
     ``source`` says where it came from ("env NAME", "file PATH") and may be shown.
     """

@@ -30,7 +30,7 @@ class Problem(NamedTuple):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. ``problems`` holds all that was found, warnings too, in file order."""
+    """The configuration cannot be used. ``problems`` holds all that was found, warnings too."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -38,7 +38,7 @@ class ConfigError(Exception):
 
 
 class Problems:
-    """Gathers problems by key path while a document is checked; places are looked up at the end, if at all."""
+    """Gathers problems by key path while a document is checked; places are looked up at the end, if ever."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -59,7 +59,7 @@ class Problems:
         self.mark(path)
 
     def mark(self, path: Path) -> None:
-        """Counts the value at ``path`` among the failed ones, its problem having been told at another place."""
+        """Counts the value at ``path`` among the failed ones, its problem being told at another place."""
         for end in range(len(path) + 1):
             self._failed.add(path[:end])
 
@@ -68,7 +68,7 @@ class Problems:
         return path in self._failed
 
     def place(self, index: Callable[[], PositionIndex]) -> list[Problem]:
-        """All problems with their places, in file order; ``index`` is asked only if there are any."""
+        """All problems with their places, in file order; ``index`` is asked only if there is one."""
         if not self._found and not self._placed:
             return []
         positions = index()
