@@ -245,6 +245,7 @@ def parse_regex(text: str, options: dict[str, Any]) -> str:
     except re2.error as error:
         reason = error.args[0] if error.args else "not understood"
         shown = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        shown = shown.removesuffix(f": {text}")
         hint = ""
         if re.search(r"\(\?(?:=|!|<=|<!)|\\[1-9]", text):
             hint = "RE2 has no look-around and no back references"
@@ -278,7 +279,7 @@ def parse_rate_key(text: str, options: dict[str, Any]) -> str:
             hint = f'did you mean "path:{name[1:-1]}"?' if _SEGMENT_NAME.fullmatch(name[1:-1]) else ""
             raise BadValue(f"{quote(name)} is not the name of a {{name}} segment", hint)
         return text
-    near = did_you_mean(kind, ("header", "cookie", "path"))
+    near = did_you_mean(kind, ("header", "cookie", "path")).replace('"?', f':{quote(name)[1:-1]}"?')
     raise BadValue(f'expected "header:NAME", "cookie:NAME" or "path:NAME", got {quote(text)}', near)
 
 
