@@ -6,6 +6,9 @@ import enum
 from dataclasses import dataclass, field
 
 
+RATE_LIMIT = 1_000_000  # requests per second and client: above what one core can carry
+
+
 class Feature(enum.Enum):
     """What a gateway is asked to do beside forwarding; a peer says which of these it can do."""
 
@@ -19,14 +22,29 @@ class Feature(enum.Enum):
 class Shape:
     """The work of a gateway in a scenario; each peer turns it into its own configuration.
 
-    Every route is a path prefix (`/svc/00042/`) that leads to the one upstream. The rate limit (per client IP)
-    never refuses and the IP list always allows the client: what is measured is the deciding.
+    Every route is a path prefix (`/svc/00042/`) that leads to the one upstream. The rate limit (per client
+    IP) never refuses and the IP list always allows the client: what is measured is the deciding.
     """
 
     routes: int = 1
     access_log: bool = False
     rate_limit: bool = False
     ip_prefixes: int = 0
+    # As a test sets them to see that both are in force: requests per second, and whether the list has the client.
+    rate: int = RATE_LIMIT
+    client_listed: bool = True
+
+    def prefixes(self) -> list[str]:
+        """Distinct IPv4 prefixes of several lengths, the last one the client's (127.0.0.0/8)."""
+        found = []
+        for i in range(self.ip_prefixes - 1):
+            if i % 3 == 0:
+                found.append(f"10.{i // 256}.{i % 256}.0/24")
+            elif i % 3 == 1:
+                found.append(f"172.{16 + i // 256}.{i % 256}.64/26")
+            else:
+                found.append(f"192.168.{i // 256}.{i % 256}/32")
+        return [*found, "127.0.0.0/8" if self.client_listed else "127.255.0.0/16"]
 
     def features(self) -> frozenset[Feature]:
         """What a peer must be able to do to take part; one route is no feature."""
@@ -39,25 +57,9 @@ class Shape:
         return frozenset(feature for feature, on in wanted.items() if on)
 
 
-RATE_LIMIT = 1_000_000  # requests per second and client: above what one core can carry
-
-
 def route_prefix(index: int) -> str:
     """The path prefix of a route, without the last slash."""
     return f"/svc/{index:05d}"
-
-
-def ip_list(count: int) -> list[str]:
-    """`count` distinct IPv4 prefixes of several lengths; the last one is the client's (127.0.0.0/8)."""
-    prefixes = []
-    for i in range(count - 1):
-        if i % 3 == 0:
-            prefixes.append(f"10.{i // 256}.{i % 256}.0/24")
-        elif i % 3 == 1:
-            prefixes.append(f"172.{16 + i // 256}.{i % 256}.64/26")
-        else:
-            prefixes.append(f"192.168.{i // 256}.{i % 256}/32")
-    return [*prefixes, "127.0.0.0/8"]
 
 
 SMALL_HEADERS = (("User-Agent", "bench/1"), ("Accept", "*/*"))

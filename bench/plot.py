@@ -82,7 +82,7 @@ def to_svg(report: Report) -> str:
         machine[peer.title] for peer in PEERS.values() if peer.title in machine and not peer.floor
     )
     body = [
-        '<text class="title" x="12" y="22">What a request costs: medians, with the range over the rounds</text>',
+        '<text class="title" x="12" y="22">What a request costs: medians, their range over the rounds</text>',
         f'<text class="small" x="12" y="40">{escape(facts)}</text>',
         f'<text class="small" x="12" y="56">{escape(programs)}; {escape(machine.get("date", ""))}</text>',
     ]

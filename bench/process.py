@@ -24,8 +24,8 @@ class PeerFailed(Exception):
 class Cpu:
     """CPU time of a session of processes since their start.
 
-    The kernel counts a task's run time exactly (schedstat, ns); how much of it was user time it only samples at
-    ticks (stat), so the exact total is split by the sampled shares.
+    The kernel counts a task's run time exactly (schedstat, ns); how much of it was user time it only samples
+    at ticks (stat), so the exact total is split by the sampled shares.
     """
 
     exact_ns: int

@@ -107,8 +107,8 @@ def start_upstream(folder: Path) -> tuple[Session, int]:
     raise PeerFailed("the upstream did not start")
 
 
-def start_peer(peer: Peer, place: Place, first: bytes) -> Session:
-    """The peer on its core, answering `first` with 200. PeerFailed otherwise."""
+def start_peer(peer: Peer, place: Place, first: bytes, expected: int = 200) -> Session:
+    """The peer on its core, answering `first` with `expected`. PeerFailed otherwise."""
     session = Session(peer.command(place), [peer_core()], place.folder / "peer.out", peer.environment(place))
     deadline = time.monotonic() + START_PATIENCE
     status: int | str = "nothing"
@@ -119,7 +119,7 @@ def start_peer(peer: Peer, place: Place, first: bytes) -> Session:
                 status = ask(place.port, first)
             except (OSError, http.client.HTTPException) as error:
                 status = type(error).__name__
-            if status == 200:
+            if status == expected:
                 return session
             time.sleep(0.02)
         raise PeerFailed(f"{peer.name} answered its first request with {status}: {session.tail()}")

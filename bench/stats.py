@@ -60,7 +60,7 @@ class Results:
         return self.value(scenario.name, peer, scenario.metric.key)
 
     def ratio(self, scenario: str, subject: str, peer: str, baseline: str = "") -> Spread | None:
-        """The subject's main number in a scenario over the peer's (in `baseline`, where given), round by round.
+        """The subject's main number in a scenario over the peer's (in `baseline`, if given), round by round.
 
         Only rounds in which both are valid count, and only where the divisor is positive.
         """

@@ -18,8 +18,8 @@ class Aiohttp(Peer):
     title = "aiohttp proxy"
     features = frozenset({Feature.ROUTES, Feature.ACCESS_LOG})
     notes: ClassVar[tuple[str, ...]] = (
-        "60 lines of aiohttp under uvloop: routes in a dict by first path elements, a line of log per request "
-        "into a buffered file; no rate limit and no IP list, so it is not in browser-full",
+        "60 lines of aiohttp under uvloop: routes in a dict by first path elements, a line of log per "
+        "request into a buffered file; no rate limit and no IP list, so it is not in browser-full",
     )
 
     def missing(self) -> str | None:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench.model import RATE_LIMIT, ip_list, route_prefix
+from bench.model import route_prefix
 from bench.peers.base import KEEP_ALIVE, Peer, Place
 
 EXTENSIONS = "type.googleapis.com/envoy.extensions"
@@ -68,9 +68,9 @@ def ip_filter(prefixes: list[str]) -> Json:
     )
 
 
-def rate_limit() -> Json:
+def rate_limit(rate: int) -> Json:
     """The local rate limit with a bucket per client address (a descriptor without a value)."""
-    bucket = {"max_tokens": RATE_LIMIT, "tokens_per_fill": RATE_LIMIT, "fill_interval": "1s"}
+    bucket = {"max_tokens": rate, "tokens_per_fill": rate, "fill_interval": "1s"}
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     return typed(
         "envoy.filters.http.local_ratelimit",
@@ -113,10 +113,10 @@ class Envoy(Peer):
     name = "envoy"
     title = "Envoy"
     notes: ClassVar[tuple[str, ...]] = (
-        "file access log in its default format, which it buffers (64 KiB, 10 s) and writes in a thread of its "
-        "own",
-        "routes are a prefix_match_map (a tree), the IP list an RBAC trie matcher: its plain lists of both are "
-        "walked one by one and would cost it more",
+        "file access log in its default format, which it buffers (64 KiB, 10 s) and writes in a thread of "
+        "its own",
+        "routes are a prefix_match_map (a tree), the IP list an RBAC trie matcher: its plain lists of both "
+        "are walked one by one and would cost it more",
         "rate limit: the local_ratelimit filter with a token bucket per client address",
         "no admin interface; statistics as by default",
     )
@@ -131,9 +131,9 @@ class Envoy(Peer):
         shape = place.shape
         filters = []
         if shape.ip_prefixes:
-            filters.append(ip_filter(ip_list(shape.ip_prefixes)))
+            filters.append(ip_filter(shape.prefixes()))
         if shape.rate_limit:
-            filters.append(rate_limit())
+            filters.append(rate_limit(shape.rate))
         filters.append(typed("envoy.filters.http.router", f"{EXTENSIONS}.filters.http.router.v3.Router"))
         manager: Json = {
             "stat_prefix": "bench",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import ClassVar
 
-from bench.model import RATE_LIMIT, ip_list, route_prefix
+from bench.model import route_prefix
 from bench.peers.base import KEEP_ALIVE, POOL, Peer, Place
 
 
@@ -54,11 +54,11 @@ class Fastgate(Peer):
         ]
         if shape.rate_limit:
             parts.append(
-                f'[plugins.limit]\nuse = "rate-limit"\nkey = "client-ip"\nrate = "{RATE_LIMIT}/s"\n'
-                f"burst = {RATE_LIMIT}\nheaders = []\n"
+                f'[plugins.limit]\nuse = "rate-limit"\nkey = "client-ip"\nrate = "{shape.rate}/s"\n'
+                f"burst = {shape.rate}\nheaders = []\n"
             )
         if shape.ip_prefixes:
-            place.write("office.txt", "\n".join(ip_list(shape.ip_prefixes)) + "\n")
+            place.write("office.txt", "\n".join(shape.prefixes()) + "\n")
             parts.append('[plugins.office]\nuse = "ip-filter"\nallow_file = "office.txt"\n')
         parts += [
             f'[[routes]]\nname = "r{i}"\nmatch = {{ prefix = "{route_prefix(i)}" }}\nupstream = "svc"\n'

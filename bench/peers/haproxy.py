@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from bench.model import RATE_LIMIT, ip_list, route_prefix
+from bench.model import route_prefix
 from bench.peers.base import KEEP_ALIVE, Peer, Place, find, first_line, need
 
 
@@ -14,10 +14,10 @@ class Haproxy(Peer):
     name = "haproxy"
     title = "HAProxy"
     notes: ClassVar[tuple[str, ...]] = (
-        "logs `option httplog` to stdout, a file here: HAProxy has no buffered log of its own, each line is a "
-        "write (a syslog socket costs it more)",
-        "routes are a map file looked up with map_beg (a prefix tree); the IP list is `src -f` (a prefix tree); "
-        "the rate limit is a stick table's http_req_rate per source, a sliding window and not a bucket",
+        "logs `option httplog` to stdout, a file here: HAProxy has no buffered log of its own, each line is "
+        "a write (a syslog socket costs it more)",
+        "routes are a map file looked up with map_beg (a prefix tree); the IP list is `src -f` (a prefix "
+        "tree); the rate limit is a stick table's http_req_rate per source, a sliding window, no bucket",
     )
 
     def missing(self) -> str | None:
@@ -30,13 +30,13 @@ class Haproxy(Peer):
         shape = place.shape
         front = [f"    bind 127.0.0.1:{place.port} backlog 4096"]
         if shape.ip_prefixes:
-            office = place.write("office.txt", "\n".join(ip_list(shape.ip_prefixes)) + "\n")
+            office = place.write("office.txt", "\n".join(shape.prefixes()) + "\n")
             front += [f"    acl office src -f {office}", "    http-request deny unless office"]
         if shape.rate_limit:
             front += [
                 "    stick-table type ip size 100k expire 10s store http_req_rate(1s)",
                 "    http-request track-sc0 src",
-                f"    http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt {RATE_LIMIT} }}",
+                f"    http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt {shape.rate} }}",
             ]
         if shape.routes == 1:
             front += [f"    use_backend svc if {{ path_beg {route_prefix(0)}/ }}", "    default_backend none"]

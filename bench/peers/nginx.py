@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
-from bench.model import RATE_LIMIT, ip_list, route_prefix
+from bench.model import route_prefix
 from bench.peers.base import KEEP_ALIVE, POOL, Peer, Place, find, first_line, need
 
 HTTP = """\
@@ -39,8 +39,8 @@ class Nginx(Peer):
     title = "nginx"
     notes: ClassVar[tuple[str, ...]] = (
         "access log `combined` with buffer=64k flush=1s",
-        "routes are prefix locations (nginx keeps them in a tree); the IP list is `geo` (a radix tree), not the "
-        "linear allow/deny; the rate limit is limit_req per client address, nodelay",
+        "routes are prefix locations (nginx keeps them in a tree); the IP list is `geo` (a radix tree), not "
+        "the linear allow/deny; the rate limit is limit_req per client address, nodelay",
         "proxy_max_temp_file_size 0 so that no body touches the disk; buffering otherwise as by default",
         "its prefix locations are not bound to path elements; they end in a slash here",
     )
@@ -61,10 +61,11 @@ class Nginx(Peer):
         ]
         server = [f"        listen 127.0.0.1:{place.port} backlog=4096;"]
         if shape.rate_limit:
-            http.append(f"    limit_req_zone $binary_remote_addr zone=limit:10m rate={RATE_LIMIT}r/s;")
-            server.append("        limit_req zone=limit burst=100000 nodelay;")
+            http.append(f"    limit_req_zone $binary_remote_addr zone=limit:10m rate={shape.rate}r/s;")
+            server.append("        limit_req_status 429;")
+            server.append(f"        limit_req zone=limit burst={min(shape.rate, 100_000)} nodelay;")
         if shape.ip_prefixes:
-            entries = "".join(f"        {prefix} 1;\n" for prefix in ip_list(shape.ip_prefixes))
+            entries = "".join(f"        {prefix} 1;\n" for prefix in shape.prefixes())
             http.append(f"    geo $office {{\n        default 0;\n{entries}    }}")
             server.append("        if ($office = 0) { return 403; }")
         server += [
@@ -75,7 +76,8 @@ class Nginx(Peer):
         config = place.write(
             "nginx.conf",
             f"{user}daemon off;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n"
-            f"pid {place.folder}/nginx.pid;\nerror_log {place.folder}/error.log warn;\nevents {{ worker_connections 16000; }}\n"
+            f"pid {place.folder}/nginx.pid;\nerror_log {place.folder}/error.log warn;\n"
+            f"events {{ worker_connections 16000; }}\n"
             "http {\n" + "\n".join(http) + "\n    server {\n" + "\n".join(server) + "\n    }\n}\n",
         )
         return [
