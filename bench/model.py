@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-
 RATE_LIMIT = 1_000_000  # requests per second and client: above what one core can carry
 
 
@@ -30,7 +29,7 @@ class Shape:
     access_log: bool = False
     rate_limit: bool = False
     ip_prefixes: int = 0
-    # As a test sets them to see that both are in force: requests per second, and whether the list has the client.
+    # A test sets them to see both in force: requests per second, and whether the list has the client.
     rate: int = RATE_LIMIT
     client_listed: bool = True
 
@@ -73,7 +72,8 @@ BROWSER_HEADERS = (
     ("Origin", "https://shop.example.com"),
     (
         "Cookie",
-        "session=7f3a9c1e5b8d2046a1c3e5f7092b4d6e; theme=dark; consent=necessary.statistics; cart=88412",
+        "session=7f3a9c1e5b8d2046a1c3e5f7092b4d6e; theme=dark; consent=necessary.statistics; cart=88412; "
+        "_shop_id=GA1.2.1837465920.1763821000; csrftoken=Zt9Qx2vLm4Rk7Wp1Ys6Nb3Hd8Jf5Cg0A; locale=en_GB; tz=Europe%2FBerlin",
     ),
     ("Sec-Fetch-Dest", "empty"),
     ("Sec-Fetch-Mode", "cors"),

@@ -170,6 +170,10 @@ def measure(step: Step, settings: Settings) -> Sample:
             peak = DRIVERS[step.scenario.kind](step, settings, load, peer, sample)
             connections, answered = upstream_counts(upstream_port)
             sample.values["upstream_connections"] = connections
+            if answered > 1000 and connections > max(answered / 10, 4 * step.scenario.connections):
+                sample.remarks.append(
+                    f"{connections} upstream connections for {answered} requests: no keep-alive"
+                )
             if peak and answered < peak:
                 sample.problems.append(f"the upstream saw {answered} requests of {peak:.0f}")
             peer.check()

@@ -19,6 +19,8 @@ HTTP = """\
     scgi_temp_path {folder}/s;
     # Nothing to disk: a response beyond the buffers waits for the client, as it does in the other peers.
     proxy_max_temp_file_size 0;
+    # As an operator who serves large bodies sets it: the default of 8 x 4k triples the cost of a MiB.
+    proxy_buffers 8 64k;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
     proxy_set_header Host $host;
@@ -41,7 +43,8 @@ class Nginx(Peer):
         "access log `combined` with buffer=64k flush=1s",
         "routes are prefix locations (nginx keeps them in a tree); the IP list is `geo` (a radix tree), not "
         "the linear allow/deny; the rate limit is limit_req per client address, nodelay",
-        "proxy_max_temp_file_size 0 so that no body touches the disk; buffering otherwise as by default",
+        "proxy_buffers 8 64k, where nginx's default of 8 x 4k costs it two to three times as much per MiB; "
+        "proxy_max_temp_file_size 0, so that no body touches the disk",
         "its prefix locations are not bound to path elements; they end in a slash here",
     )
 

@@ -1,8 +1,8 @@
 """The route of the proxy.py peer, loaded by proxy.py itself.
 
 proxy.py's own way (a route that returns a Url) opens another upstream connection for each request, and its
-threadless executor dies when the one before is collected (2.4.10). So the route hands out one connection for the
-life of the downstream connection.
+threadless executor dies when the one before is collected (2.4.10). So the route hands out one connection for
+the life of the downstream connection.
 """
 
 from __future__ import annotations
