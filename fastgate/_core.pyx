@@ -3,3 +3,5 @@
 `proxy/` moves bytes."""
 include "core/text.pyx"
 include "core/reasons.pyx"
+include "core/head.pyx"
+include "core/chunked.pyx"
