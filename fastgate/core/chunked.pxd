@@ -43,3 +43,9 @@ cdef int chunk_next(ChunkReader* reader, const char* data, Py_ssize_t length, Py
 # Field lines of a trailer section into `fields`; marks those that may not stand there (RFC 9110 6.5.1) with `drop`.
 # Their number, or -1 when a line is not a field line.
 cdef int split_trailers(const Out* trailers, Field* fields, int room) noexcept nogil
+
+# Reads all of `data` (or up to the body's end) at once. `body` is the run of body bytes: where it lies, or joined in
+# `gathered` when there were several, so that they go on as one chunk. `event` is CHUNK_MORE, CHUNK_END or why not; the
+# trailers have been checked at CHUNK_END. Returns the number of bytes used.
+cdef Py_ssize_t gather_chunks(ChunkReader* reader, const char* data, Py_ssize_t length, Span* body, int* event,
+                              Out* gathered, Out* trailers, Field* room, int room_size) noexcept nogil

@@ -157,7 +157,7 @@ cdef int split_trailers(const Out* trailers, Field* fields, int room) noexcept n
         value = colon + 1
         while value < line_end and (value[0] == 32 or value[0] == 9):
             value += 1
-        while line_end > value and (line_end[-1] == 32 or line_end[-1] == 9):
+        while line_end > value and ((line_end - 1)[0] == 32 or (line_end - 1)[0] == 9):
             line_end -= 1
         fields[count].value = span_of(value, line_end - value)
         fields[count].id = field_id(fields[count].name)
@@ -166,3 +166,27 @@ cdef int split_trailers(const Out* trailers, Field* fields, int room) noexcept n
         fields[count].drop = fields[count].id != F_OTHER
         count += 1
     return count
+
+
+cdef Py_ssize_t gather_chunks(ChunkReader* reader, const char* data, Py_ssize_t length, Span* body, int* event,
+                              Out* gathered, Out* trailers, Field* room, int room_size) noexcept nogil:
+    cdef Py_ssize_t at = 0
+    cdef Span payload
+    body[0] = span_of(data, 0)
+    gathered.len = 0
+    while True:
+        event[0] = chunk_next(reader, data, length, &at, &payload, trailers)
+        if event[0] != CHUNK_DATA:
+            break
+        if body.len == 0:
+            body[0] = payload
+            continue
+        if gathered.len == 0:
+            out_span(gathered, body[0])
+        out_span(gathered, payload)
+        body.len += payload.len
+    if gathered.len:
+        body[0] = span_of(gathered.data, <Py_ssize_t>gathered.len)
+    if event[0] == CHUNK_END and split_trailers(trailers, room, room_size) < 0:
+        event[0] = CHUNK_BAD
+    return at

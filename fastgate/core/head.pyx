@@ -145,7 +145,7 @@ cdef int split_fields(const char* data, Py_ssize_t length, Field* fields, int ro
         # RFC 9112 5.1: optional white space around the value is no part of it.
         while value < line_end and (value[0] == 32 or value[0] == 9):
             value += 1
-        while line_end > value and (line_end[-1] == 32 or line_end[-1] == 9):
+        while line_end > value and ((line_end - 1)[0] == 32 or (line_end - 1)[0] == 9):
             line_end -= 1
         field.value = span_of(value, line_end - value)
         field.id = field_id(field.name)
