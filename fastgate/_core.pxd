@@ -3,4 +3,5 @@
 include "core/text.pxd"
 include "core/reasons.pxd"
 include "core/request.pxd"
+include "core/target.pxd"
 include "core/record.pxd"

@@ -3,3 +3,4 @@
 `proxy/` moves bytes."""
 include "core/text.pyx"
 include "core/reasons.pyx"
+include "core/target.pyx"
