@@ -4,3 +4,8 @@
 include "core/text.pyx"
 include "core/reasons.pyx"
 include "core/target.pyx"
+include "core/key_table.pyx"
+include "core/conditions.pyx"
+include "core/route_path.pyx"
+include "core/route_build.pyx"
+include "core/route_table.pyx"
