@@ -22,44 +22,52 @@ class PathPattern(NamedTuple):
 _CAPTURE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def _literal_segment(text: str, last: bool) -> bytes:
-    raw = "".join(
-        c if "!" <= c <= "~" else "".join(f"%{byte:02X}" for byte in c.encode()) for c in text
-    )
-    if "?" in raw or "#" in raw:
-        raise ValueError('a path holds no "?" and no "#"')
-    if "{" in raw or "}" in raw:
+_LITERAL = frozenset("!$%&'()*+,;=:@-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+
+
+def _literal_segment(text: str) -> bytes | None:
+    # The normal form of one segment; b"" for an empty one or ".", None for "..".
+    if "{" in text or "}" in text:
         raise ValueError(f"{{name}} stands for a whole segment, not for part of one: {text!r}")
+    raw = "".join(
+        c if c in _LITERAL else "".join(f"%{byte:02X}" for byte in c.encode()) for c in text
+    )
     try:
-        path = parse_target(b"/" + raw.encode()).path
+        path = parse_target(b"/x/" + raw.encode()).path
     except TargetError as error:
         raise ValueError(f"{error}: {text!r}") from None
-    if path == b"/" and not (last and text == ""):
-        raise ValueError(f"an empty or dot segment can never match: {text!r}")
-    return path[1:]
+    return None if path == b"/" else path[3:]
 
 
 def parse_path_pattern(text: str) -> PathPattern:
-    """Read `match.path`, `rewrite.path` or `redirect.path`. Raises ValueError for what can never match a request."""
+    """Read `match.path`, `rewrite.path` or `redirect.path`, and bring it into normal form as a request's path.
+
+    Raises ValueError for a path that no request can have.
+    """
     if not text.startswith("/"):
         raise ValueError('a path begins with "/"')
+    if "?" in text or "#" in text:
+        raise ValueError('a path holds no "?" and no "#"')
     parts = text[1:].split("/")
-    segments = []
-    names = []
+    segments = []               # bytes, or a str for a {name}
+    last = len(parts) - 1
     for at, part in enumerate(parts):
         capture = _CAPTURE.fullmatch(part)
-        if capture is None:
-            segments.append(_literal_segment(part, at == len(parts) - 1))
-            continue
-        if capture[1] in names:
-            raise ValueError(f"{{{capture[1]}}} stands twice in the path")
-        names.append(capture[1])
-        segments.append(None)
+        segment = capture[1] if capture is not None else _literal_segment(part)
+        if segment is None and segments:
+            segments.pop()
+        if segment:
+            segments.append(segment)
+        elif at == last:
+            segments.append(b"")
+    names = tuple([segment for segment in segments if isinstance(segment, str)])
+    if len(set(names)) < len(names):
+        raise ValueError("a {name} stands twice in the path")
     if len(names) > MAX_CAPTURES:
         raise ValueError(f"more than {MAX_CAPTURES} {{name}} segments")
     if names and len(segments) > MAX_ROUTE_SEGMENTS:
         raise ValueError(f"more than {MAX_ROUTE_SEGMENTS} segments in a path with {{name}}")
-    return PathPattern(tuple(segments), tuple(names))
+    return PathPattern(tuple([None if isinstance(part, str) else part for part in segments]), names)
 
 
 def parse_prefix(text: str) -> bytes:
