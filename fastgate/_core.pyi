@@ -87,3 +87,9 @@ class Redirector:
     ) -> bytes: ...
 
 def path_rewrite_of(route: Any) -> PathRewrite: ...
+
+# -- core/measure.pyx
+
+def measure_routing(
+    heads: list[tuple[bytes, bytes]], rounds: int, table: RouteTable | None = None
+) -> int: ...

@@ -222,7 +222,9 @@ cdef Py_ssize_t _normal_until(const unsigned char* p, Py_ssize_t n, bint* encode
             if p[i - 1] == 47:
                 # One or two dots and then the segment's end (or what some servers take for one) are not plain.
                 k = i + 2 if i + 1 < n and p[i + 1] == 46 else i + 1
-                if k >= n or p[k] == 47 or p[k] == 63 or p[k] == 59 or p[k] == 37:
+                if k >= n or p[k] == 47 or p[k] == 63 or p[k] == 59:
+                    return i
+                if k + 2 < n and p[k] == 37 and p[k + 1] == 51 and p[k + 2] == 66:
                     return i
         elif kind == _P_PERCENT:
             if i + 2 >= n:
@@ -241,6 +243,11 @@ cdef Py_ssize_t _normal_until(const unsigned char* p, Py_ssize_t n, bint* encode
             return i
         i += 1
     return n
+
+
+cdef inline bint _is_slash_escape(const char* p) noexcept nogil:
+    # "%2F" or "%5C"; p is at the "%" of an escape.
+    return (p[1] == 50 and p[2] == 70) or (p[1] == 53 and p[2] == 67)
 
 
 cdef bint _dot_piece(const char* p, Py_ssize_t n) noexcept nogil:
@@ -263,9 +270,7 @@ cdef bint _hides_dot_segment(Span path) noexcept nogil:
                 return True
             i += 1
             start = i
-        elif p[i] == 37 and (
-            (p[i + 1] == 50 and p[i + 2] == 70) or (p[i + 1] == 53 and p[i + 2] == 67)
-        ):
+        elif p[i] == 37 and _is_slash_escape(p + i):
             if _dot_piece(p + start, i - start):
                 return True
             i += 3
@@ -332,8 +337,6 @@ cdef int _write_path(const unsigned char* p, Py_ssize_t n, Target* result, Out* 
                 o[w] = <char>c
                 w += 1
                 continue
-            if c == 0x2F or c == 0x5C:
-                result.encoded_slash = True
         elif kind == _P_ENCODE:
             i += 1
         else:
@@ -342,6 +345,11 @@ cdef int _write_path(const unsigned char* p, Py_ssize_t n, Target* result, Out* 
         o[w + 1] = b"0123456789ABCDEF"[c >> 4]
         o[w + 2] = b"0123456789ABCDEF"[c & 15]
         w += 3
+    # Only now: a segment that held one may be gone.
+    for i in range(w - 2):
+        if o[i] == 37 and _is_slash_escape(o + i):
+            result.encoded_slash = True
+            break
     result.path = span_of(NULL, w)
     result.copied = True
     scratch.len += <size_t>w
