@@ -61,7 +61,11 @@ def fetch(port: int, method: str, path: str, body: bytes | None = None) -> tuple
     try:
         connection.request(method, path, body)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        text = answer.read()
+        if answer.status == 200:
+            # The load clients read nothing else.
+            assert answer.headers["Content-Length"] == str(len(text))
+        return answer.status, text
     finally:
         connection.close()
 
