@@ -3,3 +3,8 @@
 `proxy/` moves bytes."""
 include "core/text.pyx"
 include "core/reasons.pyx"
+include "core/address.pyx"
+include "core/ip_set.pyx"
+include "core/bucket.pyx"
+include "core/samples.pyx"
+include "core/rate_limit.pyx"
