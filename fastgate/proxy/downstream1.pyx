@@ -39,8 +39,8 @@ cdef class Downstream1(ClientSide):
         self.wire.open(transport)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
-            host = peer[0].partition("%")[0].encode("latin-1")
-            parse_address(bytes_span(host), &self.address)
+            host = peer[0].encode("latin-1")
+            parse_peer_address(bytes_span(host), &self.address)
             self.port = peer[1]
         self._know_address()
         if not self.worker.admit(self):
@@ -378,13 +378,13 @@ cdef class Downstream1(ClientSide):
                     return 0
                 x.view.client = address
                 x.client_port = 0
-                if not self.listener.trusted.contains(&address):
+                if not self.listener.trusted.holds(&address):
                     return 0
                 end = start - 1
         return 0
 
     cdef int _know_address(self) except -1:
-        self.trusted = self.listener.trusted is not None and self.listener.trusted.contains(&self.address)
+        self.trusted = self.listener.trusted is not None and self.listener.trusted.holds(&self.address)
         return 0
 
     cdef const Address* peer_address(self) noexcept:

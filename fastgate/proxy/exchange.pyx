@@ -187,7 +187,7 @@ cdef class Exchange(Timed):
             memset(&out, 0, sizeof(out))
             try:
                 out_put(&out, b"Location: ", 10)
-                route.redirect.write(&self.view, &self.target, &out)
+                route.redirect.write_location(&self.view, span_of(b"http", 4), self.target.port, &out)
                 out_put(&out, b"\r\n", 2)
                 lines = PyBytes_FromStringAndSize(out.data, <Py_ssize_t>out.len)
             finally:

@@ -111,7 +111,7 @@ cdef void write_request_head(Out* out, Exchange x, Endpoint endpoint, const Addr
             out_byte(out, 63)
             out_span(out, x.view.query)
     else:
-        x.route.rewrite.write(&x.view, out)
+        x.route.rewrite.write_target(&x.view, out)
     out_put(out, b" HTTP/1.1\r\n", 11)
     _write_host(out, x, endpoint)
     write_fields(out, x.view.fields, x.view.field_count, x.route.request_rules)

@@ -122,13 +122,15 @@ cdef class Connector(Timed):
                     reason = R_DNS_FAILURE
                     hosts = await endpoint.resolver(endpoint.host, endpoint.port)
                     reason = R_CONNECT_FAILED
+                failed = None
                 for host in hosts:
                     try:
                         _, connection = await loop.create_connection(lambda: Upstream1(endpoint), host, endpoint.port)
                         break
-                    except OSError:
-                        if host is hosts[-1]:
-                            raise
+                    except OSError as error:
+                        failed = error
+                else:
+                    raise failed
         except ConnectionRefusedError as error:
             reason = R_CONNECT_REFUSED
             detail = str(error)

@@ -59,7 +59,7 @@ cdef class Upstream:
     cdef bytes name_bytes
     # -- where
     cdef list endpoints                 # of Endpoint
-    cdef WeightedRoundRobin balancer
+    cdef RoundRobin balancer
     # -- bounds
     cdef int64_t connect_ns
     cdef int64_t head_ns

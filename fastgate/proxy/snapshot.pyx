@@ -9,7 +9,6 @@ cdef class RateLimitFilter(NativeFilter):
     """A token-bucket limit in front of a route."""
 
     cdef RateLimiter limiter
-    cdef list slots             # where each route's {name} captures stand, as the limiter wants them
 
     def __init__(self, str name, RateLimiter limiter not None):
         self.name = name
@@ -17,9 +16,9 @@ cdef class RateLimitFilter(NativeFilter):
 
     cdef int check(self, Exchange x) except -1:
         cdef RateVerdict verdict
-        cdef bint passes = self.limiter.check(&x.view, x.route.index, now_ns(), &verdict)
+        cdef bint refused = self.limiter.check(&x.view, x.route.index, x.start_ns, &verdict)
         self.limiter.write_headers(&verdict, &x.extra)
-        return R_NONE if passes else R_RATE_LIMITED
+        return R_RATE_LIMITED if refused else R_NONE
 
 
 cdef class IpFilter(NativeFilter):
@@ -79,7 +78,7 @@ cdef class Upstream:
         self.name = name
         self.name_bytes = name.encode()
         self.endpoints = []
-        self.balancer = WeightedRoundRobin(list(weights))
+        self.balancer = RoundRobin(list(weights))
         self.connect_ns = connect_ns
         self.head_ns = head_ns
         self.idle_ns = idle_ns

@@ -417,5 +417,4 @@ cdef class Upstream1(EndpointSide):
         cdef char one
         if self.wire.fd < 0:
             return False
-        return c_recv(self.wire.fd, &one, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 or (
-            errno != EAGAIN and errno != EWOULDBLOCK)
+        return c_recv(self.wire.fd, &one, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 or errno != EAGAIN

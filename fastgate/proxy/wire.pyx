@@ -3,8 +3,7 @@
 # everything queues behind it until it has drained. Both event loops (uvloop, asyncio) close the descriptor only after
 # `connection_lost` has returned, where `fd` is forgotten: a write can never reach a descriptor that was used again.
 
-from posix.types cimport ssize_t
-from libc.errno cimport EAGAIN, EINTR, EWOULDBLOCK, errno
+from libc.errno cimport EAGAIN, EINTR, errno
 
 cdef extern from "<sys/socket.h>" nogil:
     cdef enum:
@@ -73,7 +72,7 @@ cdef class Wire:
             if sent == total:
                 return SENT_ALL
             if sent < 0:
-                if errno != EAGAIN and errno != EWOULDBLOCK and errno != EINTR:
+                if errno != EAGAIN and errno != EINTR:
                     self.error = errno
                     return SENT_BROKEN
                 sent = 0

@@ -56,7 +56,7 @@ cdef class Worker:
         self.wheel.advance(now)
         if self.log is not None and now >= self.flush_ns:
             self.flush_ns = now + self.flush_every
-            self.log.flush()
+            self.log.hand_over()
         self.tick_handle = self.loop.call_later(TICK_SECONDS, self._tick)
 
     cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept:
