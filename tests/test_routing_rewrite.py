@@ -108,7 +108,8 @@ def test_strip_prefix_stands_alone() -> None:
 
 
 raw_paths = st.lists(
-    st.sampled_from(["/", "/", "a", "b", ".", "..", "%2e", "%2F", "%5c", ";", "x", "%20", "//", "/."]), max_size=10
+    st.sampled_from(["/", "/", "a", "b", ".", "..", "%2e", "%2F", "%5c", ";", "x", "%20", "//", "/."]),
+    max_size=10,
 ).map(lambda parts: "/" + "".join(parts))
 
 
@@ -179,5 +180,5 @@ def test_location_for_options_asterisk() -> None:
     [{"status": 300}, {"scheme": "ftp"}, {"port": 0}, {"port": 70000}, {"host": "*.b"}, {"host": "a:1"}],
 )
 def test_redirects_that_cannot_be(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="no redirect status|neither|no port|one host|no host"):
+    with pytest.raises(ValueError, match=r"no redirect status|neither|no port|one host|no host"):
         Redirector(Match(), Redirect(**wrong))

@@ -1,7 +1,7 @@
 """Tell what the gateway would do with one request, without starting it.
 
-Which route wins and why, and for each other route the condition that failed or what has precedence over it;
-the forwarded path, the plugins in their order, the upstream, the redirect.
+Which route wins and why, and for each other route the condition that failed or what has precedence over
+it; the forwarded path, the plugins in their order, the upstream, the redirect.
 Exit code 0: told, also when no route matches; 1: bad configuration; 2: a request that the gateway would refuse.
 """
 

@@ -1,6 +1,7 @@
 """What the gateway would do with one request, and why: `fastgate explain`.
 
-The winner comes from the compiled table, the reasons from the reference matcher; that the two agree is checked each time.
+The winner comes from the compiled table, the reasons from the reference matcher; that the two agree is checked
+each time.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class EndpointShown(Struct, frozen=True, kw_only=True):
 class Explanation(Struct, frozen=True, kw_only=True):
     """The whole answer; its fields are those of `--json`.
 
-    `route` None: no route matches. `path`, `query`, `host`: the request in normal form. `refused`: the reason code with
-    which the winning route still refuses the request. One of `upstream`, `redirect`, `respond` is set when a route won.
+    `route` None: no route matches. `path`, `query`, `host`: the request in normal form. `refused`: the reason
+    code with which the winning route still refuses the request. One of `upstream`, `redirect`, `respond` is set
+    when a route won.
     """
 
     listener: str
@@ -85,7 +87,7 @@ def explain(
 ) -> Explanation:
     """Explain one request.
 
-    url: absolute, a path, or "*" with OPTIONS. listener_name: the listener that it comes to, by default the first.
+    url: absolute, a path, or "*" with OPTIONS. listener_name: the listener that it comes to (default: the first).
     Raises ExplainError for a request that the gateway would refuse, with the reason.
     """
     listener = _listener(config, listener_name)
@@ -102,7 +104,9 @@ def explain(
     except TargetError as error:
         raise ExplainError(f"the gateway refuses this request: {error} ({error.reason})") from None
     routes = [
-        (i, route) for i, route in enumerate(config.routes) if not route.listeners or listener.name in route.listeners
+        (i, route)
+        for i, route in enumerate(config.routes)
+        if not route.listeners or listener.name in route.listeners
     ]
     request = Request(method.encode(), target.host, target.path, target.query, fields)
     verdicts = judge_all(routes, request)
@@ -128,7 +132,8 @@ def explain(
             rewrite = path_rewrite_of(route)
             shown["upstream"] = upstream.name
             shown["endpoints"] = tuple(
-                EndpointShown(address=one.address, weight=one.weight, zone=one.zone) for one in upstream.endpoints
+                EndpointShown(address=one.address, weight=one.weight, zone=one.zone)
+                for one in upstream.endpoints
             )
             shown["forwarded"] = rewrite.apply(target.path, target.query, captures).decode()
             shown["forwarded_host"] = _forwarded_host(route, upstream.host, target.authority.decode())
@@ -205,7 +210,9 @@ def _read_fields(headers: Iterable[tuple[str, str]]) -> tuple[tuple[bytes, bytes
         if not _TOKEN.fullmatch(name):
             raise ExplainError(f"{name!r} is not a header name (RFC 9110 5.1)")
         if not _FIELD_VALUE.fullmatch(value):
-            raise ExplainError(f"the value of {name} holds a byte that no field value may hold (RFC 9110 5.5)")
+            raise ExplainError(
+                f"the value of {name} holds a byte that no field value may hold (RFC 9110 5.5)"
+            )
         fields.append((name.encode(), _latin1(value, f"the value of {name}").strip(b" \t")))
     return tuple(fields)
 
