@@ -3,6 +3,7 @@
 `proxy/` moves bytes."""
 include "core/text.pyx"
 include "core/reasons.pyx"
+include "core/authority.pyx"
 include "core/target.pyx"
 include "core/key_table.pyx"
 include "core/conditions.pyx"

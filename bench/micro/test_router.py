@@ -2,8 +2,8 @@
 
     python -m pytest bench/micro/test_router.py --benchmark-columns=min,median,stddev
 
-Each benchmarked call handles `PER_CALL` requests, so that the call itself does not count: a millisecond of the
-table is 10 ns per request. `extra_info` of the JSON report names the nanoseconds.
+Each benchmarked call handles `PER_CALL` requests, so that the call itself does not count: a
+millisecond of the table is 10 ns per request. `extra_info` of the JSON report names the nanoseconds.
 """
 
 from __future__ import annotations

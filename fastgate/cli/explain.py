@@ -2,7 +2,8 @@
 
 Which route wins and why, and for each other route the condition that failed or what has precedence over
 it; the forwarded path, the plugins in their order, the upstream, the redirect.
-Exit code 0: told, also when no route matches; 1: bad configuration; 2: a request that the gateway would refuse.
+Exit code 0: told, also when no route matches; 1: bad configuration; 2: a request that would
+be refused.
 """
 
 from __future__ import annotations

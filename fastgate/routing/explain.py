@@ -1,7 +1,7 @@
 """What the gateway would do with one request, and why: `fastgate explain`.
 
-The winner comes from the compiled table, the reasons from the reference matcher; that the two agree is checked
-each time.
+The winner comes from the compiled table, the reasons from the reference matcher; that the two agree is
+checked each time.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """The whole answer; its fields are those of `--json`.
 
     `route` None: no route matches. `path`, `query`, `host`: the request in normal form. `refused`: the reason
-    code with which the winning route still refuses the request. One of `upstream`, `redirect`, `respond` is set
-    when a route won.
+    code with which the winning route still refuses the request. One of `upstream`, `redirect`, `respond` is
+    set when a route won.
     """
 
     listener: str
@@ -87,7 +87,7 @@ def explain(
 ) -> Explanation:
     """Explain one request.
 
-    url: absolute, a path, or "*" with OPTIONS. listener_name: the listener that it comes to (default: the first).
+    url: absolute, a path, or "*" with OPTIONS. listener_name: where it comes in, by default the first.
     Raises ExplainError for a request that the gateway would refuse, with the reason.
     """
     listener = _listener(config, listener_name)

@@ -71,8 +71,8 @@ LEVELS = ("host", "path", "methods", "headers", "query", "cookies", "file order"
 
 @dataclass(frozen=True)
 class Verdict:
-    """One route's answer to one request: either `failed` names the first condition that does not hold, or `rank`
-    says where it stands among those that match (smaller wins), and `why` what held."""
+    """One route's answer to one request: either `failed` names the first condition that does not hold, or
+    `rank` says where it stands among those that match (smaller wins), and `why` what held."""
 
     index: int
     route: RouteLike
