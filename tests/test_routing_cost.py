@@ -47,7 +47,7 @@ def test_a_request_that_nothing_matches_is_cheap_too() -> None:
 
 
 def test_templates_go_back_no_further_than_their_tree() -> None:
-    # Every mixture of "a" and {name}: both ways lead on at each segment, and each ends in a method that fails.
+    # Every mixture of "a" and {name}: both lead on at each segment, and each ends in a method that fails.
     depth = 10
     mixtures = list(product((True, False), repeat=depth))
     routes = Routes(

@@ -185,3 +185,12 @@ def test_the_command_on_bad_input(
     assert command(tmp_path, "GET", "/", "-H", "nonsense") == 2
     assert "'nonsense' is no header" in capsys.readouterr().err
     assert main(["explain", "-c", str(tmp_path / "absent.toml"), "GET", "/"]) == 1
+
+
+def test_the_example_of_the_docs(config: Config) -> None:
+    """docs/routing.md shows the head of what is printed."""
+    page = (Path(__file__).parent.parent / "docs" / "routing.md").read_text()
+    text = GATEWAY.replace("api.example", "api.example.com")
+    printed = describe(explain(loads(text).config, "GET", "http://api.example.com/orders/./7?x=1"))
+    head = "\n".join(printed.splitlines()[:4])
+    assert "\n".join(f"    {line}".rstrip() for line in head.splitlines()) in page

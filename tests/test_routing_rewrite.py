@@ -182,3 +182,8 @@ def test_location_for_options_asterisk() -> None:
 def test_redirects_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"no redirect status|neither|no port|one host|no host"):
         Redirector(Match(), Redirect(**wrong))
+
+
+def test_location_with_a_host_of_its_own_needs_none_of_the_request() -> None:
+    made = Redirector(Match(), Redirect(host="c.d"))
+    assert made.location(b"http", b"", b"/x") == b"http://c.d/x"
