@@ -1,12 +1,14 @@
-"""docs/configuration.md, made from the model: every key with its type, default and meaning.
+"""The tables of docs/configuration.md, made from the model: every key with its type, default and meaning.
 
-``python -m fastgate.config.reference > docs/configuration.md`` writes it anew; a test checks that it is up to date.
+``python -m fastgate.config.reference docs/configuration.md`` writes what follows the page's mark anew, and a
+test checks that it is up to date. What stands before the mark is written by hand.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
@@ -15,37 +17,9 @@ from fastgate.config import model, reflect
 from fastgate.config.forms import FORMS
 from fastgate.config.schema import default_json
 
-_INTRODUCTION: Final = """\
-# Configuration
-
-<!-- Made by `python -m fastgate.config.reference`; edit fastgate/config/model.py instead. -->
-
-fastgate reads one TOML file: `fastgate run -c gateway.toml`. `fastgate check -c gateway.toml` tells everything that
-is wrong with it, each with its line and column, and `--strict` takes warnings for errors. `fastgate schema` prints a
-JSON Schema of the file for editors. An unknown key is an error; nothing is templated into the file.
-
-## Forms of values
-
-| form | written | means |
-| --- | --- | --- |
-| duration | `"250ms"` `"5s"` `"1m"` `"1h"` | a whole number and one unit; at most a year |
-| size | `"512B"` `"64KiB"` `"10MiB"` `"1GB"` | KB, MB, GB are powers of 1000; KiB, MiB, GiB of 1024. `"unlimited"` where said |
-| rate | `"100/s"` `"10/m"` `"1000/h"` | so many in a second, a minute, an hour |
-| bytes per second | `"500B/s"` `"64KiB/s"` | a size for each second |
-| network (CIDR) | `"10.0.0.0/8"` `"2001:db8::/32"` | no bits may be set beyond the prefix length; a bare address is a network of one |
-| path | `"/orders"` | begins with `/`, has no query, no empty and no dot segments, and is in the normal form to which requests are brought: letters, digits and `-._~` as they are, all else that is no path character as `%XX` in upper case |
-| path template | `"/users/{id}"` | a path in which `{name}` stands for a whole segment; at most 16, each name once |
-| RE2 expression | `"/v[0-9]+/.*"` | [RE2's syntax](https://github.com/google/re2/wiki/Syntax), over bytes, matched against the whole text |
-| condition | `"text"`, `true`, `{ regex = "..." }` | equal, present, matched by the expression |
-
-**Secrets.** A value of `request_headers` and `response_headers` may be `{ env = "NAME" }` (an environment variable) or
-`{ file = "path" }` (a file, relative to the configuration, of at most 64 KiB; one newline at its end is dropped). It
-must be there, must not be empty, and is never printed.
-
-Fields that belong to a connection or frame a message (`Host`, `Connection`, `Keep-Alive`, `Proxy-Connection`, `TE`,
-`Trailer`, `Transfer-Encoding`, `Upgrade`, `Content-Length`, `Expect`, `HTTP2-Settings`) cannot be changed by header
-rules: the gateway alone writes them.
-"""
+MARK: Final = (
+    "<!-- Below: made by `python -m fastgate.config.reference FILE` from fastgate/config/model.py. -->\n"
+)
 
 # The order in which a reader meets the tables: (heading, struct).
 _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
@@ -72,21 +46,31 @@ _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
 )
 
 
+_HEAD: Final = "| key | type | default | meaning |\n| --- | --- | --- | --- |"
+
+
 def reference() -> str:
-    """The page, as Markdown."""
-    parts = [_INTRODUCTION]
+    """The tables, as Markdown."""
+    parts = []
     for heading, cls in _SECTIONS:
         level = "##" if heading.startswith("[") else "###"
-        rows = "\n".join(_row(key) for key in reflect.keys_of(cls).values())
         summary = (cls.__doc__ or "").strip()
-        parts.append(
-            f"\n{level} `{heading}`\n\n{summary}\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n{rows}\n"
-        )
+        rows = "\n".join(_row(key) for key in reflect.keys_of(cls).values())
+        parts.append(f"\n{level} `{heading}`\n\n{summary}\n\n{_HEAD}\n{rows}\n")
     return "".join(parts)
 
 
+def renewed(page: str) -> str:
+    """``page`` with new tables below its mark. Raises ValueError where it has none."""
+    before, mark, _ = page.partition(MARK)
+    if not mark:
+        raise ValueError("the page has no mark")
+    return before + mark + reference()
+
+
 def _row(key: reflect.Key) -> str:
-    return f"| `{key.name}` | {_cell(_type(key.node))} | {_cell(_default(key))} | {_cell(key.description.strip())} |"
+    meaning = _cell(key.description.strip()).replace("*", "\\*")
+    return f"| `{key.name}` | {_cell(_type(key.node))} | {_cell(_default(key))} | {meaning} |"
 
 
 def _cell(text: str) -> str:
@@ -139,4 +123,5 @@ def _type(node: reflect.Node) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(reference())
+    _page = Path(sys.argv[1])
+    _page.write_text(renewed(_page.read_text()))

@@ -69,8 +69,8 @@ class _Rules:
         self._upstream_names = _names(document, "upstreams")
         self._plugin_names = _names(document, "plugins")
         self._used_plugins: set[str] = set()
-        # Kinds of names that were not found, and arrays with items that are no tables: what then seems unused is
-        # more likely misspelt where it is used.
+        # Kinds of names that were not found, and arrays with items that are no tables: what then seems unused
+        # is more likely misspelt where it is used.
         self._misspelt: set[str] = set()
         self._incomplete: set[str] = set()
         # A table that could not be decoded is missing from the tuples, and then positions and indexes differ.

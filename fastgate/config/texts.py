@@ -184,12 +184,15 @@ def _check_path(text: str) -> None:
     if any(_DOT_SEGMENT.search(segment) for segment in segments) or "" in segments[:-1]:
         raise BadValue(
             f"{quote(text)}: no request has empty or dot segments, they are resolved before it is matched",
-            f"did you mean {quote(_resolved(segments))}?",
+            ""
+            if any(_ENCODED_SLASH.search(s) for s in segments)
+            else f"did you mean {quote(_resolved(segments))}?",
         )
 
 
 # "." and "..", also with path parameters and behind an encoded slash: requests with these are refused or
 # resolved.
+_ENCODED_SLASH: Final = re.compile("%2F|%5C")
 _DOT_SEGMENT: Final = re.compile(r"(?:^|%2F|%5C)\.\.?(?:$|;|%3B|%2F|%5C)")
 
 
