@@ -91,7 +91,7 @@ cdef class Counters:
             raise OSError(f"no {self.length} bytes of shared memory for counters")
         self.head = <CountersHead*>mapping
         self.head[0] = head
-        for i in range(R_COUNT):
+        for i in range(<int>R_COUNT):
             self.upstream_fault[i] = REASONS[i].source == "upstream"
         self._use(0)
 
@@ -189,7 +189,7 @@ cdef class Counters:
         return {
             "exchanges": exchanges,
             "status": {name: total.status[<int>i] for i, name in enumerate(_STATUS_CLASSES)},
-            "reasons": {REASONS[i].code: total.reasons[<int>i] for i in range(R_COUNT) if total.reasons[<int>i]},
+            "reasons": {REASONS[i].code: total.reasons[<int>i] for i in range(<int>R_COUNT) if total.reasons[<int>i]},
             "bytes_in": total.bytes_in,
             "bytes_out": total.bytes_out,
             "total": _histogram_dict(&total.total),
@@ -209,10 +209,10 @@ cdef class Counters:
         upstreams = {name: dict.fromkeys(UPSTREAM_COUNTS, 0) for name in self.upstream_names}
         for worker in range(self.head.workers):
             block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
-            for i in range(GAUGE_COUNT):
+            for i in range(<int>GAUGE_COUNT):
                 gauges[GAUGES[i]] += (<int64_t*>(block + self.head.gauges_at))[i]
             for i in range(self.upstream_count):
-                for k in range(UPSTREAM_COUNT):
+                for k in range(<int>UPSTREAM_COUNT):
                     upstreams[self.upstream_names[i]][UPSTREAM_COUNTS[k]] += (
                         <int64_t*>(block + self.head.upstreams_at)
                     )[i * UPSTREAM_COUNT + k]

@@ -192,17 +192,16 @@ cdef class AccessLog:
         self.kept.append(raw)
         return span_of(raw, len(raw))
 
-    cdef void write(self, const ExchangeRecord* record) noexcept:
+    cdef void write(self, const ExchangeRecord* record) noexcept nogil:
         if not self.enabled:
             return
         self._line(record)
         if self.out.len >= self.batch:
             self.hand_over()
 
-    cdef void hand_over(self) noexcept:
+    cdef void hand_over(self) noexcept nogil:
         if self.out.len:
-            self.writer.put(self.out.data, <Py_ssize_t>self.out.len, self.lines)
-            self.out.len = 0
+            self.writer.put(&self.out, self.lines)
             self.lines = 0
 
     cdef void _line(self, const ExchangeRecord* record) noexcept nogil:
@@ -554,6 +553,11 @@ cdef class AccessLog:
     def dropped(self) -> int:
         """Lines lost: the queue was full, the file could not be written, the writer was stuck at the end, no memory."""
         return self.unwritten + (self.writer.dropped if self.enabled else 0)
+
+    @property
+    def waiting(self) -> int:
+        """Lines handed over to the writer and not written yet."""
+        return self.writer.waiting if self.enabled else 0
 
     @property
     def errors(self) -> int:
