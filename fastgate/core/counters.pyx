@@ -174,7 +174,7 @@ cdef class Counters:
         cdef uint64_t* other
         cdef char* block
         cdef uint64_t worker, exchanges = 0
-        cdef size_t i
+        cdef size_t i, words = sizeof(RouteCounts) // sizeof(uint64_t)
         memset(&total, 0, sizeof(RouteCounts))
         for worker in range(self.head.workers):
             block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
@@ -182,7 +182,7 @@ cdef class Counters:
                 continue
             exchanges += (<uint64_t*>block)[route]
             other = <uint64_t*>(block + self.head.routes_at + <size_t>route * self.head.route_stride)
-            for i in range(sizeof(RouteCounts) // sizeof(uint64_t)):
+            for i in range(words):
                 sums[i] += other[i]
         if exchanges == 0:
             return None
@@ -197,7 +197,7 @@ cdef class Counters:
         }
 
     def snapshot(self) -> dict[str, object]:
-        """All workers' numbers, added up; see docs/access-log.md for the counters' list.
+        """All workers' numbers, added up; see docs/access-log.md.
 
         {"workers": n, "gauges": {name: n}, "routes": {name: {...}}, "no_route": {...} or None,
         "upstreams": {name: {count: n}}, "bounds_ns": histogram_bounds()}; routes without exchanges are left out.
