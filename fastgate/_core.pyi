@@ -14,8 +14,8 @@ class ReasonInfo(NamedTuple):
 
 REASONS: tuple[ReasonInfo, ...]
 
-# Where a `config` is Any, the struct of fastgate.config.model is meant, or any object with its attributes: the core imports
-# no other room.
+# Where a `config` is Any, the struct of fastgate.config.model is meant, or any object with its attributes:
+# the core imports no other room.
 
 # -- addresses and sets of networks
 

@@ -17,11 +17,17 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 v4_addresses = st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address)
 # Runs of zero groups and small groups are what IPv6 text is about.
-v6_groups = st.lists(st.one_of(st.just(0), st.integers(0, 0xFFFF), st.integers(0, 15)), min_size=8, max_size=8)
+v6_groups = st.lists(
+    st.one_of(st.just(0), st.integers(0, 0xFFFF), st.integers(0, 15)), min_size=8, max_size=8
+)
 v6_addresses = v6_groups.map(lambda groups: ipaddress.IPv6Address(":".join(f"{group:x}" for group in groups)))
 # Few distinct bits, so that networks nest and addresses fall into them.
-close_v4 = st.integers(0, 255).map(lambda bits: ipaddress.IPv4Address((bits & 0xF0) << 24 | (bits & 0x0F) << 4))
-close_v6 = st.integers(0, 1023).map(lambda bits: ipaddress.IPv6Address((bits >> 6) << 120 | (bits & 63) << 58))
+close_v4 = st.integers(0, 255).map(
+    lambda bits: ipaddress.IPv4Address((bits & 0xF0) << 24 | (bits & 0x0F) << 4)
+)
+close_v6 = st.integers(0, 1023).map(
+    lambda bits: ipaddress.IPv6Address((bits >> 6) << 120 | (bits & 63) << 58)
+)
 
 
 def unified(address: Address) -> Address:
@@ -72,8 +78,8 @@ def test_text_is_an_address_exactly_if_ipaddress_says_so(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1.2.3", "1.2.3.4.5", "01.2.3.4", "1.2.3.256", "1.2.3.4 ", " 1.2.3.4", "0x1.2.3.4", "1.2.3.", ".1.2.3", "1..2.3",
-     "1.2.3.4000", "fe80::1%eth0", "[::1]", "1.2.3.4:80", "１.2.3.4", "::1\0"],
+    ["", "1.2.3", "1.2.3.4.5", "01.2.3.4", "1.2.3.256", "1.2.3.4 ", " 1.2.3.4", "0x1.2.3.4", "1.2.3.",
+     ".1.2.3", "1..2.3", "1.2.3.4000", "fe80::1%eth0", "[::1]", "1.2.3.4:80", "１.2.3.4", "::1\0"],
 )  # fmt: skip
 def test_anything_but_strict_text_is_no_address(text: str) -> None:
     assert canonical_address(text) is None
@@ -89,7 +95,9 @@ def test_networks_lose_the_bits_behind_their_prefix(given_network: tuple[Address
     assert canonical_network(f"{address}/{bits}") == str(network)
 
 
-@pytest.mark.parametrize("text", ["1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.4/-1", "1.2.3.4/08", "1.2.3.4/255.0.0.0", "/8", "a/8"])
+@pytest.mark.parametrize(
+    "text", ["1.2.3.4/33", "::/129", "1.2.3.4/", "1.2.3.4/-1", "1.2.3.4/08", "1.2.3.4/255.0.0.0", "/8", "a/8"]
+)
 def test_anything_else_is_no_network(text: str) -> None:
     assert canonical_network(text) is None
     with pytest.raises(ValueError, match="not an IP network"):
@@ -107,8 +115,12 @@ def longest(networks: list[Network], address: Address) -> int | None:
     return max((network.prefixlen for network in networks if address in network), default=None)
 
 
-networks_v4 = st.tuples(close_v4, st.integers(0, 32)).map(lambda pair: ipaddress.ip_network(pair, strict=False))
-networks_v6 = st.tuples(close_v6, st.integers(0, 128)).map(lambda pair: ipaddress.ip_network(pair, strict=False))
+networks_v4 = st.tuples(close_v4, st.integers(0, 32)).map(
+    lambda pair: ipaddress.ip_network(pair, strict=False)
+)
+networks_v6 = st.tuples(close_v6, st.integers(0, 128)).map(
+    lambda pair: ipaddress.ip_network(pair, strict=False)
+)
 
 
 @given(
@@ -116,7 +128,9 @@ networks_v6 = st.tuples(close_v6, st.integers(0, 128)).map(lambda pair: ipaddres
     st.lists(st.one_of(close_v4, close_v6), min_size=1, max_size=10),
 )
 @settings(max_examples=300, deadline=None)
-def test_longest_match_is_what_a_linear_search_finds(networks: list[Network], addresses: list[Address]) -> None:
+def test_longest_match_is_what_a_linear_search_finds(
+    networks: list[Network], addresses: list[Address]
+) -> None:
     found = IpSet(str(network) for network in networks)
     assert len(found) == len(set(networks))
     edges = [network[0] for network in networks] + [network[-1] for network in networks]
@@ -132,8 +146,14 @@ def test_large_sets_with_a_jump_table_match_too(version: int) -> None:
     networks = []
     by_prefix: dict[int, set[int]] = {}
     for _ in range(3000):
-        bits = chooser.choice([3, 8, 12, 17, 19, 20, 24, 32, width]) if version == 4 else chooser.randint(17, 64)
-        value = (base | chooser.getrandbits(32) << (width - 48 if version == 6 else 0)) >> (width - bits) << (width - bits)
+        bits = (
+            chooser.choice([3, 8, 12, 17, 19, 20, 24, 32, width]) if version == 4 else chooser.randint(17, 64)
+        )
+        value = (
+            (base | chooser.getrandbits(32) << (width - 48 if version == 6 else 0))
+            >> (width - bits)
+            << (width - bits)
+        )
         networks.append(ipaddress.ip_network((value, bits)))
         by_prefix.setdefault(bits, set()).add(value >> (width - bits))
     found = IpSet(str(network) for network in networks)
@@ -144,9 +164,14 @@ def test_large_sets_with_a_jump_table_match_too(version: int) -> None:
         if i % 2:
             network = chooser.choice(networks)
             value = int(network.network_address) | chooser.getrandbits(width) & int(network.hostmask)
-        expected = max((bits for bits, keys in by_prefix.items() if value >> (width - bits) in keys), default=None)
+        expected = max(
+            (bits for bits, keys in by_prefix.items() if value >> (width - bits) in keys), default=None
+        )
         hits += expected is not None
-        assert found.match(str(ipaddress.ip_address(value) if version == 4 else ipaddress.IPv6Address(value))) == expected
+        assert (
+            found.match(str(ipaddress.ip_address(value) if version == 4 else ipaddress.IPv6Address(value)))
+            == expected
+        )
     assert hits > 5000
 
 
@@ -166,7 +191,9 @@ def test_a_hundred_thousand_networks_take_a_bounded_number_of_bytes_each(version
     if version == 4:
         values = [ipaddress.ip_network((chooser.getrandbits(24) << 8, 24)) for _ in range(100_000)]
     else:
-        values = [ipaddress.ip_network((0x2A << 120 | chooser.getrandbits(40) << 80, 48)) for _ in range(100_000)]
+        values = [
+            ipaddress.ip_network((0x2A << 120 | chooser.getrandbits(40) << 80, 48)) for _ in range(100_000)
+        ]
     found = IpSet(map(str, values))
     assert len(found) == len(set(values))
     assert found.size_bytes / len(found) <= limit
@@ -179,7 +206,9 @@ def test_an_empty_set_holds_nothing() -> None:
     assert "::1" not in IpSet()
 
 
-def ip_filter(allow: tuple[str, ...] = (), block: tuple[str, ...] = (), report_only: bool = False) -> IpFilterCore:
+def ip_filter(
+    allow: tuple[str, ...] = (), block: tuple[str, ...] = (), report_only: bool = False
+) -> IpFilterCore:
     return IpFilterCore(SimpleNamespace(name="office", allow=allow, block=block, report_only=report_only))
 
 

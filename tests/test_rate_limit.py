@@ -26,7 +26,9 @@ def limiter(rate: tuple[int, int] = (100, SECOND), **changes: object) -> RateLim
     return RateLimiter(SimpleNamespace(**(config | changes)))
 
 
-def share(checked: RateLimiter, one: SampleRequest, other: SampleRequest, route: int = 0, other_route: int = 0) -> bool:
+def share(
+    checked: RateLimiter, one: SampleRequest, other: SampleRequest, route: int = 0, other_route: int = 0
+) -> bool:
     """Whether the two requests take from one bucket."""
     return checked.key_hash(one, route) == checked.key_hash(other, other_route)
 
@@ -39,7 +41,12 @@ def test_the_burst_passes_and_no_more_until_time_has_passed() -> None:
     assert not checked.check_request(request, SECOND // 10).refused
     assert checked.check_request(request, SECOND // 10).refused
     # Never more than the burst, however long it was quiet.
-    assert [checked.check_request(request, 3600 * SECOND).refused for _ in range(4)] == [False, False, False, True]
+    assert [checked.check_request(request, 3600 * SECOND).refused for _ in range(4)] == [
+        False,
+        False,
+        False,
+        True,
+    ]
     assert (checked.passed, checked.limited, checked.reported) == (7, 4, 0)
     assert not checked.check_request(SampleRequest("192.0.2.2"), 0).refused
 
@@ -55,17 +62,42 @@ def test_the_burst_passes_and_no_more_until_time_has_passed() -> None:
         (("client-ip",), {"client": ""}, {"client": ""}, True),
         (("consumer",), {"consumer": "a"}, {"consumer": "a", "client": "10.0.0.1"}, True),
         (("consumer",), {"consumer": "a"}, {"consumer": "b"}, False),
-        (("header:X-Key",), {"headers": [("x-key", "a")]}, {"headers": [("X-KEY", "a"), ("x-key", "b")]}, True),
+        (
+            ("header:X-Key",),
+            {"headers": [("x-key", "a")]},
+            {"headers": [("X-KEY", "a"), ("x-key", "b")]},
+            True,
+        ),
         (("header:X-Key",), {"headers": [("x-key", "a")]}, {"headers": [("x-key", "A")]}, False),
         (("header:X-Key",), {"headers": [("x-key", "")]}, {}, True),
         (("header:X-Key",), {"headers": [("x-key", "a" * 8)]}, {"headers": [("x-key", "a" * 9)]}, False),
-        (("cookie:id",), {"headers": [("cookie", "id=a")]}, {"headers": [("Cookie", "x=1; id=a ; y=2")]}, True),
-        (("cookie:id",), {"headers": [("cookie", "id=a")]}, {"headers": [("cookie", "x=1"), ("cookie", "id=a")]}, True),
-        (("cookie:id",), {"headers": [("cookie", "id=a")]}, {"headers": [("cookie", "xid=a; ID=a; id")]}, False),
+        (
+            ("cookie:id",),
+            {"headers": [("cookie", "id=a")]},
+            {"headers": [("Cookie", "x=1; id=a ; y=2")]},
+            True,
+        ),
+        (
+            ("cookie:id",),
+            {"headers": [("cookie", "id=a")]},
+            {"headers": [("cookie", "x=1"), ("cookie", "id=a")]},
+            True,
+        ),
+        (
+            ("cookie:id",),
+            {"headers": [("cookie", "id=a")]},
+            {"headers": [("cookie", "xid=a; ID=a; id")]},
+            False,
+        ),
         (("cookie:id",), {"headers": [("cookie", "xid=a; ID=a; id")]}, {}, True),
         (("global",), {"client": "10.0.0.1"}, {"client": "10.0.0.2"}, True),
         # No two lists of values are one message: where one ends and the next begins is part of it.
-        (("header:a", "header:b"), {"headers": [("a", "xy"), ("b", "")]}, {"headers": [("a", "x"), ("b", "y")]}, False),
+        (
+            ("header:a", "header:b"),
+            {"headers": [("a", "xy"), ("b", "")]},
+            {"headers": [("a", "x"), ("b", "y")]},
+            False,
+        ),
         (("header:a", "header:b"), {"headers": [("a", "x")]}, {"headers": [("b", "x")]}, False),
         (("header:a",), {"headers": [("a", "x")]}, {"headers": [("a", "x\0")]}, False),
         (("client-ip", "header:a"), {"headers": [("a", "x")]}, {"headers": [("a", "y")]}, False),
@@ -113,8 +145,8 @@ def test_two_limiters_do_not_hash_alike_unless_seeded_alike() -> None:
     request = SampleRequest()
     assert limiter().key_hash(request) != limiter().key_hash(request)
     config = SimpleNamespace(
-        name="a", key=("global",), rate=SimpleNamespace(count=1, per_ns=1), burst=1, scope="plugin", ipv6_prefix=64,
-        max_keys=1, report_only=False, headers=(),
+        name="a", key=("global",), rate=SimpleNamespace(count=1, per_ns=1), burst=1, scope="plugin",
+        ipv6_prefix=64, max_keys=1, report_only=False, headers=(),
     )  # fmt: skip
     one, other = RateLimiter(config, seed=b"x" * 16), RateLimiter(config, seed=b"x" * 16)
     assert one.key_hash(request) == other.key_hash(request)
@@ -122,14 +154,19 @@ def test_two_limiters_do_not_hash_alike_unless_seeded_alike() -> None:
 
 def fields(raw: bytes) -> list[tuple[str, str]]:
     assert raw == b"" or raw.endswith(b"\r\n")
-    return [(name, value) for name, _, value in (line.partition(": ") for line in raw.decode().split("\r\n")[:-1])]
+    return [
+        (name, value) for name, _, value in (line.partition(": ") for line in raw.decode().split("\r\n")[:-1])
+    ]
 
 
 def test_ratelimit_fields_of_draft_10() -> None:
     checked = limiter((10, SECOND), burst=25)
     request = SampleRequest()
     first = checked.check_request(request, 0)
-    assert fields(first.headers) == [("RateLimit-Policy", '"limit";q=25;w=3'), ("RateLimit", '"limit";r=24;t=1')]
+    assert fields(first.headers) == [
+        ("RateLimit-Policy", '"limit";q=25;w=3'),
+        ("RateLimit", '"limit";r=24;t=1'),
+    ]
     for _ in range(23):
         checked.check_request(request, 0)
     last = checked.check_request(request, 0)
@@ -174,7 +211,7 @@ def test_retry_after_is_whole_seconds_rounded_up_and_at_least_one() -> None:
 def test_a_name_is_quoted_as_a_structured_fields_string() -> None:
     result = limiter(name='a "b" \\c').check_request(SampleRequest(), 0)
     assert fields(result.headers)[0][1].startswith('"a \\"b\\" \\\\c";q=')
-    with pytest.raises(ValueError, match="printable ASCII"):
+    with pytest.raises(ValueError, match="is ASCII"):
         limiter(name="größe")
     limiter(name="größe", headers=())
 
@@ -202,13 +239,13 @@ def test_the_longest_unused_key_is_dropped() -> None:
     clients = [SampleRequest(f"10.0.0.{i}") for i in range(5)]
     for client in clients[:3]:
         checked.check_request(client, 0)
-    assert checked.check_request(clients[0], 0).refused       # 0 is the newest now
-    checked.check_request(clients[3], 0)                      # 1 goes
+    assert checked.check_request(clients[0], 0).refused  # 0 is the newest now
+    checked.check_request(clients[3], 0)  # 1 goes
     assert checked.check_request(clients[0], 0).refused
     assert checked.check_request(clients[2], 0).refused
     assert checked.check_request(clients[3], 0).refused
     assert (checked.keys, checked.evicted) == (3, 1)
-    assert not checked.check_request(clients[1], 0).refused   # a full bucket again; 0 goes
+    assert not checked.check_request(clients[1], 0).refused  # a full bucket again; 0 goes
     assert not checked.check_request(clients[0], 0).refused
     assert (checked.keys, checked.evicted) == (3, 3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -43,23 +44,32 @@ def build(count: int, per_ns: int, burst: int) -> RateLimiter:
 
 
 rates = st.tuples(
-    st.integers(1, 100_000), st.sampled_from([SECOND // 1000, SECOND, 60 * SECOND, 3600 * SECOND, 7, 86_400 * SECOND])
+    st.integers(1, 100_000),
+    st.sampled_from([SECOND // 1000, SECOND, 60 * SECOND, 3600 * SECOND, 7, 86_400 * SECOND]),
 )
 
 
-@given(rates, st.integers(1, 1000), st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 40)), min_size=1, max_size=80))
+@given(
+    rates,
+    st.integers(1, 1000),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 40)), min_size=1, max_size=80),
+)
 @example((3, SECOND), 1, [(0, 1)] * 40)
 @example((100_000, 7), 1000, [(0, 0)] * 80)
 @settings(max_examples=200, deadline=None)
-def test_every_decision_is_the_models(rate: tuple[int, int], burst: int, steps: list[tuple[int, int]]) -> None:
+def test_every_decision_is_the_models(
+    rate: tuple[int, int], burst: int, steps: list[tuple[int, int]]
+) -> None:
     if rate_error(*rate, burst) is not None:
         return
     exact, model, request = build(*rate, burst), Model(*rate, burst), SampleRequest()
     interval = Fraction(rate[1], rate[0])
     now = 10**15
     for kind, amount in steps:
-        # Steps around the time that one token takes, where a rounding error would show; tiny, long and backward ones.
-        now += [amount, int(interval) + amount, int(interval * abs(amount) / 7), abs(amount) * SECOND * 600][kind]
+        # Steps around the time that one token takes, where rounding would show; tiny, long, backward ones.
+        now += [amount, int(interval) + amount, int(interval * abs(amount) / 7), abs(amount) * SECOND * 600][
+            kind
+        ]
         result = exact.check_request(request, now)
         assert result.refused is not model.take(now)
         assert result.remaining == int(model.tokens)
@@ -69,7 +79,7 @@ def test_every_decision_is_the_models(rate: tuple[int, int], burst: int, steps: 
 
 
 def test_a_million_tokens_do_not_drift_by_one() -> None:
-    # A third of a nanosecond is lost in each refill if it is rounded: after 1e6 of them a token would be missing.
+    # A bucket that rounds its refills to tokens, or the time of a token to nanoseconds, loses some.
     exact, request = build(3, 10, 1), SampleRequest()
     now = passed = 0
     for _ in range(200_000):
@@ -82,6 +92,16 @@ def test_a_million_tokens_do_not_drift_by_one() -> None:
     assert passed == 100_000
 
 
+@pytest.mark.parametrize("extra", [0, 1, 1000])
+def test_a_bucket_quiet_for_days_is_full_whatever_its_rate(extra: int) -> None:
+    # The product of the time passed and the rate is just over 2^64 there: kept in 64 bits it would be near 0.
+    exact, request = build(99_999, SECOND, 3), SampleRequest()
+    for _ in range(4):
+        exact.check_request(request, 0)
+    later = (1 << 64) // 99_999 + extra
+    assert [exact.check_request(request, later).refused for _ in range(4)] == [False, False, False, True]
+
+
 @given(st.integers(0, 1 << 70), st.integers(0, 1 << 70), st.integers(0, 1 << 70))
 @settings(max_examples=200, deadline=None)
 def test_a_rate_is_either_refused_or_kept_without_overflow(count: int, per_ns: int, burst: int) -> None:
@@ -90,13 +110,18 @@ def test_a_rate_is_either_refused_or_kept_without_overflow(count: int, per_ns: i
         exact, model, request = build(count, per_ns, burst), Model(count, per_ns, burst), SampleRequest()
         for now in (0, 0, 1, 2, 10**9, 10**18, 10**18, 2**63 - 1):
             assert exact.check_request(request, now).refused is not model.take(now)
-            
+
 
 def sip_reference(key: bytes, message: bytes) -> bytes:
     """SipHash-2-4 with 128 bits of output, as in the paper and its reference program."""
     mask = (1 << 64) - 1
     k0, k1 = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")
-    v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D ^ 0xEE, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
+    v = [
+        k0 ^ 0x736F6D6570736575,
+        k1 ^ 0x646F72616E646F6D ^ 0xEE,
+        k0 ^ 0x6C7967656E657261,
+        k1 ^ 0x7465646279746573,
+    ]
 
     def rotate(x: int, by: int) -> int:
         return (x << by | x >> (64 - by)) & mask

@@ -1,7 +1,7 @@
 """What the native filters, the balancer, the counters and the access log cost.
 
-Each benchmark runs OPERATIONS operations in a loop inside the compiled module (core/loops.pyx), so the time that
-pytest-benchmark prints is for that many: with 1,000 of them, a reported microsecond is a nanosecond of one operation.
+Each benchmark runs OPERATIONS operations in a loop inside the compiled module (core/loops.pyx), so the time
+that pytest-benchmark prints is for that many: with 1,000 of them, a microsecond there is a nanosecond of one.
 Everything is warm in the caches unless the name says otherwise.
 
     python -m pytest bench/micro/test_filters.py --benchmark-only
@@ -40,7 +40,9 @@ def limiter(**changes: object) -> _core.RateLimiter:
 
 def requests(count: int, clients: int) -> list[_core.SampleRequest]:
     chooser = random.Random(2)
-    made = [_core.SampleRequest(f"10.{chooser.randrange(256)}.{i >> 8 & 255}.{i & 255}") for i in range(clients)]
+    made = [
+        _core.SampleRequest(f"10.{chooser.randrange(256)}.{i >> 8 & 255}.{i & 255}") for i in range(clients)
+    ]
     return [chooser.choice(made) for _ in range(count)]
 
 
@@ -51,7 +53,9 @@ def test_rate_limit_check(benchmark: BenchmarkFixture, clients: int) -> None:
 
 
 def test_rate_limit_check_by_header(benchmark: BenchmarkFixture) -> None:
-    headers = [(f"x-other-{i}", "value") for i in range(8)] + [("X-API-Key", "0af7651916cd43dd8448eb211c80319c")]
+    headers = [(f"x-other-{i}", "value") for i in range(8)] + [
+        ("X-API-Key", "0af7651916cd43dd8448eb211c80319c")
+    ]
     request = _core.SampleRequest("10.0.0.1", headers=headers)
     benchmark(_core.loop_check, limiter(key=("header:X-API-Key",)), [request] * OPERATIONS, 0, 0)
 
@@ -72,7 +76,7 @@ def test_rate_limit_million_keys_cold(benchmark: BenchmarkFixture) -> None:
         at = next(rounds) % 20 * OPERATIONS
         return (checked, made[at : at + OPERATIONS], 0, 0), {}
 
-    benchmark.pedantic(_core.loop_check, setup=setup, rounds=20)
+    benchmark.pedantic(_core.loop_check, setup=setup, rounds=20)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("count", [10, 1000, 100_000])
@@ -80,10 +84,14 @@ def test_rate_limit_million_keys_cold(benchmark: BenchmarkFixture) -> None:
 def test_ip_set(benchmark: BenchmarkFixture, family: int, count: int) -> None:
     chooser = random.Random(4)
     if family == 4:
-        networks = [f"{_v4(chooser.getrandbits(32))}/{chooser.choice([16, 20, 22, 24, 24, 24])}" for _ in range(count)]
+        networks = [
+            f"{_v4(chooser.getrandbits(32))}/{chooser.choice([16, 20, 22, 24, 24, 24])}" for _ in range(count)
+        ]
         clients = [_core.SampleRequest(_v4(chooser.getrandbits(32))) for _ in range(OPERATIONS)]
     else:
-        networks = [f"{_v6(chooser.getrandbits(29))}/{chooser.choice([32, 40, 48, 48])}" for _ in range(count)]
+        networks = [
+            f"{_v6(chooser.getrandbits(29))}/{chooser.choice([32, 40, 48, 48])}" for _ in range(count)
+        ]
         clients = [_core.SampleRequest(_v6(chooser.getrandbits(29))) for _ in range(OPERATIONS)]
     benchmark(_core.loop_longest, _core.IpSet(networks), clients)
 
@@ -111,7 +119,8 @@ def typical(**changes: object) -> _core.SampleExchange:
         "method": "GET",
         "target": "/orders/1234?page=2&size=50",
         "host": "api.example.com",
-        "user_agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36",
+        "user_agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+        "Chrome/130.0.0.0 Safari/537.36",
         "client": "203.0.113.7",
         "client_port": 51234,
         "status": 200,
@@ -150,13 +159,16 @@ def test_log_json_line_redacting(benchmark: BenchmarkFixture, tmp_path: Path) ->
 
 
 def test_log_template_line(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    log = access_log(tmp_path / "log", format='$client [$time] "$method $path?$query $protocol" $status $bytes_out "$user_agent"')
+    log = access_log(
+        tmp_path / "log",
+        format='$client [$time] "$method $path?$query $protocol" $status $bytes_out "$user_agent"',
+    )
     benchmark(_core.loop_line, log, typical(), OPERATIONS)
 
 
 def test_log_written(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    # To a file: the handing over included, and what the writer thread takes away on a shared core. Each round begins with an
-    # empty queue, since the loop is far faster than any disk, and dropping would be cheap.
+    # To a file: the handing over included, and what the writer thread takes away on a shared core. Each round
+    # begins with an empty queue, since the loop is far faster than any disk, and dropping would be cheap.
     log = access_log(tmp_path / "log")
 
     def run() -> None:
@@ -167,7 +179,7 @@ def test_log_written(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
         while log.waiting:
             time.sleep(0.001)
 
-    benchmark.pedantic(run, setup=settle, rounds=50)
+    benchmark.pedantic(run, setup=settle, rounds=50)  # type: ignore[no-untyped-call]
     assert log.close(10)
     assert log.dropped == 0
 

@@ -199,7 +199,8 @@ cdef inline char* _put_octet(char* at, int value) noexcept nogil:
 
 
 cdef char* put_address(char* at, const Address* address) noexcept nogil:
-    # RFC 5952 4: lower case, no leading zeros, "::" for the longest run of two or more zero groups, the first of equals.
+    # RFC 5952 4: lower case, no leading zeros, "::" for the longest run of two or more zero groups, the first
+    # of equals.
     cdef int[8] groups
     cdef int i, run = 0, best = 0, best_at = -1, shift
     cdef bint begun
@@ -248,7 +249,7 @@ cdef void out_address(Out* out, const Address* address) noexcept nogil:
 
 
 def canonical_address(str text not None) -> str | None:
-    """The RFC 5952 text of an IP address (IPv4-mapped IPv6 as IPv4), or None if it is not one in strict form."""
+    """The RFC 5952 text of an IP address (IPv4-mapped IPv6 as IPv4), or None if it is not one, strictly."""
     cdef bytes raw = text.encode("utf-8", "surrogatepass")
     cdef Address address
     cdef char[40] room
@@ -258,8 +259,8 @@ def canonical_address(str text not None) -> str | None:
 
 
 def canonical_network(str text not None) -> str | None:
-    """The network with the bits behind its prefix cleared, as "address/bits", or None if it is not a CIDR network
-    or an address. It differs from `text` where somebody wrote, say, "10.1.2.3/8"."""
+    """The network with the bits behind its prefix cleared, as "address/bits", or None if it is not a CIDR
+    network or an address. It differs from `text` where somebody wrote, say, "10.1.2.3/8"."""
     cdef bytes raw = text.encode("utf-8", "surrogatepass")
     cdef Address address
     cdef int bits = 0

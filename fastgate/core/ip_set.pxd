@@ -3,8 +3,8 @@
 from libc.stdint cimport int16_t
 
 cdef struct TrieNode:
-    # A path-compressed binary trie: a node stands for the first `bits` of its key; its children differ in the next bit.
-    # IPv4 keys lie in the upper half of `high`.
+    # A path-compressed binary trie: a node stands for the first `bits` of its key; its children differ in the
+    # next bit. IPv4 keys lie in the upper half of `high`.
     uint64_t high
     uint64_t low
     uint32_t[2] child       # positions in the nodes; 0: none (the node at 0 is never used)
@@ -20,7 +20,7 @@ cdef struct Trie:
     TrieNode* nodes
     uint32_t used
     uint32_t root
-    # -- the first `jump_bits` bits behind the root's own are looked up in one step; 0: too few networks to gain
+    # -- the first `jump_bits` bits behind the root's own are looked up in one step; 0: too few networks
     TrieJump* jumps
     int jump_bits
     int jump_at             # = bits of the root
@@ -30,7 +30,8 @@ cdef class IpSet:
     cdef Trie v4
     cdef Trie v6
     cdef readonly Py_ssize_t count     # distinct networks
-    # Prefix length of the longest network that holds the address (in its family's bits), or -1. A Unix socket's is in none.
+    # Prefix length of the longest network that holds the address (in its family's bits), or -1. A Unix
+    # socket's is in none.
     cdef int longest(self, const Address* address) noexcept nogil
     cdef bint holds(self, const Address* address) noexcept nogil
     cdef int _add(self, const Address* address, int bits, Py_ssize_t room) except -1

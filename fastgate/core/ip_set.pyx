@@ -1,9 +1,9 @@
 # Sets of networks.
 #
-# One path-compressed binary trie for each family: n networks need at most 2n - 1 nodes of 32 bytes. A walk through
-# 100,000 networks would take some 17 dependent loads, so a jump table over the first bits (up to 16, about as many
-# entries as networks, 8 bytes each) takes their place and a few nodes remain. Worst case for each network: 2 nodes
-# and 1..2 jump entries, 64 + 16 bytes.
+# One path-compressed binary trie for each family: n networks need at most 2n - 1 nodes of 32 bytes. A walk
+# through 100,000 networks would take some 17 dependent loads, so a jump table over the first bits (up to 16,
+# about as many entries as networks, 8 bytes each) takes their place and a few nodes remain. Worst case for
+# each network: 2 nodes and 1..2 jump entries, 64 + 16 bytes.
 
 from collections.abc import Iterable
 
@@ -106,7 +106,9 @@ cdef bint _trie_insert(Trie* trie, uint64_t high, uint64_t low, int bits) noexce
     return True
 
 
-cdef inline int _trie_walk(const Trie* trie, uint64_t high, uint64_t low, uint32_t at, int best) noexcept nogil:
+cdef inline int _trie_walk(
+    const Trie* trie, uint64_t high, uint64_t low, uint32_t at, int best
+) noexcept nogil:
     cdef const TrieNode* node
     while at:
         node = &trie.nodes[at]
@@ -145,7 +147,7 @@ cdef int _trie_finish(Trie* trie, Py_ssize_t networks, int width) except -1:
     if networks < _TRIE_JUMP_FROM:
         return 0
     trie.jump_at = trie.nodes[trie.root].bits
-    while trie.jump_bits < min(_TRIE_JUMP_MAX, width - trie.jump_at) and (2 << trie.jump_bits) <= 2 * networks:
+    while trie.jump_bits < min(_TRIE_JUMP_MAX, width - trie.jump_at) and 1 << trie.jump_bits <= networks:
         trie.jump_bits += 1
     trie.jumps = <TrieJump*>calloc(<size_t>1 << trie.jump_bits, sizeof(TrieJump))
     if trie.jumps == NULL:
@@ -190,8 +192,9 @@ cdef void _trie_splice(uint64_t* high, uint64_t* low, int at, int width, uint64_
 cdef class IpSet:
     """An immutable set of IPv4 and IPv6 networks with longest-prefix match.
 
-    networks: CIDR strings or bare addresses; bits behind a prefix are ignored. Raises ValueError for anything else.
-    An IPv6 network never holds an IPv4 client, not even ::/0: IPv4-mapped addresses are IPv4 (see `parse_address`).
+    networks: CIDR strings or bare addresses; bits behind a prefix are ignored. Raises ValueError for anything
+    else. An IPv6 network never holds an IPv4 client, not even ::/0: IPv4-mapped addresses are IPv4 (see
+    `parse_address`).
     """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
@@ -249,7 +252,7 @@ cdef class IpSet:
         return self.longest(address) >= 0
 
     def match(self, str address not None) -> int | None:
-        """The prefix length of the longest network that holds `address`, or None. ValueError if it is no address."""
+        """The prefix length of the longest network that holds `address`, or None; ValueError for other text."""
         cdef bytes raw = address.encode("utf-8", "surrogatepass")
         cdef Address parsed
         cdef int found
@@ -278,8 +281,9 @@ cdef class IpSet:
 cdef class IpFilterCore:
     """Allow and block lists, from a config IpFilter (attributes name, allow, block, report_only).
 
-    A blocked address is refused unless an allow network that holds it is longer than the block network. If `allow`
-    is not empty, addresses in none of its networks are refused, Unix sockets' peers (which have none) among them.
+    A blocked address is refused unless an allow network that holds it is longer than the block network. If
+    `allow` is not empty, addresses in none of its networks are refused, Unix sockets' peers (which have none)
+    among them.
     """
 
     def __init__(self, config: object) -> None:
@@ -305,7 +309,7 @@ cdef class IpFilterCore:
         return True
 
     def refuses_address(self, str address not None) -> bool:
-        """`refuses` for an address as text; "" stands for a Unix socket's peer. ValueError if it is no address."""
+        """`refuses` for an address as text; "" stands for a Unix socket's peer. ValueError for no address."""
         cdef bytes raw = address.encode("utf-8", "surrogatepass")
         cdef Address parsed
         parsed.family = 0

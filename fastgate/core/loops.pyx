@@ -1,5 +1,5 @@
-# The filters' work in a loop without Python in between: a single call from Python costs more than what it measures.
-# Used by bench/micro alone.
+# The filters' work in a loop without Python in between: a single call from Python costs more than what it
+# measures. Used by bench/micro alone.
 
 
 def loop_check(limiter: RateLimiter, requests: list[SampleRequest], int64_t now_ns, int64_t step_ns) -> int:
@@ -14,7 +14,7 @@ def loop_check(limiter: RateLimiter, requests: list[SampleRequest], int64_t now_
 
 
 def loop_check_clients(limiter: RateLimiter, uint32_t first, uint32_t count, int64_t now_ns) -> int:
-    """Checks one request of each of `count` IPv4 clients, from the address `first` on; returns how many were refused."""
+    """Checks a request of each of `count` IPv4 clients from address `first` on; returns the refused."""
     cdef RateVerdict verdict
     cdef RateLimiter bound = <RateLimiter?>limiter
     cdef SampleRequest request = SampleRequest("0.0.0.0")

@@ -52,12 +52,13 @@ cdef struct LogShared:
 cdef class LogWriter:
     cdef LogShared* shared
     cdef pthread_t thread
-    # Started by the first batch, so that a writer made before the fork works behind it. It never takes the GIL.
+    # Started by the first batch, so that a writer made before the fork works behind it. It never takes the
+    # GIL.
     cdef bint running
     cdef bint closed
 
-    # Takes the batch's buffer and leaves an empty one. Never blocks on the file; if the queue is full or no thread can be
-    # started, the lines are dropped and counted.
+    # Takes the batch's buffer and leaves an empty one. Never blocks on the file; if the queue is full or no
+    # thread can be started, the lines are dropped and counted.
     cdef void put(self, Out* batch, int64_t lines) noexcept nogil
     cdef bint _start(self) noexcept nogil
     cdef void _push(self, int kind, Out* batch, int64_t lines) noexcept nogil

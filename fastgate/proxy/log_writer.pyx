@@ -1,10 +1,11 @@
 # The thread behind the access log.
 #
-# The event loop must wait neither for a disk nor for whoever reads the pipe, so it only hands buffers over. The thread is a
-# plain one that never takes the GIL: a Python thread gets it only every few milliseconds from a loop under full load,
-# and the queue would run over just then. The queue is bounded: LOG_QUEUE buffers that nobody takes are all that a stuck reader
-# costs; what comes then is dropped, counted, and told as soon as the writer gets on. Rotation goes through the same queue, so
-# every line before SIGUSR1 is in the old file and every line behind it in the new one.
+# The event loop must wait neither for a disk nor for whoever reads the pipe, so it only hands buffers over.
+# The thread is a plain one that never takes the GIL: a Python thread gets it only every few milliseconds from
+# a loop under full load, and the queue would run over just then. The queue is bounded: LOG_QUEUE buffers that
+# nobody takes are all that a stuck reader costs; what comes then is dropped, counted, and told as soon as the
+# writer gets on. Rotation goes through the same queue, so every line before SIGUSR1 is in the old file and
+# every line behind it in the new one.
 
 import os
 
@@ -12,7 +13,9 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdio cimport snprintf
 
 cdef extern from "<pthread.h>" nogil:
-    int pthread_create(pthread_t* thread, const void* attributes, void* (*run)(void*) noexcept nogil, void* argument)
+    int pthread_create(
+        pthread_t* thread, const void* attributes, void* (*run)(void*) noexcept nogil, void* argument
+    )
     int pthread_join(pthread_t thread, void** result)
     int pthread_detach(pthread_t thread)
     int pthread_mutex_init(pthread_mutex_t* mutex, const void* attributes)
@@ -65,15 +68,18 @@ cdef int _log_open_file(const char* path) noexcept nogil:
 
 
 cdef void _log_tell(LogShared* shared, int number, const char* format, int64_t lines) noexcept nogil:
-    # Once for each kind of trouble until the file is opened anew. `format` has the file's name, a number of lines, a reason.
-    cdef char[768] text
+    # Once for each kind of trouble until the file is opened anew. `format` has the file's name, a number of
+    # lines, a reason.
+    cdef char[512] text
+    cdef char[640] line
     cdef int length
     if shared.told[number & 255]:
         return
     shared.told[number & 255] = True
-    length = snprintf(text, sizeof(text), format, shared.name, <long long>lines, strerror(number))
+    snprintf(text, sizeof(text), format, shared.name, <long long>lines, strerror(number))
+    length = snprintf(line, sizeof(line), b"fastgate: access log: %s\n", text)
     # If stderr is gone too, the counts are all that is left to tell it.
-    if length > 0 and _log_write(2, text, min(<size_t>length, sizeof(text) - 1)) < 0:
+    if length > 0 and _log_write(2, line, <size_t>length) < 0:
         shared.errors += 1
 
 
@@ -108,7 +114,8 @@ cdef int _log_write_some(LogShared* shared, const char* data, size_t length, siz
 
 
 cdef void _log_write_batch(LogShared* shared, const Out* buffer) noexcept nogil:
-    # By the thread, without the lock. After a failure within a line a line end goes first: the torn line stays the only bad one.
+    # By the thread, without the lock. After a failure within a line a line end goes first: the torn line
+    # stays the only bad one.
     cdef size_t done = 0, ended = 0
     cdef int failed = 0
     cdef int64_t lost
@@ -126,7 +133,7 @@ cdef void _log_write_batch(LogShared* shared, const Out* buffer) noexcept nogil:
     pthread_mutex_lock(&shared.lock)
     shared.errors += 1
     shared.dropped += <uint64_t>lost
-    _log_tell(shared, failed, b"fastgate: access log: writing to %s fails, %lld lines were dropped: %s\n", lost)
+    _log_tell(shared, failed, b"writing to %s fails, %lld lines dropped so far: %s", lost)
     pthread_mutex_unlock(&shared.lock)
 
 
@@ -144,7 +151,7 @@ cdef void _log_reopen_file(LogShared* shared) noexcept nogil:
     failed = errno
     pthread_mutex_lock(&shared.lock)
     shared.errors += 1
-    _log_tell(shared, failed, b"fastgate: access log: %s cannot be reopened, the old file stays in use (%lld lines lost): %s\n", 0)
+    _log_tell(shared, failed, b"%s cannot be reopened, the old file is kept, %lld lines lost: %s", 0)
     pthread_mutex_unlock(&shared.lock)
 
 
@@ -177,7 +184,7 @@ cdef void* _log_run(void* argument) noexcept nogil:
         shared.first = (shared.first + 1) % LOG_RING
         shared.count -= 1
         if shared.untold:
-            _log_tell(shared, 0, b"fastgate: access log: %s is too slow, %lld lines were dropped\n", <int64_t>shared.untold)
+            _log_tell(shared, 0, b"%s is too slow, %lld lines dropped so far", <int64_t>shared.untold)
             shared.untold = 0
         if kind == LOG_STOP:
             break
@@ -279,7 +286,7 @@ cdef class LogWriter:
             batch.failed = False        # the next line tries again
 
     def reopen(self) -> None:
-        """Opens the file anew behind the batches already handed over; nothing for stdout and stderr. Does not wait."""
+        """Opens the file anew behind the batches handed over, without waiting; stdout and stderr stay."""
         cdef int last
         if self.shared.path == NULL or self.closed or not self._start():
             return
@@ -291,8 +298,8 @@ cdef class LogWriter:
         pthread_mutex_unlock(&self.shared.lock)
 
     def close(self, timeout: float) -> bool:
-        """Writes what is queued, for at most `timeout` seconds. False if the writer was stuck; then the lines that it still
-        had count as dropped."""
+        """Writes what is queued, for at most `timeout` seconds. False if the writer was stuck; then the lines
+        that it still had count as dropped."""
         cdef LogShared* shared = self.shared
         cdef _LogTime until
         cdef long long wait_ns = <long long>(max(0.0, timeout) * 1e9)
