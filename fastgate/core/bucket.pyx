@@ -11,21 +11,21 @@
 from math import gcd
 
 
-cdef inline uint64_t _rotl(uint64_t x, int by) noexcept nogil:
+cdef inline uint64_t _sip_rotl(uint64_t x, int by) noexcept nogil:
     return (x << by) | (x >> (64 - by))
 
 
 cdef inline void _sip_round(SipState* s) noexcept nogil:
     s.v0 += s.v1
-    s.v1 = _rotl(s.v1, 13) ^ s.v0
-    s.v0 = _rotl(s.v0, 32)
+    s.v1 = _sip_rotl(s.v1, 13) ^ s.v0
+    s.v0 = _sip_rotl(s.v0, 32)
     s.v2 += s.v3
-    s.v3 = _rotl(s.v3, 16) ^ s.v2
+    s.v3 = _sip_rotl(s.v3, 16) ^ s.v2
     s.v0 += s.v3
-    s.v3 = _rotl(s.v3, 21) ^ s.v0
+    s.v3 = _sip_rotl(s.v3, 21) ^ s.v0
     s.v2 += s.v1
-    s.v1 = _rotl(s.v1, 17) ^ s.v2
-    s.v2 = _rotl(s.v2, 32)
+    s.v1 = _sip_rotl(s.v1, 17) ^ s.v2
+    s.v2 = _sip_rotl(s.v2, 32)
 
 
 cdef void sip_begin(SipState* state, const uint64_t* key) noexcept nogil:

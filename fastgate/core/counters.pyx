@@ -36,7 +36,7 @@ cdef inline int _histogram_bucket(int64_t ns) noexcept nogil:
     cdef int octave
     if ns < <int64_t>1 << HISTOGRAM_OCTAVE:
         return 0
-    octave = 63 - _clz64(<uint64_t>ns)
+    octave = 63 - _net_clz64(<uint64_t>ns)
     if octave >= HISTOGRAM_OCTAVE + HISTOGRAM_OCTAVES:
         return HISTOGRAM_BUCKETS - 1
     return 1 + 4 * (octave - HISTOGRAM_OCTAVE) + <int>((ns >> (octave - 2)) & 3)

@@ -84,7 +84,7 @@ cdef inline char* _log_span(char* at, Span text) noexcept nogil:
 
 
 cdef inline char* _log_two(char* at, uint64_t value) noexcept nogil:
-    memcpy(at, &_ADDR_OCTETS[2 * value], 2)
+    memcpy(at, &_ADDR_DIGITS[2 * value], 2)
     return at + 2
 
 
@@ -101,7 +101,7 @@ cdef char* _log_number(char* at, int64_t value) noexcept nogil:
         rest = 0 - rest
     while rest >= 10:
         start -= 2
-        memcpy(&digits[start], &_ADDR_OCTETS[2 * (rest % 100)], 2)
+        memcpy(&digits[start], &_ADDR_DIGITS[2 * (rest % 100)], 2)
         rest = rest // 100
     if rest:
         start -= 1
@@ -296,8 +296,8 @@ cdef class AccessLog:
             while at < name.len and k < wanted.len:
                 c = <unsigned char>name.ptr[at]
                 if c == 37 and at + 2 < name.len:
-                    upper_digit = _hex_digit(name.ptr[at + 1])
-                    lower_digit = _hex_digit(name.ptr[at + 2])
+                    upper_digit = _addr_hex(name.ptr[at + 1])
+                    lower_digit = _addr_hex(name.ptr[at + 2])
                     if upper_digit >= 0 and lower_digit >= 0:
                         c = upper_digit * 16 + lower_digit
                         at += 2
