@@ -24,6 +24,7 @@ include "core/rate_limit.pyx"
 include "core/balance.pyx"
 include "core/counters.pyx"
 include "core/measure.pyx"
+include "core/loops.pyx"
 # -- proxy
 include "proxy/log_writer.pyx"
 include "proxy/access_log.pyx"
