@@ -4,23 +4,14 @@ the log."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from fastgate import _core
+from support.gateway import Gateway
+from support.upstream import Mark, Upstream
 from support.wire import Response
 
 REASONS = {reason.code: reason for reason in _core.REASONS}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A row of a table: what is sent and which of the reasons may answer it (the first is the one to
-    expect)."""
-
-    name: str
-    data: bytes
-    reasons: tuple[str, ...]
 
 
 def refused(response: Response, *reasons: str, method: str = "GET") -> str:
@@ -80,3 +71,31 @@ def logged(record: dict[str, Any], *, status: int | None = None, reason: str | N
     if reason is not None:
         assert record["reason"] == reason, record
     return record
+
+
+def check_refused(
+    gateway: Gateway, upstream: Upstream, data: bytes, *reasons: str, method: str = "GET"
+) -> str:
+    """Sends `data` on a new connection: it must be answered by one of the reasons and the connection closed; the
+    upstream must not have seen a whole request of it; and the log must name the reason. Returns the reason.
+
+    `reasons`: the one to expect first; more where the RFC leaves open which rule is met first.
+    """
+    mark, since = upstream.mark(), gateway.mark()
+    with gateway.client() as client:
+        client.try_send(data)
+        response = client.response(method)
+        code = refused(response, *reasons, method=method)
+        assert response.closes, response.fields
+        client.ended()
+    assert_only_barrier(gateway, mark)
+    logged(gateway.wait_log(since)[0], status=response.status, reason=code)
+    return code
+
+
+def assert_only_barrier(gateway: Gateway, mark: Mark) -> None:
+    """Sends a request of its own, and that must be the only whole one that the upstream has got since the mark."""
+    with gateway.client() as client:
+        assert client.get("/barrier").status == 200
+    whole = [request.target for request in mark.requests if request.complete]
+    assert whole == ["/barrier"], f"the upstream got {whole}"
