@@ -72,7 +72,9 @@ def test_response_body(gateway: Gateway, upstream: Upstream, form: str, size: in
 @pytest.mark.parametrize("form", ["length", "chunks", "eof"])
 def test_response_body_to_http10(gateway: Gateway, upstream: Upstream, form: str) -> None:
     """No chunked coding for an HTTP/1.0 client (RFC 9112 6.1): the reader fails on it. The end is the
-    connection's.""" body = pattern(100_000) if form == "length":
+    connection's."""
+    body = pattern(100_000)
+    if form == "length":
         upstream.script(up.reply(200, body))
     elif form == "chunks":
         data = chunked(body[:50_000], body[50_000:], trailers=b"T: 1\r\n")
@@ -90,8 +92,10 @@ def test_response_body_to_http10(gateway: Gateway, upstream: Upstream, form: str
 
 def test_http10_truncated_chunks_are_a_cut(gateway: Gateway, upstream: Upstream) -> None:
     """Where only the end of the connection ends the body, a truncated one must not end with a FIN."""
-    upstream.script(up.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
-    up.reset()) with gateway.client() as client:
+    upstream.script(
+        up.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"), up.reset()
+    )
+    with gateway.client() as client:
         client.send(request(version="1.0"))
         client.head()
         client.stream.rest("the body")
@@ -145,15 +149,22 @@ def test_empty_bodies_have_a_length(gateway: Gateway, upstream: Upstream) -> Non
 
 def test_get_with_a_body(gateway: Gateway, upstream: Upstream) -> None:
     """Its framing holds for every method (RFC 9112 6); the content has no meaning, but it is not the next
-    request.""" with gateway.client() as client:
-        assert client.request(request("GET", body=b"GET /x HTTP/1.1\r\n\r\n")).json()["body"].startswith("GET
-        /x") assert client.request(request("DELETE", chunks=[b"abc"])).json()["body"] == "abc" assert
-        client.get("/next").json()["target"] == "/next"
+    request."""
+    with gateway.client() as client:
+        assert (
+            client.request(request("GET", body=b"GET /x HTTP/1.1\r\n\r\n"))
+            .json()["body"]
+            .startswith("GET /x")
+        )
+        assert client.request(request("DELETE", chunks=[b"abc"])).json()["body"] == "abc"
+        assert client.get("/next").json()["target"] == "/next"
 
 
 def test_response_trailers(gateway: Gateway, upstream: Upstream) -> None:
     """Trailers go on; those that would change framing or routing do not (RFC 9110 6.5.1)."""
-    trailers = b"X-Sum: 1\r\nContent-Length: 7\r\nTransfer-Encoding: gzip\r\nConnection: close\r\nX-More: 2\r\n"
+    trailers = (
+        b"X-Sum: 1\r\nContent-Length: 7\r\nTransfer-Encoding: gzip\r\nConnection: close\r\nX-More: 2\r\n"
+    )
     data = chunked(b"hello", trailers=trailers)
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
     upstream.script(up.send(head + data))
@@ -204,7 +215,9 @@ def test_events_are_not_held_back(gateway: Gateway, upstream: Upstream) -> None:
         assert client.stream.exactly(5, "end") == b"0\r\n\r\n"
 
 
-def test_event_stream_has_its_own_idle_timeout(start_gateway: StartGateway, start_upstream: StartUpstream) -> None:
+def test_event_stream_has_its_own_idle_timeout(
+    start_gateway: StartGateway, start_upstream: StartUpstream
+) -> None:
     upstream = start_upstream()
     gateway = start_gateway(
         config(
@@ -255,8 +268,11 @@ def test_no_interim_to_http10(gateway: Gateway, upstream: Upstream) -> None:
 
 
 def test_101_that_nobody_asked_for(gateway: Gateway, upstream: Upstream) -> None:
-    upstream.script(up.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
-    up.wait_close()) with gateway.client() as client:
+    upstream.script(
+        up.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
+        up.wait_close(),
+    )
+    with gateway.client() as client:
         refused(client.get(), "upstream-upgrade")
         assert client.get("/next").status == 200
 
@@ -374,7 +390,9 @@ def test_early_answer_to_a_big_upload(gateway: Gateway, upstream: Upstream) -> N
 @pytest.mark.parametrize("when", ["before the head", "in the body"])
 def test_client_gone_abandons_the_attempt(gateway: Gateway, upstream: Upstream, how: str, when: str) -> None:
     mark, since = upstream.mark(), gateway.mark()
-    steps = [] if when == "before the head" else [up.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")]
+    steps = (
+        [] if when == "before the head" else [up.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")]
+    )
     upstream.script(*steps, up.wait_close())
     with gateway.client() as client:
         client.send(request())
@@ -434,7 +452,10 @@ def test_half_close_in_a_request_is_no_request(gateway: Gateway, upstream: Upstr
     """FIN in the middle of a head or body: nothing whole goes upstream, whatever the setting."""
     mark = upstream.mark()
     for listener in ("main", "serve"):
-        for data in (b"GET / HTTP/1.1\r\nHost: a\r\n", request("POST", lines=("Content-Length: 10",)) + b"hello"):
+        for data in (
+            b"GET / HTTP/1.1\r\nHost: a\r\n",
+            request("POST", lines=("Content-Length: 10",)) + b"hello",
+        ):
             with gateway.client(listener) as client:
                 client.send(data).half_close()
                 rest = client.stream.rest("the end")

@@ -23,10 +23,24 @@ def gateway_config(upstream: str) -> dict[str, Any]:
             "add": {"x-add": "more"},
             "remove": ["x-remove"],
         },
-        "response_headers": {"set": {"x-set": "new"}, "add": {"x-add": "more"}, "remove": ["x-remove", "server"]},
+        "response_headers": {
+            "set": {"x-set": "new"},
+            "add": {"x-add": "more"},
+            "remove": ["x-remove", "server"],
+        },
     }
-    strip = {"name": "strip", "match": {"prefix": "/strip"}, "upstream": "up", "rewrite": {"strip_prefix": True}}
-    replace = {"name": "replace", "match": {"prefix": "/old"}, "upstream": "up", "rewrite": {"prefix": "/new"}}
+    strip = {
+        "name": "strip",
+        "match": {"prefix": "/strip"},
+        "upstream": "up",
+        "rewrite": {"strip_prefix": True},
+    }
+    replace = {
+        "name": "replace",
+        "match": {"prefix": "/old"},
+        "upstream": "up",
+        "rewrite": {"prefix": "/new"},
+    }
     template = {
         "name": "template",
         "match": {"path": "/users/{id}/posts/{post}"},
@@ -36,7 +50,13 @@ def gateway_config(upstream: str) -> dict[str, Any]:
     redirect = {
         "name": "redirect",
         "match": {"prefix": "/gone"},
-        "redirect": {"status": 308, "scheme": "https", "host": "other.example", "port": 8443, "prefix": "/here"},
+        "redirect": {
+            "status": 308,
+            "scheme": "https",
+            "host": "other.example",
+            "port": 8443,
+            "prefix": "/here",
+        },
     }
     respond = {
         "name": "respond",
@@ -44,8 +64,8 @@ def gateway_config(upstream: str) -> dict[str, Any]:
         "respond": {"status": 203, "body": "fixed", "content_type": "text/css", "headers": {"x-a": "1"}},
     }
     tables = config(
-        upstream, routes=[rules, strip, replace, template, redirect, respond, {"name": "all", "upstream":
-        "up"}]
+        upstream,
+        routes=[rules, strip, replace, template, redirect, respond, {"name": "all", "upstream": "up"}],
     )
     return tables
 
@@ -79,13 +99,16 @@ HOP_BY_HOP = [
 @pytest.mark.parametrize("line", HOP_BY_HOP, ids=lambda line: str(line).split(":")[0])
 def test_hop_by_hop_request_fields(gateway: Gateway, upstream: Upstream, line: str) -> None:
     """RFC 9110 7.6.1 and 11.7: for one hop only. (Connection itself may be made anew, but not with this
-    content.)""" found = sent(gateway, upstream, line, "X-Kept: 1") assert line.split(": ", 1)[1] not in
-    found.all(line.split(":")[0]) assert found.get("x-kept") == "1"
+    content.)"""
+    found = sent(gateway, upstream, line, "X-Kept: 1")
+    assert line.split(": ", 1)[1] not in found.all(line.split(":")[0])
+    assert found.get("x-kept") == "1"
 
 
-@pytest.mark.parametrize("line", [*HOP_BY_HOP[1:], "Connection: X-Hop"], ids=lambda line:
-str(line).split(":")[0]) def test_hop_by_hop_response_fields(gateway: Gateway, upstream: Upstream, line: str)
--> None:
+@pytest.mark.parametrize(
+    "line", [*HOP_BY_HOP[1:], "Connection: X-Hop"], ids=lambda line: str(line).split(":")[0]
+)
+def test_hop_by_hop_response_fields(gateway: Gateway, upstream: Upstream, line: str) -> None:
     upstream.script(up.reply(200, b"ok", line, "X-Kept: 1"))
     with gateway.client() as client:
         response = client.get()
@@ -98,7 +121,9 @@ str(line).split(":")[0]) def test_hop_by_hop_response_fields(gateway: Gateway, u
     ["X-One, x-two", "close, X-One,X-Two", ",X-One, ,X-Two,", "x-ONE ,\tX-TWO"],
 )
 def test_fields_named_by_connection(gateway: Gateway, upstream: Upstream, connection: str) -> None:
-    found = sent(gateway, upstream, "X-One: 1", "X-Two: 2", "x-two: 3", "X-Three: 3", f"Connection: {connection}")
+    found = sent(
+        gateway, upstream, "X-One: 1", "X-Two: 2", "x-two: 3", "X-Three: 3", f"Connection: {connection}"
+    )
     assert "x-one" not in found
     assert "x-two" not in found
     assert found.get("x-three") == "3"
@@ -110,10 +135,14 @@ def test_fields_named_by_connection(gateway: Gateway, upstream: Upstream, connec
     assert response.get("x-three") == "3"
 
 
-@pytest.mark.parametrize("name", ["Host", "Content-Length", "Transfer-Encoding", "Cookie", "Authorization",
-"Via"]) def test_connection_names_what_must_stay(gateway: Gateway, upstream: Upstream, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["Host", "Content-Length", "Transfer-Encoding", "Cookie", "Authorization", "Via"]
+)
+def test_connection_names_what_must_stay(gateway: Gateway, upstream: Upstream, name: str) -> None:
     """A client must not be able to strip framing or Host this way; the upstream's strict reader needs
-    them.""" mark = upstream.mark() with gateway.client() as client:
+    them."""
+    mark = upstream.mark()
+    with gateway.client() as client:
         data = request("POST", chunks=[b"hello"], lines=(f"Connection: {name}",))
         if name == "Content-Length":
             data = request("POST", body=b"hello", lines=(f"Connection: {name}",))
@@ -134,14 +163,31 @@ def test_x_forwarded_cannot_be_stripped_by_connection(gateway: Gateway, upstream
 
 def test_end_to_end_fields_pass(gateway: Gateway, upstream: Upstream) -> None:
     """As they came: case, order, repetition and empty values (RFC 9110 5.3)."""
-    lines = ["X-B: 1", "x-a: 2", "X-b: 3", "X-Empty:", "Accept: a, b", "Cookie: a=b", "Cookie: c=d", "X-Odd: \xe9 \xff"]
+    lines = [
+        "X-B: 1",
+        "x-a: 2",
+        "X-b: 3",
+        "X-Empty:",
+        "Accept: a, b",
+        "Cookie: a=b",
+        "Cookie: c=d",
+        "X-Odd: \xe9 \xff",
+    ]
     found = sent(gateway, upstream, *lines)
     expected = [tuple(part.strip() for part in line.split(":", 1)) for line in lines]
     assert [field for field in found.fields if field in expected] == expected
 
 
 def test_response_fields_pass(gateway: Gateway, upstream: Upstream) -> None:
-    lines = ["X-B: 1", "Set-Cookie: a=b", "x-a: 2", "Set-Cookie: c=d", "X-Empty:", "Server: demo", "Date: yesterday"]
+    lines = [
+        "X-B: 1",
+        "Set-Cookie: a=b",
+        "x-a: 2",
+        "Set-Cookie: c=d",
+        "X-Empty:",
+        "Server: demo",
+        "Date: yesterday",
+    ]
     upstream.script(up.reply(200, b"ok", *lines))
     with gateway.client() as client:
         response = client.get()
@@ -150,7 +196,7 @@ def test_response_fields_pass(gateway: Gateway, upstream: Upstream) -> None:
 
 
 def test_status_and_phrase_pass(gateway: Gateway, upstream: Upstream) -> None:
-    upstream.script(up.send(b"HTTP/1.1 299 Caf\xe9 \"x\"\r\nContent-Length: 0\r\n\r\n"))
+    upstream.script(up.send(b'HTTP/1.1 299 Caf\xe9 "x"\r\nContent-Length: 0\r\n\r\n'))
     with gateway.client() as client:
         response = client.get()
     assert response.status == 299
@@ -174,7 +220,9 @@ def test_via_names_the_received_version(gateway: Gateway, upstream: Upstream) ->
 
 def test_via_in_responses(gateway: Gateway, upstream: Upstream) -> None:
     """RFC 9110 7.6.3 asks it of a proxy and leaves it to a gateway; a Via that is there stays and keeps its
-    order.""" upstream.script(up.reply(200, b"ok", "Via: 1.1 inner")) with gateway.client() as client:
+    order."""
+    upstream.script(up.reply(200, b"ok", "Via: 1.1 inner"))
+    with gateway.client() as client:
         assert client.get().all("via")[0].startswith("1.1 inner")
 
 
@@ -212,8 +260,10 @@ def test_request_line_is_http11_upstream(gateway: Gateway, upstream: Upstream) -
 
 def test_trailer_field_and_te(gateway: Gateway, upstream: Upstream) -> None:
     """TE is for one hop; if the gateway sends one it is its own, with Connection naming it (RFC 9110
-    10.1.4).""" found = sent(gateway, upstream, "TE: trailers, deflate;q=0.5", "Connection: TE") assert
-    tokens(found.fields, "te") in ([], ["trailers"]) if "te" in found:
+    10.1.4)."""
+    found = sent(gateway, upstream, "TE: trailers, deflate;q=0.5", "Connection: TE")
+    assert tokens(found.fields, "te") in ([], ["trailers"])
+    if "te" in found:
         assert "te" in tokens(found.fields, "connection")
 
 
@@ -221,7 +271,16 @@ def test_trailer_field_and_te(gateway: Gateway, upstream: Upstream) -> None:
 
 
 def test_request_rules(gateway: Gateway, upstream: Upstream) -> None:
-    found = sent(gateway, upstream, "X-Set: old", "X-Set: older", "X-Add: one", "X-Remove: 1", "x-remove: 2", target="/rules")
+    found = sent(
+        gateway,
+        upstream,
+        "X-Set: old",
+        "X-Set: older",
+        "X-Add: one",
+        "X-Remove: 1",
+        "x-remove: 2",
+        target="/rules",
+    )
     assert found.all("x-set") == ["new"]
     assert found.all("x-add") == ["one", "more"]
     assert found.all("x-remove") == []
@@ -229,8 +288,10 @@ def test_request_rules(gateway: Gateway, upstream: Upstream) -> None:
 
 
 def test_response_rules(gateway: Gateway, upstream: Upstream) -> None:
-    upstream.script(up.reply(200, b"ok", "X-Set: old", "X-Add: one", "X-Remove: 1", "Server: demo", "X-Set:
-    older")) with gateway.client() as client:
+    upstream.script(
+        up.reply(200, b"ok", "X-Set: old", "X-Add: one", "X-Remove: 1", "Server: demo", "X-Set: older")
+    )
+    with gateway.client() as client:
         response = client.get("/rules")
     assert response.all("x-set") == ["new"]
     assert response.all("x-add") == ["one", "more"]

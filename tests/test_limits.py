@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import ExitStack
 from typing import Any
 
@@ -228,10 +229,8 @@ def test_endless_response_is_cut(gateway: Gateway, upstream: Upstream) -> None:
     upstream.script(up.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 5000), up.wait_close())
     with gateway.client() as client:
         client.send(request())
-        try:
+        with contextlib.suppress(ConnectionEnded):
             assert client.response().status == 502
-        except ConnectionEnded:
-            pass
     assert gateway.wait_log(since)[0]["reason"] == "upstream-body-too-large"
 
 
@@ -268,10 +267,8 @@ def check_cap(gateway: Gateway, cap: int) -> None:
         for _ in range(3):
             with gateway.client() as extra:
                 assert extra.try_send(request())
-                try:
+                with contextlib.suppress(ConnectionEnded):
                     assert reason_of(extra.response()) == "connection-limit"
-                except ConnectionEnded:
-                    pass
                 assert extra.stream.ended or extra.ended()
         for client in clients:
             assert client.get().status == 200, "those that are within the cap are left alone"

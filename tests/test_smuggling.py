@@ -20,6 +20,7 @@ def gateway_config(upstream: str) -> dict[str, Any]:
 
 
 POST = b"POST /first HTTP/1.1\r\nHost: test.example\r\n"
+WS = b"/ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: test.example\r\n\r\n"
 END = b"\r\n0\r\n\r\n" + SMUGGLED
 CL, TE, BOTH = "content-length-syntax", "transfer-encoding", "length-and-encoding"
@@ -115,16 +116,16 @@ REFUSED: dict[str, tuple[bytes, tuple[str, ...]]] = {
     ),
     # -- Upgrade with a body: after an upgrade the parser reads no body (RFC 9110 7.8)
     "upgrade with a length": (
-        b"POST /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length:
-        46\r\n\r\n" + SMUGGLED, ("upgrade-with-body",),
+        b"POST " + WS + b"Content-Length: 46\r\n\r\n" + SMUGGLED,
+        ("upgrade-with-body",),
     ),
     "upgrade with chunks": (
-        b"POST /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding:
-        chunked\r\n" + END, ("upgrade-with-body",),
+        b"POST " + WS + b"Transfer-Encoding: chunked\r\n" + END,
+        ("upgrade-with-body",),
     ),
     "upgrade of GET with a length": (
-        b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length:
-        46\r\n\r\n" + SMUGGLED, ("upgrade-with-body",),
+        b"GET " + WS + b"Content-Length: 46\r\n\r\n" + SMUGGLED,
+        ("upgrade-with-body",),
     ),
 }
 

@@ -76,7 +76,8 @@ def logged(record: dict[str, Any], *, status: int | None = None, reason: str | N
 def check_refused(
     gateway: Gateway, upstream: Upstream, data: bytes, *reasons: str, method: str = "GET"
 ) -> str:
-    """Sends `data` on a new connection: it must be answered by one of the reasons and the connection closed; the
+    """Sends `data` on a new connection: it must be answered by one of the reasons and the connection closed;
+    the
     upstream must not have seen a whole request of it; and the log must name the reason. Returns the reason.
 
     `reasons`: the one to expect first; more where the RFC leaves open which rule is met first.
@@ -94,7 +95,8 @@ def check_refused(
 
 
 def assert_only_barrier(gateway: Gateway, mark: Mark) -> None:
-    """Sends a request of its own, and that must be the only whole one that the upstream has got since the mark."""
+    """Sends a request of its own, and that must be the only whole one that the upstream has got since the
+    mark."""
     with gateway.client() as client:
         assert client.get("/barrier").status == 200
     whole = [request.target for request in mark.requests if request.complete]
