@@ -84,9 +84,13 @@ def test_chunked_both_ways(gateway: Gateway, upstream: Upstream) -> None:
     """256 MiB in chunks up and down at once, each byte counted."""
     total, chunk = 256 << 20, b"%x\r\n%b\r\n" % (len(BLOCK), BLOCK)
 
+    def send_chunks(connection: up.Connection) -> None:
+        for _ in range(total // len(BLOCK)):
+            connection.send(chunk)
+
     def turn_round(connection: up.Connection) -> None:
         connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        writer = threading.Thread(target=lambda: [connection.send(chunk) for _ in range(total // len(BLOCK))])
+        writer = threading.Thread(target=send_chunks, args=(connection,))
         writer.start()
         connection.read_body(keep=False)
         writer.join(30)

@@ -226,7 +226,8 @@ def test_event_stream_has_its_own_idle_timeout(
             route={"timeouts": {"event_stream_idle": "400ms"}},
         )
     )
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+    kind = b"Content-Type: text/event-stream; charset=utf-8\r\n"
+    head = b"HTTP/1.1 200 OK\r\n" + kind + b"Transfer-Encoding: chunked\r\n\r\n"
     upstream.script(up.trickle(head + b"3\r\na\n\n\r\n3\r\nb\n\n\r\n", len(head) + 8, 0.25), up.wait_close())
     with gateway.client() as client:
         client.send(request())

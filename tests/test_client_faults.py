@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support import upstream as up
-from support.client import chunked, request
+from support.client import Client, chunked, request
 from support.faults import FaultProxy, Faults
 from support.gateway import Gateway, config
 from support.handlers import pattern
@@ -160,16 +160,12 @@ def test_resets_through_the_fault_proxy(gateway: Gateway, upstream: Upstream) ->
     """RST at every 7th byte of a conversation, on the way there."""
     data = request("POST", "/f", body=b"hello") + request("POST", "/f", chunks=[b"abc", b"def"])
     for at in range(1, len(data), 7):
-        with FaultProxy(gateway.address, request=Faults(reset_at=at)) as proxy:
-            with gateway.client() as _, _client(proxy) as client:
-                client.try_send(data)
-                client.stream.rest("the end")
-
-
-def _client(proxy: FaultProxy) -> Any:
-    from support.client import Client
-
-    return Client(("127.0.0.1", proxy.port))
+        with (
+            FaultProxy(gateway.address, request=Faults(reset_at=at)) as proxy,
+            Client(("127.0.0.1", proxy.port)) as client,
+        ):
+            client.try_send(data)
+            client.stream.rest("the end")
 
 
 def test_connects_and_leaves(gateway: Gateway, upstream: Upstream) -> None:

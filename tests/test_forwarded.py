@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import StartGateway, StartUpstream
-from support.client import request
+from support.client import Client, request
 from support.gateway import Gateway, config
 from support.upstream import Upstream
 from support.wire import Request
@@ -235,8 +235,6 @@ def test_all_interfaces(start_gateway: StartGateway, start_upstream: StartUpstre
     upstream = start_upstream()
     gateway = start_gateway(config(upstream.address, listener={"bind": ":0"}))
     port = gateway.port
-    from support.client import Client
-
     for host, name in (("127.0.0.1", "127.0.0.1"), ("::1", "::1")):
         mark = upstream.mark()
         with Client((host, port)) as client:

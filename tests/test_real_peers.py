@@ -20,7 +20,9 @@ from support.peers import nginx
 
 SERVER = """
   location / { try_files $uri =404; }
-  location /echo { client_body_buffer_size 16m; add_header X-Method $request_method; return 200 "$request_uri\\n"; }
+  location /echo {
+    client_body_buffer_size 16m; add_header X-Method $request_method; return 200 "$request_uri\\n";
+  }
   location /error { return 503 "busy"; }
   location /redirect { return 302 /small; }
   location /auth { auth_basic "x"; auth_basic_user_file /dev/null; }

@@ -23,6 +23,16 @@ def gateway_config(upstream: str) -> dict[str, Any]:
     )
 
 
+def empty_pool(gateway: Gateway, upstream: Upstream) -> None:
+    """The next connection will be a fresh one: nothing on it is the keep-alive race."""
+    for connection in upstream.open:
+        connection.close()
+        assert connection.ended.wait(10)
+    upstream.script(up.reply(200, b"last", close_after=True))
+    with gateway.client() as client:
+        assert client.get("/last").body == b"last"
+
+
 def still_serves(gateway: Gateway) -> None:
     with gateway.client() as client:
         assert client.get("/fine").json()["target"] == "/fine"
@@ -126,15 +136,7 @@ BEFORE_THE_HEAD: dict[str, tuple[tuple[up.Step, ...], tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", BEFORE_THE_HEAD)
 def test_before_the_head(gateway: Gateway, upstream: Upstream, name: str, method: str) -> None:
     steps, reasons = BEFORE_THE_HEAD[name]
-    for connection in upstream.open:
-        connection.close()  # a fresh connection, so that nothing here is the keep-alive race
-        assert connection.ended.wait(10)
-    still_open = gateway.client()
-    with still_open:
-        while len(upstream.open) > 1:
-            still_open.get("/settle")
-        upstream.script(up.reply(200, b"last", close_after=True))
-        assert still_open.get("/last").body == b"last"
+    empty_pool(gateway, upstream)
     mark, since = upstream.mark(), gateway.mark()
     upstream.script(up.read_body(), *steps)
     with gateway.client() as client:
