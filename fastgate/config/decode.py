@@ -1,0 +1,370 @@
+"""From parsed TOML to the model: one walk that goes on after each error, so that all are told at once.
+
+A value that is wrong is reported and replaced by its default, or by None where it has none; the rules that
+look at several values (rules.py, shadow.py) ask ``Problems.failed`` before they trust one.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from fastgate.config import model, reflect
+from fastgate.config.addresses import Address
+from fastgate.config.forms import FORMS
+from fastgate.config.problems import Path, Problems, did_you_mean, either, quote
+from fastgate.config.secrets import SecretSource
+from fastgate.config.texts import parse_header_name
+from fastgate.config.units import BadValue
+
+
+class _Bad:
+    """Stands for a value that was reported."""
+
+
+BAD = _Bad()
+
+_ARRAYS_OF_TABLES = ("listeners", "routes")
+_TABLES_BY_NAME = ("upstreams", "plugins")
+
+
+def label_of(path: Path) -> str:
+    """A key path as the user writes it, without the listener, route, upstream or plugin it stands in."""
+    if len(path) > 2 and path[0] in (*_ARRAYS_OF_TABLES, *_TABLES_BY_NAME):
+        path = path[2:]
+    out = ""
+    for part in path:
+        if isinstance(part, int):
+            out += f"[{part}]"
+        else:
+            plain = part.replace("-", "").replace("_", "").isalnum() and part.isascii()
+            out += ("." if out else "") + (part if plain else quote(part))
+    return out
+
+
+def table_label(path: Path) -> str:
+    """How the table at ``path`` is written: ``[[routes]]``, ``[upstreams.x]``, or an inline table's key."""
+    if not path:
+        return "the file"
+    if len(path) == 2 and path[0] in _ARRAYS_OF_TABLES:
+        return f"[[{path[0]}]]"
+    if len(path) <= 2 and path[0] not in _ARRAYS_OF_TABLES:
+        return f"[{label_of(path[:1])}{'.' + label_of(path[1:]) if path[1:] else ''}]"
+    return f"`{label_of(path)}`"
+
+
+def describe(value: object) -> str:
+    """A TOML value as an error names it."""
+    if isinstance(value, str):
+        return f"the string {quote(value)}"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return f"the integer {value}" if abs(value) < 10**18 else "a very large integer"
+    if isinstance(value, float):
+        return f"the float {value}"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "an array"
+    if isinstance(value, (datetime.date, datetime.time)):
+        return "a date or time"
+    return type(value).__name__
+
+
+class Decoder:
+    """Builds one struct from one parsed table, reporting to ``problems``."""
+
+    def __init__(self, problems: Problems, secrets: SecretSource) -> None:
+        self._problems = problems
+        self._secrets = secrets
+
+    def table(self, cls: type[Struct], value: object, path: Path) -> Any:
+        if not isinstance(value, dict):
+            self._problems.error(path, f"{label_of(path)}: expected a table, got {describe(value)}")
+            return BAD
+        return self._struct(cls, value, path, skip="")
+
+    def _struct(self, cls: type[Struct], value: dict[str, Any], path: Path, skip: str) -> Any:
+        keys = reflect.keys_of(cls)
+        fields: dict[str, Any] = {}
+        for name, item in value.items():
+            key = keys.get(name)
+            if key:
+                fields[name] = self._node(key.node, item, (*path, name))
+            elif name != skip:
+                self._unknown_key(name, [*keys, *([skip] if skip else [])], path)
+        for key in keys.values():
+            if key.required and key.name not in value:
+                self._problems.error(path, f"{table_label(path)} needs the key {quote(key.name)}")
+                self._problems.mark((*path, key.name))
+            if fields.get(key.name, BAD) is BAD:
+                fields[key.name] = None if key.required else key.default
+        complete = _COMPLETE.get(cls)
+        if complete:
+            complete(fields, path, self._problems)
+        return cls(**fields)
+
+    def _unknown_key(self, name: str, known: list[str], path: Path) -> None:
+        hint = did_you_mean(name, known)
+        if not hint:
+            hint = f"it has {either(sorted(known), 'and')}"
+        self._problems.error(
+            (*path, name), f"unknown key {quote(name)} in {table_label(path)}", hint, at_key=True
+        )
+
+    def _node(self, node: reflect.Node, value: object, path: Path) -> Any:
+        match node:
+            case reflect.Table(cls, shorthand):
+                if shorthand and isinstance(value, str):
+                    return self._shorthand(cls, shorthand, value, path)
+                return self.table(cls, value, path)
+            case reflect.Many():
+                return self._many(node, value, path)
+            case reflect.Mapping():
+                return self._mapping(node, value, path)
+            case reflect.Tagged():
+                return self._tagged(node, value, path)
+            case reflect.Scalar():
+                return self._scalar(node, value, path)
+            case reflect.ConditionNode():
+                return self._condition(value, path)
+            case _:
+                return self._plain(node, value, path)
+
+    def _shorthand(self, cls: type[Struct], key: str, value: str, path: Path) -> Any:
+        text = self._node(reflect.keys_of(cls)[key].node, value, path)
+        return BAD if text is BAD else self._complete_shorthand(cls, key, text, path)
+
+    def _complete_shorthand(self, cls: type[Struct], key: str, text: Any, path: Path) -> Any:
+        fields: dict[str, Any] = {k.name: k.default for k in reflect.keys_of(cls).values()} | {key: text}
+        complete = _COMPLETE.get(cls)
+        if complete:
+            complete(fields, path, self._problems)
+        return cls(**fields)
+
+    def _many(self, node: reflect.Many, value: object, path: Path) -> Any:
+        if node.one_or_many and not isinstance(value, list):
+            item = self._node(node.item, value, path)
+            return BAD if item is BAD else (item,)
+        if not isinstance(value, list):
+            self._not_an_array(node, value, path)
+            return BAD
+        if len(value) < node.least:
+            self._problems.error(path, f"{label_of(path)} must not be empty")
+            return BAD
+        items = [self._node(node.item, item, (*path, i)) for i, item in enumerate(value)]
+        kept = tuple(item for item in items if item is not BAD)
+        if not isinstance(node.item, reflect.Table):
+            for i, item in enumerate(items):
+                if item is not BAD and item in items[:i]:
+                    self._problems.warning(
+                        (*path, i), f"{label_of(path)}: {quote(str(item))} is listed twice"
+                    )
+            kept = tuple(dict.fromkeys(kept))
+        return kept
+
+    def _not_an_array(self, node: reflect.Many, value: object, path: Path) -> None:
+        if len(path) == 1 and path[0] in _ARRAYS_OF_TABLES:
+            self._problems.error(
+                path, f"{path[0]} is an array of tables, got {describe(value)}", f"write [[{path[0]}]]"
+            )
+            return
+        hint = ""
+        if isinstance(value, str):
+            hint = f"did you mean [{quote(value)}]?"
+        elif isinstance(value, dict) and isinstance(node.item, reflect.Table):
+            hint = "put [ ] around it"
+        self._problems.error(path, f"{label_of(path)}: expected an array, got {describe(value)}", hint)
+
+    def _mapping(self, node: reflect.Mapping, value: object, path: Path) -> Any:
+        if not isinstance(value, dict):
+            hint = f"write [{path[0]}.NAME]" if path[0] in _TABLES_BY_NAME and len(path) == 1 else ""
+            self._problems.error(path, f"{label_of(path)}: expected a table, got {describe(value)}", hint)
+            return BAD
+        found: dict[str, Any] = {}
+        names: dict[str, str] = {}
+        for name, item in value.items():
+            here = (*path, name)
+            try:
+                key = FORMS[node.names].parse(name, {})
+            except BadValue as bad:
+                self._problems.error(here, f"{label_of(path)}: {bad}", bad.hint, at_key=True)
+                continue
+            folded = key.lower() if node.names.endswith("header-name") else key
+            if folded in names:
+                self._problems.error(
+                    here,
+                    f"{label_of(path)}: {quote(name)} and {quote(names[folded])} are the same header",
+                    at_key=True,
+                )
+                continue
+            names[folded] = name
+            decoded = self._node(node.value, item, here)
+            if decoded is not BAD:
+                found[key] = decoded
+        return found
+
+    def _tagged(self, node: reflect.Tagged, value: object, path: Path) -> Any:
+        if not isinstance(value, dict):
+            self._problems.error(path, f"{label_of(path)}: expected a table, got {describe(value)}")
+            return BAD
+        tag = value.get(node.tag)
+        cls = node.variants.get(tag) if isinstance(tag, str) else None
+        if cls:
+            return self._struct(cls, value, path, skip=node.tag)
+        if tag is None:
+            self._problems.error(
+                path, f"{table_label(path)} needs the key {quote(node.tag)}: {either(node.variants)}"
+            )
+        elif isinstance(tag, str):
+            self._problems.error(
+                (*path, node.tag),
+                f"{label_of((*path, node.tag))}: expected {either(node.variants)}, got {quote(tag)}",
+                did_you_mean(tag, node.variants),
+            )
+        else:
+            self._problems.error(
+                (*path, node.tag), f"{node.tag}: expected {either(node.variants)}, got {describe(tag)}"
+            )
+        return BAD
+
+    def _scalar(self, node: reflect.Scalar, value: object, path: Path) -> Any:
+        form = FORMS[node.form]
+        secret = None
+        if isinstance(value, dict) and node.options.get("secret"):
+            secret = self._secrets.read(value, path, label_of(path), self._problems)
+            if secret is None:
+                return BAD
+            value = secret.reveal()
+        if not isinstance(value, str):
+            self._problems.error(path, f"{label_of(path)}: {self._not_a_string(node, form.label, value)}")
+            return BAD
+        try:
+            parsed = form.parse(value, node.options)
+        except BadValue as bad:
+            self._problems.error(path, f"{label_of(path)}: {bad}", bad.hint)
+            return BAD
+        return parsed if secret is None else secret
+
+    def _not_a_string(self, node: reflect.Scalar, label: str, value: object) -> str:
+        example = {"duration": '"5s"', "size": '"64KiB"', "rate": '"100/s"', "byte-rate": '"500B/s"'}.get(
+            node.form
+        )
+        such = f" such as {example}" if example else ""
+        return f"expected a string ({label}{such}), got {describe(value)}"
+
+    def _condition(self, value: object, path: Path) -> Any:
+        wanted = 'expected "text" (equal), true (present) or { regex = "..." }'
+        if isinstance(value, str):
+            return model.Condition("equal", value)
+        if value is True:
+            return model.Condition("present")
+        if isinstance(value, dict):
+            for name in value:
+                if name != "regex":
+                    self._unknown_key(name, ["regex"], path)
+            if "regex" in value:
+                regex = self._node(reflect.Scalar("regex", {}), value["regex"], (*path, "regex"))
+                return BAD if regex is BAD else model.Condition("regex", regex)
+            if not value:
+                self._problems.error(path, f"{label_of(path)}: {wanted}, got an empty table")
+            return BAD
+        hint = "absence cannot be matched" if value is False else ""
+        if isinstance(value, int) and not isinstance(value, bool):
+            hint = f'did you mean "{value}"?'
+        self._problems.error(path, f"{label_of(path)}: {wanted}, got {describe(value)}", hint)
+        return BAD
+
+    def _plain(self, node: reflect.Node, value: object, path: Path) -> Any:
+        wanted = hint = ""
+        match node:
+            case reflect.Boolean():
+                if isinstance(value, bool):
+                    return value
+                wanted = "true or false"
+                if isinstance(value, str) and value.lower() in ("true", "false", "yes", "no", "on", "off"):
+                    hint = f"did you mean {'true' if value.lower() in ('true', 'yes', 'on') else 'false'}?"
+            case reflect.Integer(least, most):
+                number = isinstance(value, int) and not isinstance(value, bool)
+                if number and (least is None or value >= least) and (most is None or value <= most):  # type: ignore[operator]
+                    return value
+                wanted = f"an integer between {least} and {most}" if least is not None else "an integer"
+                if isinstance(value, str) and value.isascii() and value.isdigit():
+                    hint = f"did you mean {int(value[:18])}?"
+            case reflect.Choice(values):
+                if value in values and not isinstance(value, bool):
+                    return value
+                wanted = either(values)
+                hint = (
+                    did_you_mean(value, (v for v in values if isinstance(v, str)))
+                    if isinstance(value, str)
+                    else ""
+                )
+            case _:
+                if isinstance(value, str):
+                    return value
+                wanted = "a string"
+        got = quote(value) if isinstance(value, str) and isinstance(node, reflect.Choice) else describe(value)
+        self._problems.error(path, f"{label_of(path)}: expected {wanted}, got {got}", hint)
+        return BAD
+
+
+def _complete_listener(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    _split_address(fields, "bind")
+    if not fields["name"] and fields["bind"]:
+        fields["name"] = fields["bind"]
+
+
+def _complete_endpoint(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    _split_address(fields, "address")
+
+
+def _split_address(fields: dict[str, Any], name: str) -> None:
+    address = fields[name]
+    if isinstance(address, Address):
+        fields |= {
+            name: address.text,
+            "host": address.host,
+            "port": address.port,
+            "unix_path": address.unix_path,
+        }
+
+
+def _complete_rate_limit(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    rate = fields["rate"]
+    if rate and not fields["burst"]:
+        fields["burst"] = max(1, rate.count * 1_000_000_000 // rate.per_ns)
+
+
+def _complete_match(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    if "host" in fields["headers"]:
+        problems.error(
+            (*path, "headers", "host"),
+            "headers: the host has its own condition",
+            "use `match.host`",
+            at_key=True,
+        )
+
+
+def _complete_respond(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    for name in fields["headers"]:
+        if parse_header_name(name, {}) == "content-type":
+            problems.error(
+                (*path, "headers", name),
+                "respond.headers: Content-Type has its own key",
+                "use `content_type`",
+                at_key=True,
+            )
+
+
+_COMPLETE: dict[type[Struct], Callable[[dict[str, Any], Path, Problems], None]] = {
+    model.Listener: _complete_listener,
+    model.Endpoint: _complete_endpoint,
+    model.RateLimit: _complete_rate_limit,
+    model.Match: _complete_match,
+    model.Respond: _complete_respond,
+}

@@ -1,0 +1,71 @@
+"""The textual forms by name: how each is read, and how JSON Schema and the reference describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from fastgate.config import addresses, texts, units
+
+
+class Form(NamedTuple):
+    """``parse(text, options)`` gives the value or raises units.BadValue; ``pattern`` may accept more than
+    ``parse``."""
+
+    parse: Callable[[str, dict[str, Any]], Any]
+    label: str
+    pattern: str = ""
+    default: Callable[[Any], str] = repr
+
+
+def _quoted(value: Any) -> str:
+    return f'"{value}"'
+
+
+def _form(parse: Callable[..., Any], label: str, pattern: str = "") -> Form:
+    return Form(parse, label, pattern, _quoted)
+
+
+_TOKEN = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"
+_PATH = r"^/[^?#]*$"
+
+FORMS: Final[dict[str, Form]] = {
+    "duration": Form(units.parse_duration, "duration", units.DURATION_PATTERN, units.format_duration),
+    "size": Form(units.parse_size, "size", units.SIZE_PATTERN, lambda v: _quoted(units.format_size(v))),
+    "rate": _form(units.parse_rate, "rate", units.RATE_PATTERN),
+    "byte-rate": Form(
+        units.parse_byte_rate,
+        "bytes per second",
+        units.BYTE_RATE_PATTERN,
+        lambda v: _quoted(units.format_size(v) + "/s"),
+    ),
+    "bind": _form(addresses.parse_bind, "bind address", r"^(unix:/.+|.*:[0-9]{1,5})$"),
+    "address": _form(addresses.parse_address, "address", r"^(unix:/.+|.+:[0-9]{1,5})$"),
+    "host": _form(addresses.parse_host, "host"),
+    "host-pattern": _form(addresses.parse_host_pattern, "host pattern", r"^(\*\.)?[^*]+$"),
+    "authority": _form(addresses.parse_authority, "host, with or without port"),
+    "upstream-host": _form(addresses.parse_upstream_host, '"client", "endpoint" or a host'),
+    "cidr": _form(addresses.parse_cidr, "network (CIDR)", r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"),
+    "name": _form(texts.parse_name, "name", r"^.{1,128}$"),
+    "listener-ref": _form(texts.parse_name, "name of a listener"),
+    "upstream-ref": _form(texts.parse_name, "name of an upstream"),
+    "plugin-ref": _form(texts.parse_name, "name of a plugin"),
+    "header-name": _form(texts.parse_header_name, "header name", _TOKEN),
+    "set-header-name": _form(texts.parse_set_header_name, "header name", _TOKEN),
+    "header-value": _form(texts.parse_header_value, "header value", r"^[\t\x20-\x7e]*$"),
+    "cookie-name": _form(texts.parse_cookie_name, "cookie name", _TOKEN),
+    "query-name": _form(texts.parse_query_name, "parameter name", r"^.+$"),
+    "method": _form(texts.parse_method, "method", _TOKEN),
+    "protocol": _form(texts.parse_protocol, "protocol"),
+    "path": _form(texts.parse_path, "path", _PATH),
+    "path-template": _form(texts.parse_path_template, "path template", _PATH),
+    "regex": _form(texts.parse_regex, "RE2 expression"),
+    "rate-key": _form(
+        texts.parse_rate_key,
+        "key",
+        r"^(client-ip|consumer|global|header:.+|cookie:.+|path:[A-Za-z_][A-Za-z0-9_]*)$",
+    ),
+    "log-path": _form(texts.parse_log_path, "path"),
+    "log-format": _form(texts.parse_log_format, "log format"),
+    "file": _form(texts.parse_file, "path of a file"),
+}

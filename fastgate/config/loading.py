@@ -1,0 +1,106 @@
+"""Reading a configuration: file to text to document to model, each step with its own errors."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import tomllib
+from pathlib import Path as FilePath
+from typing import Final, NamedTuple
+
+import msgspec
+
+from fastgate.config.decode import BAD, Decoder
+from fastgate.config.model import Config
+from fastgate.config.positions import PositionIndex
+from fastgate.config.problems import ConfigError, Problem, Problems
+from fastgate.config.rules import check_rules
+from fastgate.config.secrets import SecretSource
+
+MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+
+
+class Loaded(NamedTuple):
+    """A configuration that can be used, and what is doubtful in it."""
+
+    config: Config
+    warnings: tuple[Problem, ...]
+
+
+def load(path: str, *, strict: bool = False) -> Loaded:
+    """Reads the TOML file ``path``. ``strict``: warnings count as errors. Raises ConfigError with every
+    problem.
+    """
+    return loads(_read(path), path, strict=strict)
+
+
+def loads(text: str, name: str = "<string>", *, strict: bool = False) -> Loaded:
+    """As ``load``, from text; files that it names are relative to the directory of ``name``."""
+    text = text.removeprefix("\ufeff")
+    document = _parse(text, name)
+    problems = Problems(name)
+    base = FilePath(name).parent
+    config = Decoder(problems, SecretSource(base)).table(Config, document, ())
+    if config is not BAD:
+        config = check_rules(msgspec.structs.replace(config, source=name), document, base, problems)
+    found = problems.place(functools.partial(PositionIndex, text))
+    if strict:
+        found = [problem._replace(severity="error") for problem in found]
+    if any(problem.severity == "error" for problem in found):
+        raise ConfigError(found)
+    return Loaded(config, tuple(found))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            # A FIFO or a device says nothing of its size: never read more than is allowed.
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise _failure(path, f"cannot be read: {error.strerror or error}") from None
+    except ValueError:
+        raise _failure(path.replace("\0", "\\0"), "cannot be read: a path holds no NUL") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise _failure(path, f"is larger than {MAX_FILE_BYTES // 2**20} MiB")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line, column = _place(data[: error.start].decode(), error.start)
+        raise _failure(
+            path, f"not UTF-8: the byte 0x{data[error.start]:02x} is out of place", line, column
+        ) from None
+
+
+def _failure(path: str, message: str, line: int = 0, column: int = 0) -> ConfigError:
+    return ConfigError([Problem(os.fspath(path), line, column, message)])
+
+
+def _place(before: str, _at: int = 0) -> tuple[int, int]:
+    """Line and column of what follows ``before``."""
+    before = before.replace("\r\n", "\n")
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+
+# tomllib ends its messages with the place.
+_TOML_PLACE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+
+
+def _parse(text: str, name: str) -> dict[str, object]:
+    nul = text.find("\0")
+    if nul >= 0:
+        raise _failure(name, "a NUL character: this is not a TOML file", *_place(text[:nul]))
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = _TOML_PLACE.fullmatch(str(error))
+        message = match[1] if match else str(error)
+        line, column = _place(text)
+        if match and match[2]:
+            line, column = int(match[2]), int(match[3])
+        raise _failure(name, f"TOML: {message}", line, column) from None
+    except RecursionError:
+        raise _failure(name, "TOML: arrays or tables are nested too deeply", 1, 1) from None
+    except ValueError as error:
+        # What Python's own converters refuse: an integer of thousands of digits, a 13th month.
+        raise _failure(name, f"TOML: {error}", 1, 1) from None

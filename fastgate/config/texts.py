@@ -1,0 +1,308 @@
+"""Names, header fields, paths and regular expressions: what may stand in each."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from urllib.parse import quote_from_bytes
+
+from fastgate.config.problems import did_you_mean, quote
+from fastgate.config.units import BadValue
+
+MAX_SEGMENT_NAMES: Final = 16  # MAX_CAPTURES of core/request.pxd
+MAX_SEGMENTS: Final = 64  # MAX_ROUTE_SEGMENTS of core/route_path.pyx
+NORMAL_FORM: Final = (
+    "letters, digits and -._~ as they are, all else that is no path character as %XX in upper case"
+)
+
+# RFC 9110 5.6.2.
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# RFC 6265 4.1.1: a cookie's name is a token.
+# RFC 9110 5.5: visible characters, spaces and tabs; new fields limit themselves to US-ASCII.
+_BAD_VALUE: Final = re.compile(r"[^\t\x20-\x7e]")
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT")
+_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+# RFC 3986 3.3: pchar without the escapes, and the slash between segments.
+_PATH_CHARS: Final = _UNRESERVED | frozenset("!$&'()*+,;=:@/")
+_SEGMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# Fields that belong to the connection or to the framing of the message (RFC 9110 7.6.1, RFC 9112 6): the
+# gateway alone writes them, or a rule could split or smuggle messages.
+_OWN_FIELDS: Final = {
+    "connection": "it belongs to each connection (RFC 9110 7.6.1)",
+    "proxy-connection": "it belongs to each connection (RFC 9110 7.6.1)",
+    "keep-alive": "it belongs to each connection (RFC 9110 7.6.1)",
+    "te": "it belongs to each connection (RFC 9110 7.6.1)",
+    "upgrade": "it belongs to each connection (RFC 9110 7.6.1)",
+    "http2-settings": "it belongs to each connection (RFC 9113)",
+    "transfer-encoding": "it frames the message (RFC 9112 6)",
+    "content-length": "it frames the message (RFC 9112 6)",
+    "trailer": "it describes the framing of the message (RFC 9110 6.6.2)",
+    "host": "it is the request's authority (RFC 9110 7.2)",
+    "expect": "the gateway answers it (RFC 9110 10.1.1)",
+}
+_OWN_FIELD_HINTS: Final = {
+    "host": "use `rewrite.host`, or `host` of the upstream",
+    "upgrade": "use `upgrade` of the route",
+}
+
+
+def parse_name(text: str, options: dict[str, Any]) -> str:
+    if not text:
+        raise BadValue("a name must not be empty")
+    if len(text) > 128:
+        raise BadValue(f"a name has at most 128 characters, this one has {len(text)}")
+    if not text.isprintable():
+        raise BadValue(f"a name has printable characters only, got {quote(text)}")
+    return text
+
+
+def parse_header_name(text: str, options: dict[str, Any]) -> str:
+    """Lower case, since names compare without case (RFC 9110 5.1)."""
+    _check_token(text, "a header name")
+    return text.lower()
+
+
+def parse_set_header_name(text: str, options: dict[str, Any]) -> str:
+    """As written; fields that only the gateway may write are refused."""
+    _check_token(text, "a header name")
+    why = _OWN_FIELDS.get(text.lower())
+    if why:
+        raise BadValue(
+            f"{quote(text)} cannot be changed by a rule: {why}", _OWN_FIELD_HINTS.get(text.lower(), "")
+        )
+    return text
+
+
+def parse_header_value(text: str, options: dict[str, Any]) -> str:
+    # The value itself is never shown: it may be a credential that should have been a secret.
+    bad = _BAD_VALUE.search(text)
+    if bad:
+        char = ord(bad[0])
+        what = {10: "a line feed", 13: "a carriage return", 0: "a NUL"}.get(char) or (
+            "a control character" if char < 0x20 or char == 0x7F else "a character beyond ASCII"
+        )
+        raise BadValue(
+            f"a header value must not contain {what} (at character {bad.start() + 1}; RFC 9110 5.5)"
+        )
+    if text != text.strip(" \t"):
+        raise BadValue("a header value neither begins nor ends with white space (RFC 9110 5.5)")
+    if len(text) > 16_384:
+        raise BadValue(f"a header value has at most 16384 characters, this one has {len(text)}")
+    return text
+
+
+def parse_cookie_name(text: str, options: dict[str, Any]) -> str:
+    _check_token(text, "a cookie name")
+    return text
+
+
+def parse_query_name(text: str, options: dict[str, Any]) -> str:
+    if not text:
+        raise BadValue("the name of a query parameter must not be empty")
+    return text
+
+
+def _check_token(text: str, what: str) -> None:
+    if not _TOKEN.fullmatch(text):
+        raise BadValue(
+            f"{quote(text)} is not {what}: letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 5.6.2)",
+            f"did you mean {quote(text.rstrip(': '))}?" if _TOKEN.fullmatch(text.rstrip(": ")) else "",
+        )
+
+
+def parse_method(text: str, options: dict[str, Any]) -> str:
+    """As written: methods compare with case (RFC 9110 9.1)."""
+    upper = text.upper()
+    if text != upper and upper in _METHODS:
+        raise BadValue(
+            f"methods are case-sensitive (RFC 9110 9.1), got {quote(text)}", f"did you mean {quote(upper)}?"
+        )
+    if not _TOKEN.fullmatch(text):
+        near = did_you_mean(text, _METHODS)
+        raise BadValue(f'expected a method such as "GET", got {quote(text)}', near)
+    return text
+
+
+def parse_protocol(text: str, options: dict[str, Any]) -> str:
+    """A protocol of the Upgrade field, in lower case."""
+    if text.lower() == "h2c":
+        raise BadValue('"h2c" is not passed on: requests in it would go past every route')
+    if not re.fullmatch(rf"{_TOKEN.pattern}(/{_TOKEN.pattern})?", text):
+        raise BadValue(f'expected a protocol such as "websocket", got {quote(text)}')
+    return text.lower()
+
+
+def parse_path(text: str, options: dict[str, Any]) -> str:
+    _check_path(text)
+    if "{" in text or "}" in text:
+        raise BadValue(f"{quote(text)}: only `path` has {{name}} segments", "write braces as %7B and %7D")
+    if len(text.split("/")) - 1 > MAX_SEGMENTS:
+        raise BadValue(f"a path has at most {MAX_SEGMENTS} segments")
+    return text
+
+
+def parse_path_template(text: str, options: dict[str, Any]) -> str:
+    _check_path(text)
+    names: list[str] = []
+    for segment in text.split("/"):
+        if "{" not in segment and "}" not in segment:
+            continue
+        if not (segment.startswith("{") and segment.endswith("}")):
+            raise BadValue(f"a {{name}} takes a whole segment, got {quote(segment)} in {quote(text)}")
+        name = segment[1:-1]
+        if not _SEGMENT_NAME.fullmatch(name):
+            raise BadValue(f"{quote(segment)} is not a {{name}}: a letter or _, then letters, digits and _")
+        if name in names:
+            raise BadValue(f"{{{name}}} stands twice in {quote(text)}")
+        names.append(name)
+    if len(names) > MAX_SEGMENT_NAMES:
+        raise BadValue(f"a path has at most {MAX_SEGMENT_NAMES} {{name}} segments, this one has {len(names)}")
+    if names and len(text.split("/")) - 1 > MAX_SEGMENTS:
+        raise BadValue(f"a path with {{name}} has at most {MAX_SEGMENTS} segments")
+    return text
+
+
+def _check_path(text: str) -> None:
+    if not text.startswith("/"):
+        hint = f"did you mean {quote('/' + text)}?" if text and "://" not in text else ""
+        raise BadValue(f'must start with "/", got {quote(text)}', hint)
+    for char, what in (("?", "the query is no part of it"), ("#", "a request has no fragment")):
+        if char in text:
+            raise BadValue(
+                f"{quote(text)}: a path has no {quote(char)}, {what}", f"write it as %{ord(char):02X}"
+            )
+    if re.search(r"%(?![0-9A-Fa-f]{2})", text):
+        raise BadValue(
+            f'{quote(text)}: "%" begins an escape of two hexadecimal digits', "write a plain % as %25"
+        )
+    if "%00" in text or any(ord(c) < 0x20 or ord(c) == 0x7F for c in text):
+        raise BadValue(f"{quote(text)} has a control character in it")
+    if "\\" in text:
+        raise BadValue(f"{quote(text)}: a path has no backslash", 'segments are parted by "/"')
+    segments = [_normal_segment(segment) for segment in text.split("/")[1:]]
+    if any(_DOT_SEGMENT.search(segment) for segment in segments) or "" in segments[:-1]:
+        raise BadValue(
+            f"{quote(text)}: no request has empty or dot segments, they are resolved before it is matched",
+            f"did you mean {quote(_resolved(segments))}?",
+        )
+
+
+# "." and "..", also with path parameters and behind an encoded slash: requests with these are refused or
+# resolved.
+_DOT_SEGMENT: Final = re.compile(r"(?:^|%2F|%5C)\.\.?(?:$|;|%3B|%2F|%5C)")
+
+
+def _resolved(segments: list[str]) -> str:
+    kept: list[str] = []
+    for i, segment in enumerate(segments):
+        dots = _DOT_SEGMENT.search(segment)
+        if dots and ".." in segment:
+            del kept[-1:]
+        elif segment and not dots:
+            kept.append(segment)
+        if i == len(segments) - 1 and (dots or not segment):
+            kept.append("")
+    return "/" + "/".join(kept)
+
+
+def segment_names(template: str) -> tuple[str, ...]:
+    """The names of the ``{name}`` segments of a template, in order."""
+    return tuple(s[1:-1] for s in template.split("/") if s.startswith("{") and s.endswith("}"))
+
+
+def normal_path(path: str) -> str:
+    """A valid path or template in the form to which requests are brought before they are matched."""
+    return "/".join(
+        part if part.startswith("{") and part.endswith("}") else _normal_segment(part)
+        for part in path.split("/")
+    )
+
+
+def _normal_segment(segment: str) -> str:
+    out = []
+    for match in re.finditer(r"%[0-9A-Fa-f]{2}|.", segment, re.DOTALL):
+        piece = match[0]
+        if len(piece) == 3:
+            char = chr(int(piece[1:], 16))
+            out.append(char if char in _UNRESERVED else piece.upper())
+        else:
+            out.append(piece if piece in _PATH_CHARS else quote_from_bytes(piece.encode(), safe=""))
+    return "".join(out)
+
+
+def parse_regex(text: str, options: dict[str, Any]) -> str:
+    """An RE2 expression over bytes; whoever uses it compiles it anew."""
+    import re2
+
+    if not text:
+        raise BadValue("a regular expression must not be empty")
+    settings = re2.Options()
+    settings.encoding = re2.Options.Encoding.LATIN1
+    settings.log_errors = False
+    try:
+        re2.compile(text.encode(), settings)
+    except re2.error as error:
+        reason = error.args[0] if error.args else "not understood"
+        shown = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        hint = ""
+        if re.search(r"\(\?(?:=|!|<=|<!)|\\[1-9]", text):
+            hint = "RE2 has no look-around and no back references"
+        raise BadValue(f"{quote(text)} is not an RE2 expression: {quote(shown)[1:-1]}", hint) from None
+    return text
+
+
+def parse_rate_key(text: str, options: dict[str, Any]) -> str:
+    plain = ("client-ip", "consumer", "global")
+    kind, colon, name = text.partition(":")
+    if not colon:
+        if text in plain:
+            return text
+        forms = (*plain, "header:NAME", "cookie:NAME", "path:NAME")
+        hint = (
+            f'did you mean "{text}:NAME"?'
+            if text in ("header", "cookie", "path")
+            else did_you_mean(text, forms)
+        )
+        raise BadValue(
+            'expected "client-ip", "consumer", "header:NAME", "cookie:NAME", "path:NAME" or "global", '
+            f"got {quote(text)}",
+            hint,
+        )
+    if kind == "header":
+        return f"header:{parse_header_name(name, {})}"
+    if kind == "cookie":
+        return f"cookie:{parse_cookie_name(name, {})}"
+    if kind == "path":
+        if not _SEGMENT_NAME.fullmatch(name):
+            hint = f'did you mean "path:{name[1:-1]}"?' if _SEGMENT_NAME.fullmatch(name[1:-1]) else ""
+            raise BadValue(f"{quote(name)} is not the name of a {{name}} segment", hint)
+        return text
+    near = did_you_mean(kind, ("header", "cookie", "path"))
+    raise BadValue(f'expected "header:NAME", "cookie:NAME" or "path:NAME", got {quote(text)}', near)
+
+
+def parse_log_path(text: str, options: dict[str, Any]) -> str:
+    if not text or "\0" in text:
+        raise BadValue('expected "stdout", "stderr" or the path of a file')
+    return text
+
+
+def parse_log_format(text: str, options: dict[str, Any]) -> str:
+    if text == "json":
+        return text
+    if not text:
+        raise BadValue('expected "json" or a template of $names, got an empty string')
+    if "\n" in text or "\r" in text:
+        raise BadValue("a log template is one line: each exchange ends its own")
+    if not re.search(r"\$\{?[a-z]", text):
+        raise BadValue(
+            f'expected "json" or a template of $names, got {quote(text)}', did_you_mean(text, ("json",))
+        )
+    return text
+
+
+def parse_file(text: str, options: dict[str, Any]) -> str:
+    if not text or "\0" in text:
+        raise BadValue("expected the path of a file")
+    return text
