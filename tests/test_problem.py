@@ -168,7 +168,7 @@ def test_log_of_a_request(gateway: Gateway, upstream: Upstream) -> None:
     assert record["request_id"]
     assert record["reason"] in ("none", "", None)
     assert "/up/a" in record["path"]
-    assert record["duration_total"] >= 0
+    assert record["time_total"] > 0
 
 
 def test_log_of_each_request_once(gateway: Gateway, upstream: Upstream) -> None:

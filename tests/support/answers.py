@@ -38,7 +38,7 @@ def reason_of(response: Response) -> str:
         f"no reason in Proxy-Status: {response.status} {response.fields} {response.body[:300]!r}"
     )
     if response.get("content-type") == "application/problem+json" and response.body:
-        body = response.json()["reason"]
+        body = response.json()["code"]
         assert body == stated[0], f"the body says {body}, Proxy-Status {stated[0]}"
     return stated[0]
 
