@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ from pathlib import Path
 from bench.machine import describe
 from bench.model import Sample
 from bench.peers import PEERS
+from bench.plan import Settings, Step, plan
 from bench.plot import to_svg
 from bench.provision import compile_native, missing_peers, missing_tools, setup
 from bench.report import MAIN_FORMAT, Report, to_json, to_markdown, to_terminal
-from bench.runner import Settings, Step, plan, run
+from bench.runner import run
 from bench.scenarios import BY_NAME, QUICK, SCENARIOS
 from bench.stats import Results
 
@@ -118,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"bench: {len(steps)} samples, about {sum(settings.cost(s.scenario) for s in steps) / 60:.0f} min",
         flush=True,
     )
+    # Ended from outside, the suite still ends its peers: the interrupt unwinds through their stops.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     samples: list[Sample] = []
     began = time.monotonic()
     try:

@@ -73,7 +73,8 @@ BROWSER_HEADERS = (
     (
         "Cookie",
         "session=7f3a9c1e5b8d2046a1c3e5f7092b4d6e; theme=dark; consent=necessary.statistics; cart=88412; "
-        "_shop_id=GA1.2.1837465920.1763821000; csrftoken=Zt9Qx2vLm4Rk7Wp1Ys6Nb3Hd8Jf5Cg0A; locale=en_GB; tz=Europe%2FBerlin",
+        "_shop_id=GA1.2.1837465920.1763821000; csrftoken=Zt9Qx2vLm4Rk7Wp1Ys6Nb3Hd8Jf5Cg0A; "
+        "locale=en_GB; tz=Europe%2FBerlin",
     ),
     ("Sec-Fetch-Dest", "empty"),
     ("Sec-Fetch-Mode", "cors"),

@@ -12,10 +12,10 @@ from bench.load import LoadFailed, parse_fetch, parse_paced, parse_wrk, write_re
 from bench.machine import parse_cpu_model
 from bench.model import BROWSER_HEADERS, Feature, Kind, Request, Sample, Shape
 from bench.peers import PEERS
+from bench.plan import Progress, Settings, plan
 from bench.plot import to_svg
 from bench.process import TICK, Cpu, parse_stat
 from bench.report import Report, align, markdown_table, to_json, to_markdown, to_terminal
-from bench.runner import Progress, Settings, plan
 from bench.scenarios import BY_NAME, QUICK, SCENARIOS, TARGETS
 from bench.stats import Results, spread, verdicts
 

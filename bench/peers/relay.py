@@ -12,6 +12,7 @@ class Relay(Peer):
 
     name = "relay"
     title = "C relay (floor)"
+    features = frozenset()
     floor = True
     notes: ClassVar[tuple[str, ...]] = (
         "copies bytes between one downstream and one upstream connection; no HTTP, no routes, no log, no "
