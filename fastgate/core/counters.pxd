@@ -1,0 +1,86 @@
+# Counters, gauges and latency histograms of all workers, in memory that they share.
+
+cdef enum Gauge:
+    # Numbers of a worker that belong to no route. The names stand in GAUGES; those that end in "_open",
+    # "_active" or "_waiting" go up and down, the others only up.
+    GAUGE_CONNECTIONS_OPEN          # downstream
+    GAUGE_CONNECTIONS_ACCEPTED
+    GAUGE_CONNECTIONS_REFUSED       # closed at once: max_connections or max_connections_per_ip
+    GAUGE_EXCHANGES_ACTIVE
+    GAUGE_TUNNELS_ACTIVE
+    GAUGE_LOG_DROPPED
+    GAUGE_COUNT
+
+cdef enum UpstreamCount:
+    UPSTREAM_EXCHANGES              # that had at least one attempt
+    UPSTREAM_ATTEMPTS
+    UPSTREAM_RETRIES                # attempts behind the first
+    UPSTREAM_FAILURES               # exchanges that ended with a reason whose source is "upstream"
+    UPSTREAM_CONNECTIONS_OPEN
+    UPSTREAM_CONNECTIONS_IDLE
+    UPSTREAM_CONNECTIONS_MADE
+    UPSTREAM_REQUESTS_WAITING       # for a connection
+    UPSTREAM_COUNT
+
+cdef enum:
+    # Log-linear buckets: four for each octave from 2^15 ns (33 us) to 2^36 ns (69 s), one below and one
+    # above.
+    HISTOGRAM_OCTAVE = 15
+    HISTOGRAM_OCTAVES = 21
+    HISTOGRAM_BUCKETS = 4 * HISTOGRAM_OCTAVES + 2
+
+cdef struct Histogram:
+    uint64_t sum_ns
+    uint64_t[HISTOGRAM_BUCKETS] buckets
+
+cdef struct RouteCounts:
+    uint64_t[6] status              # by class: none sent, 1xx .. 5xx
+    uint64_t bytes_in
+    uint64_t bytes_out
+    uint64_t[R_COUNT] reasons
+    Histogram total
+    Histogram upstream_head
+
+cdef struct CountersHead:
+    # What lies where, at the start of the mapping: a reader needs nothing else. Offsets and strides in bytes;
+    # a block has its exchanges (one number for each route), gauges, upstreams, routes, in this order. The
+    # last route is "no route".
+    uint64_t magic
+    uint64_t version
+    uint64_t workers
+    uint64_t routes
+    uint64_t upstreams
+    uint64_t reasons
+    uint64_t histogram_octave
+    uint64_t histogram_octaves
+    uint64_t first_block
+    uint64_t block_stride
+    uint64_t gauges_at
+    uint64_t upstreams_at
+    uint64_t routes_at
+    uint64_t route_stride
+
+cdef class Counters:
+    # -- the mapping: anonymous and shared, made before the fork; one block for each worker
+    cdef CountersHead* head
+    cdef size_t length
+    # -- this process's block: one writer and aligned 64-bit numbers need neither locks nor atomics
+    cdef char* block
+    cdef uint64_t* exchanges
+    cdef int64_t* gauges
+    cdef int64_t* upstreams
+    cdef RouteCounts* routes
+    cdef int route_count        # without "no route"
+    cdef int upstream_count
+    cdef uint8_t[R_COUNT] upstream_fault
+    # -- names, for the snapshot
+    cdef tuple route_names
+    cdef tuple upstream_names
+
+    # Counts an ended exchange. The indexes of the record are positions in the names given to the constructor.
+    cdef void record(self, const ExchangeRecord* record) noexcept nogil
+    cdef void gauge_add(self, int gauge, int64_t by) noexcept nogil
+    cdef void gauge_set(self, int gauge, int64_t value) noexcept nogil
+    cdef void upstream_add(self, int upstream_index, int which, int64_t by) noexcept nogil
+    cdef int _use(self, uint64_t worker) except -1
+    cdef dict _sum_route(self, int route)

@@ -1,0 +1,248 @@
+# Counters in shared memory.
+#
+# An anonymous shared mapping is made before the workers are forked; each writes its own block, and any
+# process can add them up at any time, also after a worker has died. Pages that no exchange touched cost
+# nothing, so 10,000 routes of which few are used cost little: the exchanges of all routes lie together, and a
+# snapshot looks further only at those that have some.
+#
+# A histogram's bucket is at most a quarter of its lower bound wide: taking the middle of a bucket for a
+# quantile is off by at most an eighth (12.5 %) of the true value, between 33 us and 69 s.
+
+
+cdef extern from "sys/mman.h" nogil:
+    void* mmap(void* addr, size_t length, int prot, int flags, int fd, long offset)
+    int munmap(void* addr, size_t length)
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_ANONYMOUS, MAP_NORESERVE
+    void* MAP_FAILED
+
+cdef enum:
+    _COUNTERS_VERSION = 1
+
+GAUGES: tuple[str, ...] = (
+    "connections_open", "connections_accepted", "connections_refused", "exchanges_active", "tunnels_active",
+    "log_dropped",
+)
+UPSTREAM_COUNTS: tuple[str, ...] = (
+    "exchanges", "attempts", "retries", "failures",
+    "connections_open", "connections_idle", "connections_made", "requests_waiting",
+)
+_STATUS_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+if len(GAUGES) != GAUGE_COUNT or len(UPSTREAM_COUNTS) != UPSTREAM_COUNT:
+    raise ImportError("core/counters.pxd and .pyx name different numbers")
+
+
+cdef inline int _histogram_bucket(int64_t ns) noexcept nogil:
+    cdef int octave
+    if ns < <int64_t>1 << HISTOGRAM_OCTAVE:
+        return 0
+    octave = 63 - _net_clz64(<uint64_t>ns)
+    if octave >= HISTOGRAM_OCTAVE + HISTOGRAM_OCTAVES:
+        return HISTOGRAM_BUCKETS - 1
+    return 1 + 4 * (octave - HISTOGRAM_OCTAVE) + <int>((ns >> (octave - 2)) & 3)
+
+
+cdef inline void _histogram_add(Histogram* histogram, int64_t ns) noexcept nogil:
+    histogram.sum_ns += <uint64_t>ns
+    histogram.buckets[_histogram_bucket(ns)] += 1
+
+
+def histogram_bounds() -> tuple[int, ...]:
+    """Upper bounds (exclusive, in nanoseconds) of all buckets but the last, which has none."""
+    bounds = [1 << HISTOGRAM_OCTAVE]
+    for octave in range(HISTOGRAM_OCTAVE, HISTOGRAM_OCTAVE + HISTOGRAM_OCTAVES):
+        bounds += [(4 + quarter) << (octave - 2) for quarter in (1, 2, 3, 4)]
+    return tuple(bounds)
+
+
+cdef class Counters:
+    """Counters of `workers` processes over routes and upstreams.
+
+    Make it before the fork; the maker writes to block 0 until `use_worker` says otherwise. Raises OSError if
+    there is no memory for the mapping, ValueError for no workers.
+    """
+
+    def __cinit__(self, routes: Sequence[str], upstreams: Sequence[str], workers: int = 1) -> None:
+        cdef CountersHead head
+        cdef void* mapping
+        cdef int i
+        if workers < 1:
+            raise ValueError("there is at least one worker")
+        self.route_names = tuple(routes)
+        self.upstream_names = tuple(upstreams)
+        self.route_count = len(self.route_names)
+        self.upstream_count = len(self.upstream_names)
+        head.magic = <uint64_t>0x6661737467617465U       # "fastgate"
+        head.version = _COUNTERS_VERSION
+        head.workers = workers
+        head.routes = <uint64_t>self.route_count + 1
+        head.upstreams = <uint64_t>self.upstream_count
+        head.reasons = R_COUNT
+        head.histogram_octave = HISTOGRAM_OCTAVE
+        head.histogram_octaves = HISTOGRAM_OCTAVES
+        head.first_block = 4096
+        head.gauges_at = head.routes * sizeof(uint64_t)
+        head.upstreams_at = head.gauges_at + GAUGE_COUNT * sizeof(int64_t)
+        head.routes_at = head.upstreams_at + head.upstreams * UPSTREAM_COUNT * sizeof(int64_t)
+        head.route_stride = sizeof(RouteCounts)
+        # Whole pages: no two workers write to one cache line.
+        head.block_stride = (head.routes_at + head.routes * sizeof(RouteCounts) + 4095) & ~<uint64_t>4095
+        self.length = head.first_block + head.workers * head.block_stride
+        mapping = mmap(
+            NULL, self.length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0
+        )
+        if mapping == MAP_FAILED:
+            raise OSError(f"no {self.length} bytes of shared memory for counters")
+        self.head = <CountersHead*>mapping
+        self.head[0] = head
+        for i in range(<int>R_COUNT):
+            self.upstream_fault[i] = REASONS[i].source == "upstream"
+        self._use(0)
+
+    def __dealloc__(self):
+        if self.head != NULL:
+            munmap(self.head, self.length)
+
+    cdef int _use(self, uint64_t worker) except -1:
+        if worker >= self.head.workers:
+            raise ValueError(f"there is no worker {worker}")
+        self.block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
+        self.exchanges = <uint64_t*>self.block
+        self.gauges = <int64_t*>(self.block + self.head.gauges_at)
+        self.upstreams = <int64_t*>(self.block + self.head.upstreams_at)
+        self.routes = <RouteCounts*>(self.block + self.head.routes_at)
+        return 0
+
+    def use_worker(self, worker: int) -> None:
+        """Chooses the block that this process writes; to be called behind the fork. The gauges that go up and
+        down begin at 0: a worker that takes the place of a dead one does not inherit its connections."""
+        cdef int i
+        if worker < 0:
+            raise ValueError(f"there is no worker {worker}")
+        self._use(worker)
+        for gauge in (GAUGE_CONNECTIONS_OPEN, GAUGE_EXCHANGES_ACTIVE, GAUGE_TUNNELS_ACTIVE):
+            self.gauges[<int>gauge] = 0
+        for i in range(self.upstream_count):
+            for gauge in (UPSTREAM_CONNECTIONS_OPEN, UPSTREAM_CONNECTIONS_IDLE, UPSTREAM_REQUESTS_WAITING):
+                self.upstreams[i * UPSTREAM_COUNT + <int>gauge] = 0
+
+    cdef void record(self, const ExchangeRecord* record) noexcept nogil:
+        cdef int at = record.route_index if 0 <= record.route_index < self.route_count else self.route_count
+        cdef RouteCounts* route = &self.routes[at]
+        cdef int status = record.status // 100
+        cdef int64_t* upstream
+        self.exchanges[at] += 1
+        route.status[status if 0 < status < 6 else 0] += 1
+        route.bytes_in += <uint64_t>record.bytes_in
+        route.bytes_out += <uint64_t>record.bytes_out
+        if 0 < record.reason < R_COUNT:
+            route.reasons[record.reason] += 1
+        if record.total_ns >= 0:
+            _histogram_add(&route.total, record.total_ns)
+        if record.upstream_head_ns >= 0:
+            _histogram_add(&route.upstream_head, record.upstream_head_ns)
+        if 0 <= record.upstream_index < self.upstream_count and record.attempts > 0:
+            upstream = &self.upstreams[record.upstream_index * UPSTREAM_COUNT]
+            upstream[<int>UPSTREAM_EXCHANGES] += 1
+            upstream[<int>UPSTREAM_ATTEMPTS] += record.attempts
+            upstream[<int>UPSTREAM_RETRIES] += record.attempts - 1
+            if 0 < record.reason < R_COUNT and self.upstream_fault[record.reason]:
+                upstream[<int>UPSTREAM_FAILURES] += 1
+
+    cdef void gauge_add(self, int gauge, int64_t by) noexcept nogil:
+        self.gauges[gauge] += by
+
+    cdef void gauge_set(self, int gauge, int64_t value) noexcept nogil:
+        self.gauges[gauge] = value
+
+    cdef void upstream_add(self, int upstream_index, int which, int64_t by) noexcept nogil:
+        if 0 <= upstream_index < self.upstream_count:
+            self.upstreams[upstream_index * UPSTREAM_COUNT + which] += by
+
+    def count(self, exchange: SampleExchange) -> None:
+        """`record` for an exchange made in Python."""
+        self.record(&(<SampleExchange?>exchange).record)
+
+    def add(self, gauge: str, by: int) -> None:
+        """`gauge_add` by name (of GAUGES)."""
+        self.gauge_add(GAUGES.index(gauge), by)
+
+    def add_upstream(self, upstream: str, count: str, by: int) -> None:
+        """`upstream_add` by names (of UPSTREAM_COUNTS)."""
+        self.upstream_add(self.upstream_names.index(upstream), UPSTREAM_COUNTS.index(count), by)
+
+    cdef dict _sum_route(self, int route):
+        # All workers' numbers of one route, or None if it had no exchange.
+        cdef RouteCounts total
+        cdef uint64_t* sums = <uint64_t*>&total
+        cdef uint64_t* other
+        cdef char* block
+        cdef uint64_t worker, exchanges = 0
+        cdef size_t i, words = sizeof(RouteCounts) // sizeof(uint64_t)
+        memset(&total, 0, sizeof(RouteCounts))
+        for worker in range(self.head.workers):
+            block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
+            if (<uint64_t*>block)[route] == 0:
+                continue
+            exchanges += (<uint64_t*>block)[route]
+            other = <uint64_t*>(block + self.head.routes_at + <size_t>route * self.head.route_stride)
+            for i in range(words):
+                sums[i] += other[i]
+        if exchanges == 0:
+            return None
+        return {
+            "exchanges": exchanges,
+            "status": {name: total.status[<int>i] for i, name in enumerate(_STATUS_CLASSES)},
+            "reasons": {
+                REASONS[k].code: total.reasons[<int>k] for k in range(<int>R_COUNT) if total.reasons[<int>k]
+            },
+            "bytes_in": total.bytes_in,
+            "bytes_out": total.bytes_out,
+            "total": _histogram_dict(&total.total),
+            "upstream_head": _histogram_dict(&total.upstream_head),
+        }
+
+    def snapshot(self) -> dict[str, object]:
+        """All workers' numbers, added up; see docs/access-log.md.
+
+        {"workers": n, "gauges": {name: n}, "routes": {name: {...}}, "no_route": {...} or None, "upstreams":
+        {name: {count: n}}, "bounds_ns": histogram_bounds()}; routes without exchanges are left out.
+        """
+        cdef uint64_t worker
+        cdef char* block
+        cdef int i, k
+        gauges = dict.fromkeys(GAUGES, 0)
+        upstreams = {name: dict.fromkeys(UPSTREAM_COUNTS, 0) for name in self.upstream_names}
+        for worker in range(self.head.workers):
+            block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
+            for i in range(<int>GAUGE_COUNT):
+                gauges[GAUGES[i]] += (<int64_t*>(block + self.head.gauges_at))[i]
+            for i in range(self.upstream_count):
+                for k in range(<int>UPSTREAM_COUNT):
+                    upstreams[self.upstream_names[i]][UPSTREAM_COUNTS[k]] += (
+                        <int64_t*>(block + self.head.upstreams_at)
+                    )[i * UPSTREAM_COUNT + k]
+        routes = {}
+        for i in range(self.route_count):
+            counts = self._sum_route(i)
+            if counts is not None:
+                routes[self.route_names[i]] = counts
+        return {
+            "workers": self.head.workers,
+            "gauges": gauges,
+            "routes": routes,
+            "no_route": self._sum_route(self.route_count),
+            "upstreams": upstreams,
+            "bounds_ns": histogram_bounds(),
+        }
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the mapping; untouched pages cost nothing."""
+        return self.length
+
+
+cdef dict _histogram_dict(const Histogram* histogram):
+    cdef int i
+    buckets = [histogram.buckets[i] for i in range(HISTOGRAM_BUCKETS)]
+    return {"count": sum(buckets), "sum_ns": histogram.sum_ns, "buckets": buckets}

@@ -1,0 +1,290 @@
+# The native rate-limit filter: composes the key, asks the bucket, writes the fields.
+#
+# A part of the key that the request does not have (no such header or cookie, no consumer, a Unix socket's
+# peer without address) counts as an empty value: all such requests share one bucket, so leaving the header
+# out is no way around a limit.
+
+import os
+
+class RateResult(NamedTuple):
+    """What `check_request` found. remaining: tokens; retry_after: seconds; headers: complete lines."""
+
+    limited: bool
+    refused: bool
+    remaining: int
+    retry_after: int
+    headers: bytes
+
+
+cdef enum:
+    _RL_MAX_KEYS = 1 << 30
+
+
+cdef Span _rl_cookie(const RequestView* view, Span name) noexcept nogil:
+    # The value of the first cookie of that name (RFC 6265 5.4: "name=value" joined by "; "), quotes kept;
+    # names are case-sensitive.
+    cdef Span value, pair
+    cdef Py_ssize_t at, end
+    cdef int i
+    for i in range(view.field_count):
+        if not span_is(view.fields[i].name, b"cookie", 6):
+            continue
+        value = view.fields[i].value
+        at = 0
+        while at < value.len:
+            while at < value.len and (value.ptr[at] == 32 or value.ptr[at] == 59):
+                at += 1
+            end = at
+            while end < value.len and value.ptr[end] != 59:
+                end += 1
+            pair = span_of(value.ptr + at, end - at)
+            if (
+                pair.len > name.len
+                and pair.ptr[name.len] == 61
+                and span_equal(span_of(pair.ptr, name.len), name)
+            ):
+                pair = span_of(pair.ptr + name.len + 1, pair.len - name.len - 1)
+                while pair.len and (pair.ptr[pair.len - 1] == 32 or pair.ptr[pair.len - 1] == 9):
+                    pair.len -= 1
+                return pair
+            at = end
+    return span_of(NULL, 0)
+
+
+def _rl_key_part(part: str) -> tuple[int, bytes]:
+    kind, _, name = part.partition(":")
+    plain = {"client-ip": KEY_CLIENT_IP, "consumer": KEY_CONSUMER, "global": KEY_GLOBAL}
+    named = {"header": KEY_HEADER, "cookie": KEY_COOKIE, "path": KEY_PATH}
+    if part in plain:
+        return plain[part], b""
+    if kind in named and name:
+        return named[kind], name.lower().encode() if kind == "header" else name.encode()
+    raise ValueError(f"{part!r} is not a part of a rate limit's key")
+
+
+cdef class RateLimiter:
+    """Token buckets by key, from a config RateLimit (attributes name, key, rate, burst, scope, ipv6_prefix,
+    max_keys, report_only, headers).
+
+    seed: 16 bytes that key the hash; random by default. Raises ValueError for what no bucket can keep
+    (`rate_error`). The buckets belong to this process.
+    """
+
+    def __init__(self, config: object, *, seed: bytes | None = None) -> None:
+        if self.table.buckets != NULL:
+            raise TypeError("a RateLimiter is built once")
+        cdef int i
+        cdef list names = []
+        cdef bytes name
+        self.name = config.name
+        self.report_only = config.report_only
+        self.per_route = config.scope == "route"
+        self.burst = config.burst
+        self.ipv6_prefix = config.ipv6_prefix
+        if not 0 <= self.ipv6_prefix <= 128:
+            raise ValueError("ipv6_prefix is 0 to 128")
+        if not 1 <= len(config.key) <= 16:
+            raise ValueError("a key has 1 to 16 parts")
+        if not 1 <= config.max_keys <= _RL_MAX_KEYS:
+            raise ValueError(f"max_keys is 1 to {_RL_MAX_KEYS}")
+        bucket_rule(&self.rule, config.rate.count, config.rate.per_ns, config.burst)
+        for part in config.key:
+            kind, name = _rl_key_part(part)
+            self.part_kind[len(names)] = kind
+            names.append(name)
+        self.part_count = len(names)
+        self.part_name = tuple(names)
+        for i in range(self.part_count):
+            name = self.part_name[i]
+            self.part_span[i] = span_of(name, len(name))
+        if seed is None:
+            seed = os.urandom(16)
+        if len(seed) != 16:
+            raise ValueError("a seed is 16 bytes")
+        memcpy(self.secret, <const char*>seed, 16)
+        self._lay_headers(config.headers)
+        if not table_open(&self.table, config.max_keys):
+            raise MemoryError
+
+    def __dealloc__(self):
+        table_close(&self.table)
+        free(self.captures)
+
+    def _lay_headers(self, headers: tuple[str, ...]) -> None:
+        # draft-ietf-httpapi-ratelimit-headers-10, 3 and 4: an Item (RFC 9651 3.3) whose value is the policy's
+        # name as a String. The quota is the burst and the window the time in which an empty bucket fills,
+        # rounded up: it promises a client no more than the bucket holds.
+        for header in headers:
+            if header not in ("ratelimit", "x-ratelimit"):
+                raise ValueError(f"{header!r} is no kind of rate limit headers")
+        self.draft_headers = "ratelimit" in headers
+        self.x_headers = "x-ratelimit" in headers
+        if self.draft_headers and not (self.name.isascii() and self.name.isprintable()):
+            raise ValueError(f"{self.name!r}: a structured field's String is ASCII (RFC 9651 3.3.3)")
+        quoted = '"' + self.name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        window = self._seconds(self.rule.full)
+        cdef bytes policy = f"RateLimit-Policy: {quoted};q={self.burst};w={window}\r\n".encode()
+        cdef bytes state = f"RateLimit: {quoted};r=".encode()
+        cdef bytes limit = f"X-RateLimit-Limit: {self.burst}\r\n".encode()
+        self.header_text = (policy, state, limit)
+        self.policy_line = span_of(policy, len(policy))
+        self.state_start = span_of(state, len(state))
+        self.limit_line = span_of(limit, len(limit))
+
+    def bind_route(self, int route_index, captures: tuple[str, ...]) -> None:
+        """Tells the names of a route's {NAME} segments, in order; needed for each route whose requests are
+        checked with a "path:NAME" key (a part whose name the route does not have is empty there)."""
+        cdef int routes = max(self.routes, route_index + 1)
+        cdef int i, part
+        cdef int16_t* grown
+        if route_index < 0:
+            raise ValueError("a route's index is not negative")
+        if routes > self.routes:
+            grown = <int16_t*>realloc(self.captures, <size_t>routes * self.part_count * sizeof(int16_t))
+            if grown == NULL:
+                raise MemoryError
+            for i in range(self.routes * self.part_count, routes * self.part_count):
+                grown[i] = -1
+            self.captures = grown
+            self.routes = routes
+        for part in range(self.part_count):
+            name = self.part_name[part].decode()
+            if self.part_kind[part] == KEY_PATH and name in captures:
+                self.captures[route_index * self.part_count + part] = captures.index(name)
+
+    cdef Hash128 _key(self, const RequestView* view, int route_index) noexcept nogil:
+        cdef SipState state
+        cdef Address address
+        cdef uint64_t word
+        cdef int i, kind, capture
+        cdef Span value
+        sip_begin(&state, self.secret)
+        if self.per_route:
+            sip_word(&state, <uint64_t>route_index)
+        for i in range(self.part_count):
+            kind = self.part_kind[i]
+            if kind == KEY_CLIENT_IP:
+                # Always two words, so it needs no length; IPv4 has its mapped form, a Unix socket's peer all
+                # zeros.
+                address = view.client
+                if address.family == 6:
+                    mask_address(&address, self.ipv6_prefix)
+                elif address.family == 0:
+                    mask_address(&address, 0)
+                memcpy(&word, &address.bytes[0], 8)
+                sip_word(&state, word)
+                memcpy(&word, &address.bytes[8], 8)
+                sip_word(&state, word)
+                continue
+            value = span_of(NULL, 0)
+            if kind == KEY_HEADER:
+                value = request_field(view, self.part_span[i])
+            elif kind == KEY_CONSUMER:
+                value = view.consumer
+            elif kind == KEY_COOKIE:
+                value = _rl_cookie(view, self.part_span[i])
+            elif kind == KEY_PATH and 0 <= route_index < self.routes:
+                capture = self.captures[route_index * self.part_count + i]
+                if 0 <= capture < view.capture_count:
+                    value = view.captures[capture]
+            sip_span(&state, value)
+        return sip_end(&state)
+
+    cdef bint check(
+        self, const RequestView* view, int route_index, int64_t now_ns, RateVerdict* verdict
+    ) noexcept nogil:
+        cdef Bucket* bucket = table_bucket(&self.table, self._key(view, route_index), self.rule.full, now_ns)
+        verdict.refused = 0
+        if bucket_take(bucket, &self.rule, now_ns):
+            verdict.limited = 0
+            self.passed += 1
+        else:
+            verdict.limited = 1
+            if self.report_only:
+                self.reported += 1
+            else:
+                self.limited += 1
+                verdict.refused = 1
+        verdict.level = bucket.level
+        return verdict.refused
+
+    cdef int64_t _seconds(self, uint64_t units) noexcept nogil:
+        # The time in which `units` flow in, in seconds rounded up.
+        cdef uint64_t ns = units // self.rule.gain + (units % self.rule.gain != 0)
+        return <int64_t>(ns // 1000000000 + (ns % 1000000000 != 0))
+
+    cdef int64_t retry_after_s(self, const RateVerdict* verdict) noexcept nogil:
+        if verdict.level >= self.rule.cost:
+            return 1
+        # RFC 9110 10.2.3 allows 0, which only makes a client come back at once.
+        return max(<int64_t>1, self._seconds(self.rule.cost - verdict.level))
+
+    cdef void write_headers(self, const RateVerdict* verdict, Out* out) noexcept nogil:
+        cdef int64_t remaining, reset
+        if self.report_only:
+            return
+        remaining = <int64_t>(verdict.level // self.rule.cost)
+        # While tokens are left, "t" tells when the whole quota is there again; without, when the next token
+        # is, which is what the draft asks for beside Retry-After ("SHOULD reference the same point in time").
+        if remaining:
+            reset = self._seconds(self.rule.full - verdict.level)
+        else:
+            reset = self.retry_after_s(verdict)
+        if verdict.refused:
+            out_put(out, b"Retry-After: ", 13)
+            out_decimal(out, reset)
+            out_put(out, b"\r\n", 2)
+        if self.draft_headers:
+            out_span(out, self.policy_line)
+            out_span(out, self.state_start)
+            out_decimal(out, remaining)
+            out_put(out, b";t=", 3)
+            out_decimal(out, reset)
+            out_put(out, b"\r\n", 2)
+        if self.x_headers:
+            out_span(out, self.limit_line)
+            out_put(out, b"X-RateLimit-Remaining: ", 23)
+            out_decimal(out, remaining)
+            out_put(out, b"\r\nX-RateLimit-Reset: ", 21)
+            out_decimal(out, reset)
+            out_put(out, b"\r\n", 2)
+
+    def check_request(self, request: SampleRequest, int64_t now_ns, int route_index=0) -> RateResult:
+        """`check` for a request made in Python; takes a token as a real one would."""
+        cdef RateVerdict verdict
+        cdef Out out
+        memset(&out, 0, sizeof(Out))
+        self.check(&(<SampleRequest?>request).view, route_index, now_ns, &verdict)
+        self.write_headers(&verdict, &out)
+        try:
+            if out.failed:
+                raise MemoryError
+            return RateResult(
+                bool(verdict.limited),
+                bool(verdict.refused),
+                int(verdict.level // self.rule.cost),
+                self.retry_after_s(&verdict),
+                out.data[: out.len] if out.len else b"",
+            )
+        finally:
+            out_free(&out)
+
+    def key_hash(self, request: SampleRequest, int route_index=0) -> int:
+        """The 128-bit hash that stands for the request's key."""
+        cdef Hash128 key = self._key(&(<SampleRequest?>request).view, route_index)
+        return (int(key.high) << 64) | int(key.low)
+
+    @property
+    def keys(self) -> int:
+        """Buckets kept now."""
+        return self.table.used
+
+    @property
+    def evicted(self) -> int:
+        """Buckets dropped, the longest unused first, because max_keys was reached."""
+        return self.table.evicted
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes reserved for buckets and chain heads; pages that were never touched cost nothing."""
+        return (self.table.capacity + 1) * sizeof(Bucket) + (<size_t>self.table.mask + 1) * sizeof(uint32_t)

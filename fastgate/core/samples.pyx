@@ -1,0 +1,135 @@
+# Requests and records made from Python. Text is written as latin-1 so that a test can name every byte; None
+# is "absent".
+
+
+cdef Span _sample_keep(list kept, object text) except *:
+    cdef bytes raw
+    if text is None:
+        return span_of(NULL, 0)
+    raw = text if isinstance(text, bytes) else text.encode("latin-1")
+    kept.append(raw)
+    return span_of(raw, len(raw))
+
+
+cdef int _sample_address(str text, Address* out) except -1:
+    cdef bytes raw = text.encode()
+    memset(out, 0, sizeof(Address))
+    if text and not parse_address(span_of(raw, len(raw)), out):
+        raise ValueError(f"{text!r} is not an IP address")
+    return 0
+
+
+cdef int _sample_fields(list kept, object headers, Field* fields) except -1:
+    cdef int count = 0
+    for name, value in headers:
+        if count == 64:
+            raise ValueError("a sample has up to 64 fields")
+        memset(&fields[count], 0, sizeof(Field))
+        fields[count].name = _sample_keep(kept, name)
+        fields[count].value = _sample_keep(kept, value)
+        count += 1
+    return count
+
+
+cdef class SampleRequest:
+    """A request as a filter sees it. client: an IP address, or "" for a Unix socket's peer."""
+
+    def __init__(
+        self,
+        client: str = "192.0.2.1",
+        *,
+        method: str = "GET",
+        path: str = "/",
+        query: str | None = None,
+        host: str = "",
+        headers: Iterable[tuple[str, str]] = (),
+        consumer: str = "",
+        captures: tuple[str, ...] = (),
+    ) -> None:
+        self.kept = []
+        memset(&self.view, 0, sizeof(RequestView))
+        _sample_address(client, &self.view.client)
+        self.view.method = self._keep(method)
+        self.view.path = self._keep(path)
+        self.view.query = self._keep(query)
+        self.view.host = self._keep(host)
+        self.view.consumer = self._keep(consumer)
+        self.view.fields = self.fields
+        self.view.field_count = _sample_fields(self.kept, headers, self.fields)
+        if len(captures) > MAX_CAPTURES:
+            raise ValueError("too many captures")
+        for value in captures:
+            self.view.captures[self.view.capture_count] = self._keep(value)
+            self.view.capture_count += 1
+
+    cdef Span _keep(self, object text):
+        return _sample_keep(self.kept, text)
+
+
+cdef class SampleExchange:
+    """An ended exchange. Times are nanoseconds, -1 for "did not happen"; reason is a code of REASONS."""
+
+    def __init__(
+        self,
+        *,
+        request_id: str | bytes | None = None,
+        listener: str | bytes | None = None,
+        route: str | bytes | None = None,
+        upstream: str | bytes | None = None,
+        endpoint: str | bytes | None = None,
+        method: str | bytes | None = None,
+        target: str | bytes | None = None,
+        host: str | bytes | None = None,
+        user_agent: str | bytes | None = None,
+        tls: str | bytes | None = None,
+        detail: str | bytes | None = None,
+        client: str = "",
+        client_port: int = 0,
+        http_minor: int = 1,
+        headers: Iterable[tuple[str | bytes, str | bytes]] = (),
+        status: int = 0,
+        reason: str = "none",
+        attempts: int = 0,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+        start_unix_ns: int = 0,
+        queue_ns: int = -1,
+        connect_ns: int = -1,
+        upstream_head_ns: int = -1,
+        total_ns: int = -1,
+        route_index: int = -1,
+        upstream_index: int = -1,
+    ) -> None:
+        cdef ExchangeRecord* record = &self.record
+        self.kept = []
+        record.request_id = self._keep(request_id)
+        record.listener = self._keep(listener)
+        record.route = self._keep(route)
+        record.upstream = self._keep(upstream)
+        record.endpoint = self._keep(endpoint)
+        record.method = self._keep(method)
+        record.target = self._keep(target)
+        record.host = self._keep(host)
+        record.user_agent = self._keep(user_agent)
+        record.tls = self._keep(tls)
+        record.detail = self._keep(detail)
+        record.http_minor = http_minor
+        _sample_address(client, &record.client)
+        record.client_port = client_port
+        record.fields = self.fields
+        record.field_count = _sample_fields(self.kept, headers, self.fields)
+        record.status = status
+        record.reason = [info.code for info in REASONS].index(reason)
+        record.attempts = attempts
+        record.bytes_in = bytes_in
+        record.bytes_out = bytes_out
+        record.start_unix_ns = start_unix_ns
+        record.queue_ns = queue_ns
+        record.connect_ns = connect_ns
+        record.upstream_head_ns = upstream_head_ns
+        record.total_ns = total_ns
+        record.route_index = route_index
+        record.upstream_index = upstream_index
+
+    cdef Span _keep(self, object text):
+        return _sample_keep(self.kept, text)

@@ -1,0 +1,129 @@
+# One request and its response through the gateway. It knows no wire: HTTP/1 and (later) HTTP/2 are adapters on both
+# sides of it, which it sees as ClientSide and EndpointSide.
+
+cdef struct ResponseHead:
+    # A response head on its way to a client; borrowed for the length of the call.
+    int status
+    Span phrase
+    Field* fields           # those with `drop` stay behind
+    int field_count
+    Span lines              # complete field lines beside them (gateway's own answers)
+    int body                # BodyKind of what follows
+    int64_t content_length  # -1: unknown. Kept for HEAD and 304, where no body follows
+    bint has_date
+
+cdef class ClientSide(Timed):
+    # What an exchange needs of the wire that its request came by.
+    # Body bytes are borrowed for the length of the call; each returns a `Sent`.
+    cdef int send_head(self, Exchange x, ResponseHead* head, const char* body, size_t length, bint end) except -1
+    cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1
+    cdef int send_interim(self, Exchange x, ResponseHead* head) except -1
+    cdef int pause_request(self) except -1
+    cdef int resume_request(self) except -1
+    # The answer can't be completed: the client must see that it is cut short.
+    cdef int cut(self, Exchange x) except -1
+    # The exchange is over and recorded; the wire may go on to its next request.
+    cdef int exchange_done(self, Exchange x) except -1
+    cdef int start_tunnel(self, Exchange x, EndpointSide peer) except -1
+    # Who is at the other end of the wire (not whom X-Forwarded-For names).
+    cdef const Address* peer_address(self) noexcept
+
+cdef class EndpointSide(Timed):
+    # What an exchange needs of the wire that its attempt goes by.
+    cdef int send_request(self, Exchange x, const char* body, size_t length, bint end) except -1
+    cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1
+    cdef int pause_response(self) except -1
+    cdef int resume_response(self) except -1
+    # The exchange wants no more of it.
+    cdef int abandon(self) except -1
+
+cdef enum ExchangePhase:
+    # Each exchange goes down this list, and may leave it at any point for X_DONE.
+    X_NEW                   # its head is being read
+    X_WAITING               # for a connection to the endpoint
+    X_SENT                  # the request's head is on its way; no response head yet
+    X_ANSWERING             # a response head went to the client
+    X_TUNNEL                # both sides speak something else now
+    X_DONE
+
+cdef enum:
+    REPLAY_LIMIT = 65536    # body bytes kept for the one replay that the keep-alive race may need
+    MAX_INTERIM = 16        # 1xx responses for one request
+
+cdef class Exchange(Timed):
+    # -- the two sides, and where they belong
+    cdef Worker worker
+    cdef ClientSide client
+    cdef EndpointSide attempt           # None while there is none
+    cdef Listener listener
+    cdef Route route                    # None until matched
+    cdef Endpoint endpoint
+    cdef int phase                      # ExchangePhase
+    # -- the request's head; every Span below points into `head`, `scratch` or static memory
+    cdef bytes head
+    cdef RequestView view
+    cdef HeadFacts facts
+    cdef Target target
+    cdef Span raw_target                # as received, for the log
+    cdef Field* fields
+    cdef int field_room
+    cdef Out scratch                    # normal form of path and host, where it differs
+    cdef char[72] request_id
+    cdef int request_id_length
+    cdef uint16_t client_port
+    cdef bint client_trusted            # its X-Forwarded-* are believed
+    # -- the request's body
+    cdef bint request_done              # all of it is here
+    cdef bint unsent_done               # `unsent` holds the end as well
+    cdef bytes unsent                   # body bytes that wait for a connection; None: none
+    cdef bytes replay                   # body bytes sent so far, as long as a replay may need them; None: given up
+    cdef Out request_trailers           # field lines, CRLF each
+    # -- the response
+    cdef Out extra                      # field lines that filters add to whatever answer goes out
+    cdef Out response_trailers
+    cdef int status
+    cdef int interim                    # 1xx so far
+    cdef int64_t total_deadline         # 0: none
+    cdef int64_t body_limit             # -1: none
+    cdef bint upgrading                 # Upgrade was asked for and is allowed
+    cdef bint raced                     # the one replay was used
+    # -- the record
+    cdef int reason
+    cdef str detail
+    cdef int attempts
+    cdef int64_t bytes_in
+    cdef int64_t bytes_out
+    cdef int64_t start_ns
+    cdef int64_t wait_ns                # when it began to wait for a connection
+    cdef int64_t sent_ns
+    cdef int64_t queue_ns
+    cdef int64_t connect_ns
+    cdef int64_t upstream_head_ns
+
+    # -- from the client side
+    cdef int begin(self, const char* body, size_t length, bint end) except -1
+    cdef int request_body(self, const char* body, size_t length, bint end) except -1
+    cdef int client_gone(self, int reason, str detail) except -1
+    cdef int client_drained(self) except -1
+    cdef int tunnel_bytes(self, const char* data, size_t length) except -1      # a `Sent`
+    cdef int tunnel_end(self, bint from_client) except -1
+    cdef int make_room(self, int fields) except -1
+    cdef int refuse(self, int reason, str detail) except -1
+    # -- from the endpoint side
+    cdef int connected(self, EndpointSide attempt, bint fresh, int64_t now) except -1
+    cdef int response(self, ResponseHead* head, const char* body, size_t length, bint end, int64_t now) except -1
+    cdef int interim_response(self, ResponseHead* head) except -1
+    cdef int switched(self, ResponseHead* head, const char* rest, size_t length) except -1
+    cdef int attempt_failed(self, int reason, str detail, bint reused) except -1
+    cdef int attempt_drained(self) except -1
+    # -- within
+    cdef int _filter(self) except -1
+    cdef int _send(self, const char* body, size_t length, bint end, bint fresh) except -1
+    cdef int _keep_for_replay(self, const char* body, size_t length) except -1
+    cdef Span chosen_upgrade(self) noexcept
+    cdef int _answer_fixed(self) except -1
+    cdef int _pick(self) except -1
+    cdef int _fail(self, int reason, str detail) except -1
+    cdef int _finish(self, int64_t now) except -1
+    cdef int _drop_attempt(self) except -1
+    cdef void reset(self) noexcept

@@ -1,0 +1,487 @@
+# Theory of operation. The client side reads a head and calls `begin`; the exchange matches a route, runs its native
+# filters and either answers itself or asks an endpoint's pool for a connection. It then moves bytes between the two
+# sides, holding one back while the other is congested, until the response has ended. Every way out leads through
+# `_finish`, exactly once: there the record is written, both sides let go, and the object goes back to the free list.
+
+cdef class ClientSide(Timed):
+    cdef int send_head(self, Exchange x, ResponseHead* head, const char* body, size_t length, bint end) except -1:
+        raise NotImplementedError
+
+    cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1:
+        raise NotImplementedError
+
+    cdef int send_interim(self, Exchange x, ResponseHead* head) except -1:
+        raise NotImplementedError
+
+    cdef int pause_request(self) except -1:
+        raise NotImplementedError
+
+    cdef int resume_request(self) except -1:
+        raise NotImplementedError
+
+    cdef int cut(self, Exchange x) except -1:
+        raise NotImplementedError
+
+    cdef int exchange_done(self, Exchange x) except -1:
+        raise NotImplementedError
+
+    cdef int start_tunnel(self, Exchange x, EndpointSide peer) except -1:
+        raise NotImplementedError
+
+    cdef const Address* peer_address(self) noexcept:
+        return NULL
+
+
+cdef class EndpointSide(Timed):
+    cdef int send_request(self, Exchange x, const char* body, size_t length, bint end) except -1:
+        raise NotImplementedError
+
+    cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1:
+        raise NotImplementedError
+
+    cdef int pause_response(self) except -1:
+        raise NotImplementedError
+
+    cdef int resume_response(self) except -1:
+        raise NotImplementedError
+
+    cdef int abandon(self) except -1:
+        raise NotImplementedError
+
+
+cdef inline bint _idempotent(uint8_t method_id) noexcept nogil:
+    # RFC 9110 9.2.2.
+    return method_id in (METHOD_GET, METHOD_HEAD, METHOD_PUT, METHOD_DELETE, METHOD_OPTIONS)
+
+
+cdef class Exchange(Timed):
+    def __cinit__(self):
+        self.field_room = 32
+        self.fields = <Field*>malloc(self.field_room * sizeof(Field))
+        if self.fields == NULL:
+            raise MemoryError()
+        self.reset()
+
+    def __dealloc__(self):
+        free(self.fields)
+        out_free(&self.scratch)
+        out_free(&self.extra)
+        out_free(&self.request_trailers)
+        out_free(&self.response_trailers)
+
+    cdef void reset(self) noexcept:
+        # Python references are let go here; numbers that `start` or `begin` set anew are not touched.
+        self.client = None
+        self.attempt = None
+        self.listener = None
+        self.route = None
+        self.endpoint = None
+        self.phase = X_NEW
+        self.head = None
+        memset(&self.view, 0, sizeof(RequestView))
+        memset(&self.target, 0, sizeof(Target))
+        self.raw_target = span_of(NULL, 0)
+        self.scratch.len = 0
+        self.scratch.failed = False
+        self.request_id_length = 0
+        self.client_trusted = False
+        self.request_done = False
+        self.unsent_done = False
+        self.unsent = None
+        self.replay = None
+        self.request_trailers.len = 0
+        self.extra.len = 0
+        self.response_trailers.len = 0
+        self.status = 0
+        self.interim = 0
+        self.upgrading = False
+        self.raced = False
+        self.reason = R_NONE
+        self.detail = None
+        self.attempts = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.total_deadline = 0
+        self.queue_ns = -1
+        self.connect_ns = -1
+        self.upstream_head_ns = -1
+
+    # -- from the client side ------------------------------------------------------------------------------------
+
+    cdef int begin(self, const char* body, size_t length, bint end) except -1:
+        # The head is read, judged, and its facts are sound. `body` is what has come of the body so far.
+        cdef int reason, index
+        cdef HeadFacts* facts = &self.facts
+        cdef Route route
+        if self.view.method_id == METHOD_CONNECT or self.view.method_id == METHOD_TRACE:
+            return self.refuse(R_METHOD_NOT_IMPLEMENTED, None)
+        reason = normalise_target(self.view.method_id, self.raw_target, facts.host, &self.target, &self.scratch)
+        if reason != R_NONE:
+            return self.refuse(reason, None if self.target.detail.ptr == NULL else span_text(self.target.detail))
+        self.view.path = self.target.path
+        self.view.query = self.target.query
+        self.view.host = self.target.host
+        if self.view.method_id == METHOD_OPTIONS and facts.max_forwards == 0:
+            self.reason = R_MAX_FORWARDS
+            send_answer(self, 200, b"X-Request-ID: " + self.request_id[:self.request_id_length] + b"\r\n", b"")
+            return self._finish(now_ns())
+        index = self.listener.table.match(&self.view)
+        if index < 0:
+            return self.refuse(R_NO_ROUTE, None)
+        route = <Route>self.listener.routes[index]
+        self.route = route
+        if self.target.encoded_slash and not route.keep_encoded_slash:
+            return self.refuse(R_ENCODED_SLASH, None)
+        self.body_limit = self.listener.body_limit if route.body_limit == -2 else route.body_limit
+        if self.body_limit >= 0 and facts.content_length > self.body_limit:
+            return self.refuse(R_BODY_TOO_LARGE, None)
+        self.upgrading = facts.connection_upgrade and facts.upgrade.ptr != NULL and self.chosen_upgrade().ptr != NULL
+        if route.filters:
+            reason = self._filter()
+            if reason != R_NONE:
+                return self.refuse(reason, self.detail)
+        if route.action != ACTION_UPSTREAM:
+            return self._answer_fixed()
+        if route.total_ns >= 0:
+            self.total_deadline = self.start_ns + route.total_ns
+            self.worker.arm(self, self.total_deadline)
+        self.bytes_in += <int64_t>length
+        if self.body_limit >= 0 and self.bytes_in > self.body_limit:
+            return self.refuse(R_BODY_TOO_LARGE, None)
+        self.request_done = end
+        if _idempotent(self.view.method_id):
+            self.replay = b""
+        return self._send(body, length, end, False)
+
+    cdef Span chosen_upgrade(self) noexcept:
+        # The first protocol that the client names and the route allows; ptr NULL when there is none.
+        cdef Py_ssize_t at = 0
+        cdef Span item
+        cdef bytes allowed
+        if self.route.upgrades:
+            while next_list_item(self.facts.upgrade, &at, &item):
+                for allowed in self.route.upgrades:
+                    if span_is(item, PyBytes_AS_STRING(allowed), PyBytes_GET_SIZE(allowed)):
+                        return item
+        return span_of(NULL, 0)
+
+    cdef int _filter(self) except -1:
+        cdef int reason
+        cdef object each
+        for each in self.route.filters:
+            reason = (<NativeFilter>each).check(self)
+            if reason != R_NONE:
+                self.detail = (<NativeFilter>each).name
+                return reason
+        return R_NONE
+
+    cdef int _answer_fixed(self) except -1:
+        cdef Out out
+        cdef bytes lines
+        cdef Route route = self.route
+        if route.action == ACTION_RESPOND:
+            self.reason = R_RESPONSE_FIXED
+            send_answer(self, route.respond_status, route.respond_lines, route.respond_body)
+        else:
+            self.reason = R_REDIRECTED
+            memset(&out, 0, sizeof(out))
+            try:
+                out_put(&out, b"Location: ", 10)
+                route.redirect.write_location(&self.view, span_of(b"http", 4), self.target.port, &out)
+                out_put(&out, b"\r\n", 2)
+                lines = PyBytes_FromStringAndSize(out.data, <Py_ssize_t>out.len)
+            finally:
+                out_free(&out)
+            send_answer(self, route.redirect.status, lines, b"")
+        return self._finish(now_ns())
+
+    cdef int request_body(self, const char* body, size_t length, bint end) except -1:
+        cdef int sent
+        self.bytes_in += <int64_t>length
+        if self.body_limit >= 0 and self.bytes_in > self.body_limit:
+            return self._fail(R_BODY_TOO_LARGE, None)
+        self.request_done = end
+        if self.phase == X_WAITING:
+            self.unsent = (self.unsent or b"") + body[:length]
+            self.unsent_done = end
+            if not end:
+                self.client.pause_request()
+            return 0
+        if self.attempt is None:
+            return 0
+        self._keep_for_replay(body, length)
+        sent = self.attempt.send_body(self, body, length, end)
+        if sent == SENT_CONGESTED and not end:
+            self.client.pause_request()
+        return 0
+
+    cdef int _keep_for_replay(self, const char* body, size_t length) except -1:
+        if self.replay is not None and length:
+            if self.phase != X_SENT or len(self.replay) + <Py_ssize_t>length > REPLAY_LIMIT:
+                self.replay = None
+            else:
+                self.replay = self.replay + body[:length]
+        return 0
+
+    cdef int client_gone(self, int reason, str detail) except -1:
+        # Nobody reads the answer any more. What the client saw is kept as status, if it saw one.
+        if self.phase == X_DONE:
+            return 0
+        if self.reason == R_NONE:
+            self.reason = reason
+            self.detail = detail
+        if self.status == 0:
+            self.status = 499
+        return self._finish(now_ns())
+
+    cdef int client_drained(self) except -1:
+        if self.attempt is not None:
+            self.attempt.resume_response()
+        return 0
+
+    cdef int refuse(self, int reason, str detail) except -1:
+        return self._fail(reason, detail)
+
+    cdef int make_room(self, int fields) except -1:
+        cdef Field* grown
+        if fields > self.field_room:
+            grown = <Field*>realloc(self.fields, fields * sizeof(Field))
+            if grown == NULL:
+                raise MemoryError()
+            self.fields = grown
+            self.field_room = fields
+        return 0
+
+    cdef int tunnel_bytes(self, const char* data, size_t length) except -1:
+        self.bytes_in += <int64_t>length
+        if self.attempt is None:
+            return SENT_BROKEN
+        return self.attempt.send_body(self, data, length, False)
+
+    cdef int tunnel_end(self, bint from_client) except -1:
+        # One side has sent FIN: pass it on; the tunnel is over when both have.
+        if from_client:
+            self.request_done = True
+            if self.attempt is not None and not self.unsent_done:
+                self.attempt.send_body(self, NULL, 0, True)
+        else:
+            self.unsent_done = True
+            self.client.send_body(self, NULL, 0, True)
+        if self.request_done and self.unsent_done:
+            return self._finish(now_ns())
+        return 0
+
+    # -- from the endpoint side ----------------------------------------------------------------------------------
+
+    cdef int _send(self, const char* body, size_t length, bint end, bint fresh) except -1:
+        # Asks for a connection and, if one is at hand, sends what there is of the request.
+        cdef int reason, sent
+        cdef int64_t now
+        while True:
+            self.phase = X_WAITING
+            reason = self._pick()
+            if reason == R_NONE:
+                reason = self.endpoint.acquire(self, fresh)
+            if reason != R_NONE:
+                self.phase = X_NEW
+                return self._fail(reason, None)
+            if self.attempt is None:
+                now = now_ns()
+                self.wait_ns = now
+                self.unsent = body[:length] if length else None
+                self.unsent_done = end
+                self.worker.arm(self, now + self.endpoint.queue_ns if self.total_deadline == 0
+                                else min(self.total_deadline, now + self.endpoint.queue_ns))
+                if not end:
+                    self.client.pause_request()
+                return 0
+            self.phase = X_SENT
+            self.attempts += 1
+            self._keep_for_replay(body, length)
+            sent = self.attempt.send_request(self, body, length, end)
+            if sent != SENT_BROKEN:
+                if sent == SENT_CONGESTED and not end:
+                    self.client.pause_request()
+                return 0
+            # The connection was dead before it took a byte: nothing was sent, any method may go again (9.2.2).
+            self._drop_attempt()
+            if self.raced:
+                return self._fail(R_UPSTREAM_RESET, "the connection took no byte of the request")
+            self.raced = True
+            fresh = True
+
+    cdef int _pick(self) except -1:
+        cdef Upstream upstream = self.route.upstream
+        cdef int index = upstream.balancer.next()
+        if index < 0:
+            return R_NO_ENDPOINT
+        self.endpoint = <Endpoint>upstream.endpoints[index]
+        return R_NONE
+
+    cdef int connected(self, EndpointSide attempt, bint fresh, int64_t now) except -1:
+        # The pool has a connection for an exchange that waited.
+        cdef bytes body = self.unsent if self.unsent is not None else b""
+        cdef bint end = self.unsent_done
+        cdef int sent
+        if fresh:
+            self.connect_ns = now - self.wait_ns
+        else:
+            self.queue_ns = now - self.wait_ns
+        if self.total_deadline:
+            self.worker.arm(self, self.total_deadline)
+        else:
+            disarm(self)
+        self.unsent = None
+        self.attempt = attempt
+        self.phase = X_SENT
+        self.attempts += 1
+        self._keep_for_replay(body, <size_t>len(body))
+        sent = attempt.send_request(self, body, <size_t>len(body), end)
+        if sent == SENT_BROKEN:
+            self._drop_attempt()
+            if self.raced:
+                return self._fail(R_UPSTREAM_RESET, "the connection took no byte of the request")
+            self.raced = True
+            return self._send(body, <size_t>len(body), end, True)
+        if sent != SENT_CONGESTED and not end:
+            self.client.resume_request()
+        return 0
+
+    cdef int response(self, ResponseHead* head, const char* body, size_t length, bint end, int64_t now) except -1:
+        # A final response's head (once), body bytes, its end. With `end` the attempt has let go of the exchange.
+        cdef int sent
+        self.bytes_out += <int64_t>length
+        if end:
+            self.attempt = None
+        if head != NULL:
+            self.phase = X_ANSWERING
+            self.status = head.status
+            self.replay = None
+            sent = self.client.send_head(self, head, body, length, end)
+        else:
+            sent = self.client.send_body(self, body, length, end)
+        if end:
+            return self._finish(now)
+        if sent == SENT_CONGESTED and self.attempt is not None:
+            self.attempt.pause_response()
+        return 0
+
+    cdef int interim_response(self, ResponseHead* head) except -1:
+        self.interim += 1
+        if self.facts.http_minor:               # RFC 9110 15.2: never to an HTTP/1.0 client
+            self.client.send_interim(self, head)
+        return 0
+
+    cdef int switched(self, ResponseHead* head, const char* rest, size_t length) except -1:
+        # 101: from here on bytes pass as they come.
+        cdef EndpointSide attempt = self.attempt
+        self.phase = X_TUNNEL
+        self.status = 101
+        self.request_done = False               # in a tunnel these two say which side has sent FIN
+        self.unsent_done = False
+        self.replay = None
+        disarm(self)
+        self.client.send_interim(self, head)
+        self.client.start_tunnel(self, attempt)
+        if length:
+            self.response(NULL, rest, length, False, 0)
+        return 0
+
+    cdef int attempt_failed(self, int reason, str detail, bint reused) except -1:
+        # The attempt ended without a whole response and has let go. `reused`: it was a kept-alive connection that
+        # closed before a byte of the response: the endpoint may have closed it before it saw the request.
+        cdef bytes body
+        self.attempt = None
+        if self.phase == X_SENT and reused and not self.raced and self.replay is not None:
+            self.raced = True
+            body = self.replay
+            self.replay = b""
+            return self._send(body, <size_t>len(body), self.request_done, True)
+        return self._fail(reason, detail)
+
+    cdef int attempt_drained(self) except -1:
+        if not self.request_done:
+            self.client.resume_request()
+        return 0
+
+    # -- ends ----------------------------------------------------------------------------------------------------
+
+    cdef int on_deadline(self, int64_t now) except -1:
+        if self.total_deadline and now >= self.total_deadline:
+            return self._fail(R_TOTAL_TIMEOUT, None)
+        if self.phase == X_WAITING:
+            return self._fail(R_CONNECT_TIMEOUT if self.endpoint.connecting else R_QUEUE_TIMEOUT, None)
+        return 0
+
+    cdef int _fail(self, int reason, str detail) except -1:
+        if self.phase == X_DONE:
+            return 0
+        self.reason = reason
+        self.detail = detail
+        self._drop_attempt()
+        if self.phase == X_ANSWERING or self.phase == X_TUNNEL:
+            self.client.cut(self)
+        else:
+            send_problem(self, reason, REASONS[reason].status)
+        return self._finish(now_ns())
+
+    cdef int _drop_attempt(self) except -1:
+        cdef EndpointSide attempt = self.attempt
+        if attempt is not None:
+            self.attempt = None
+            attempt.abandon()
+        elif self.phase == X_WAITING and self.endpoint is not None:
+            self.endpoint.leave_queue(self)
+        return 0
+
+    cdef int _finish(self, int64_t now) except -1:
+        cdef ExchangeRecord record
+        cdef Worker worker = self.worker
+        cdef ClientSide client = self.client
+        cdef bytes detail
+        if self.phase == X_DONE:
+            return 0
+        self._drop_attempt()
+        self.phase = X_DONE
+        forget_timer(worker.wheel, self)
+        memset(&record, 0, sizeof(record))
+        record.request_id = span_of(self.request_id, self.request_id_length)
+        record.listener = bytes_span(self.listener.name_bytes)
+        record.route_index = -1
+        record.upstream_index = -1
+        if self.route is not None:
+            record.route = bytes_span(self.route.name_bytes)
+            record.route_index = self.route.index
+            if self.route.upstream is not None:
+                record.upstream = bytes_span(self.route.upstream.name_bytes)
+                record.upstream_index = self.route.upstream.index
+        if self.endpoint is not None:
+            record.endpoint = bytes_span(self.endpoint.address_bytes)
+        record.method = self.view.method
+        record.target = self.raw_target
+        record.host = self.view.host
+        record.user_agent = self.facts.user_agent
+        record.http_minor = self.facts.http_minor
+        record.client = self.view.client
+        record.client_port = self.client_port
+        record.fields = self.view.fields
+        record.field_count = self.view.field_count
+        record.status = self.status
+        record.reason = self.reason
+        if self.detail is not None:
+            detail = self.detail.encode("utf-8", "replace")
+            record.detail = bytes_span(detail)
+        record.attempts = self.attempts
+        record.bytes_in = self.bytes_in
+        record.bytes_out = self.bytes_out
+        record.start_unix_ns = self.start_ns + worker.wall_offset
+        record.queue_ns = self.queue_ns
+        record.connect_ns = self.connect_ns
+        record.upstream_head_ns = self.upstream_head_ns
+        record.total_ns = now - self.start_ns
+        if worker.log is not None:
+            worker.log.write(&record)
+        worker.counters.record(&record)
+        client.exchange_done(self)
+        worker.give_exchange(self)
+        return 0

@@ -1,0 +1,39 @@
+# The connections to one endpoint, and who waits for one.
+
+cdef class Endpoint:
+    # -- where
+    cdef readonly str address           # "host:port" or "unix:/path", as configured
+    cdef bytes address_bytes
+    cdef str host                       # None: a Unix socket
+    cdef int port
+    cdef str unix_path
+    cdef object resolver                # async (host, port) -> list of IP addresses; None: `host` is one already
+    cdef Upstream upstream
+    cdef Worker worker
+    # -- connections: idle ones, last used first, since it is the least likely to have been closed over there
+    cdef list idle                      # of Upstream1
+    cdef int open                       # idle, busy and connecting
+    cdef int connecting
+    # -- who waits for one: an exchange stands here while it is X_WAITING
+    cdef object waiting                 # deque of Exchange
+    # -- bounds
+    cdef int max_open
+    cdef int max_idle
+    cdef int max_waiting
+    cdef int64_t idle_ns
+    cdef int64_t queue_ns
+
+    # R_NONE: the exchange has a connection or waits for one; else why not.
+    cdef int acquire(self, Exchange x, bint fresh) except -1
+    cdef int release(self, Upstream1 connection) except -1
+    cdef int connection_closed(self, Upstream1 connection) except -1
+    cdef int leave_queue(self, Exchange x) except -1
+    cdef int _connect(self) except -1
+    cdef int connect_ended(self, Upstream1 connection, int reason, str detail) except -1
+    cdef int close_idle(self) except -1
+
+cdef class Connector(Timed):
+    # One attempt to make a connection: the only place of the way that needs a task.
+    cdef Endpoint endpoint
+    cdef object task
+    cdef bint timed_out

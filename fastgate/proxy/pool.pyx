@@ -1,0 +1,154 @@
+# Theory of operation. An exchange that needs a connection gets an idle one, or stands in `waiting` while a Connector
+# makes one; whoever has a connection to give (a Connector, an exchange that ended) gives it to the first who waits.
+# Connections are not bound to the exchange that caused them: an exchange never waits for a connect longer than for the
+# first connection that comes free.
+
+import asyncio
+from collections import deque
+
+
+cdef class Endpoint:
+    """One address of an upstream and its connections. Built by `fastgate.server.build`; durations in nanoseconds."""
+
+    def __init__(
+        self, Worker worker not None, Upstream upstream not None, *, str address, host, int port, unix_path, resolver,
+        int max_open, int max_idle, int max_waiting, int64_t idle_ns, int64_t queue_ns,
+    ):
+        self.worker = worker
+        self.upstream = upstream
+        self.address = address
+        self.address_bytes = address.encode()
+        self.host = host
+        self.port = port
+        self.unix_path = unix_path
+        self.resolver = resolver
+        self.idle = []
+        self.waiting = deque()
+        self.max_open = max_open
+        self.max_idle = max_idle
+        self.max_waiting = max_waiting
+        self.idle_ns = idle_ns
+        self.queue_ns = queue_ns
+
+    cdef int acquire(self, Exchange x, bint fresh) except -1:
+        # `x.attempt` is set when a connection is at hand; else `x` waits. `fresh`: none that was used before.
+        cdef Upstream1 connection
+        cdef bint peek = x.replay is None       # not to be sent twice: look first whether the endpoint has closed
+        while self.idle and not fresh:
+            connection = <Upstream1>self.idle.pop()
+            if connection.state == U_IDLE and not (peek and connection.closed_by_peer()):
+                x.attempt = connection
+                return R_NONE
+            connection.abandon()
+        if self.open >= self.max_open and len(self.waiting) - self.connecting >= self.max_waiting:
+            return R_QUEUE_FULL
+        self.waiting.append(x)
+        if self.open < self.max_open and self.connecting < len(self.waiting):
+            self._connect()
+        return R_NONE
+
+    cdef int leave_queue(self, Exchange x) except -1:
+        try:
+            self.waiting.remove(x)
+        except ValueError:
+            pass                                # it was just given a connection
+        return 0
+
+    cdef int release(self, Upstream1 connection) except -1:
+        # A connection that is ready for a request.
+        cdef int64_t now
+        if self.waiting:
+            (<Exchange>self.waiting.popleft()).connected(connection, not connection.reused, now_ns())
+        elif len(self.idle) < self.max_idle and not self.worker.draining:
+            self.idle.append(connection)
+            now = now_ns()
+            self.worker.arm(connection, now + self.idle_ns)
+        else:
+            connection.abandon()
+        return 0
+
+    cdef int connection_closed(self, Upstream1 connection) except -1:
+        # Its place is free: if somebody waits for one, a new connection is made.
+        self.open -= 1
+        try:
+            self.idle.remove(connection)
+        except ValueError:
+            pass                                # it was busy
+        if self.waiting and self.connecting < len(self.waiting) and self.open < self.max_open:
+            self._connect()
+        return 0
+
+    cdef int _connect(self) except -1:
+        cdef Connector connector = Connector()
+        connector.endpoint = self
+        self.open += 1
+        self.connecting += 1
+        self.worker.connecting += 1
+        self.worker.arm(connector, now_ns() + self.upstream.connect_ns)
+        connector.task = self.worker.loop.create_task(connector.run())
+        return 0
+
+    cdef int connect_ended(self, Upstream1 connection, int reason, str detail) except -1:
+        self.connecting -= 1
+        self.worker.connecting -= 1
+        if connection is not None:
+            return self.release(connection)
+        self.open -= 1
+        if self.waiting:
+            (<Exchange>self.waiting.popleft()).attempt_failed(reason, detail, False)
+        self.worker.left()
+        return 0
+
+    cdef int close_idle(self) except -1:
+        cdef Upstream1 connection
+        for connection in list(self.idle):
+            connection.abandon()
+        return 0
+
+
+cdef class Connector(Timed):
+    async def run(self):
+        cdef Endpoint endpoint = self.endpoint
+        cdef Upstream1 connection = None
+        cdef int reason = R_CONNECT_FAILED
+        cdef str detail = None
+        loop = endpoint.worker.loop
+        try:
+            if endpoint.unix_path is not None:
+                _, connection = await loop.create_unix_connection(lambda: Upstream1(endpoint), endpoint.unix_path)
+            else:
+                hosts = [endpoint.host]
+                if endpoint.resolver is not None:
+                    reason = R_DNS_FAILURE
+                    hosts = await endpoint.resolver(endpoint.host, endpoint.port)
+                    reason = R_CONNECT_FAILED
+                failed = None
+                for host in hosts:
+                    try:
+                        _, connection = await loop.create_connection(lambda: Upstream1(endpoint), host, endpoint.port)
+                        break
+                    except OSError as error:
+                        failed = error
+                else:
+                    raise failed
+        except ConnectionRefusedError as error:
+            reason = R_CONNECT_REFUSED
+            detail = str(error)
+        except OSError as error:
+            detail = str(error)
+        except asyncio.CancelledError:
+            reason = R_CONNECT_TIMEOUT if self.timed_out else R_DRAIN_CUT
+        except Exception as error:
+            reason = R_INTERNAL
+            detail = repr(error)
+            report_defect("connect", error)
+        finally:
+            self.task = None
+            forget_timer(endpoint.worker.wheel, self)
+            endpoint.connect_ended(connection, reason, detail)
+
+    cdef int on_deadline(self, int64_t now) except -1:
+        if self.task is not None:
+            self.timed_out = True
+            self.task.cancel()
+        return 0

@@ -1,0 +1,36 @@
+# A transport, and the manners of writing to it.
+
+cdef enum Sent:
+    SENT_ALL                # the kernel took it
+    SENT_QUEUED             # the transport holds a rest; go on
+    SENT_CONGESTED          # the transport is over its high-water mark: pause whoever feeds it
+    SENT_BROKEN             # the connection is gone; `connection_lost` follows
+
+cdef enum:
+    MAX_PARTS = 4
+
+cdef class Wire:
+    # -- the connection
+    cdef object transport   # None once it is closed
+    cdef int fd             # for writing past the transport; -1 under TLS and after close
+    # -- flow control
+    cdef bint queued        # bytes may still wait in the transport, so later ones must queue behind them
+    cdef bint congested     # between pause_writing and resume_writing
+    cdef bint paused        # reading is paused
+    cdef bint finished      # FIN is on its way: nothing may follow
+    # -- why the kernel refused the last write (errno), for the log
+    cdef int error
+
+    cdef int open(self, transport) except -1
+    # What can't be sent at once is copied: nothing is borrowed after the call. Each returns a `Sent`.
+    cdef int send(self, const char* data, size_t length) except -1
+    cdef int send_parts(self, Span* parts, int count) except -1         # up to MAX_PARTS; empty ones are allowed
+    cdef size_t waiting(self) except? 0xFFFFFFFF      # bytes in the transport's queue
+    cdef int pause(self) except -1
+    cdef int resume(self) except -1
+    cdef void lost(self) noexcept       # the loop has taken the connection away
+    cdef int finish(self) except -1     # FIN after what is queued
+    cdef int close(self) except -1      # after what is queued
+    cdef int abort(self) except -1      # now; a peer may see RST
+    cdef int reset(self) except -1      # RST for certain: an unfinished message must not look whole
+    cdef int _queue(self, const char* data, size_t length) except -1

@@ -1,0 +1,149 @@
+# Theory of operation: the protocol objects write to the socket themselves (one system call, no Python object) as long
+# as the transport's own queue is empty; what the kernel does not take goes to the transport, and from then on
+# everything queues behind it until it has drained. Both event loops (uvloop, asyncio) close the descriptor only after
+# `connection_lost` has returned, where `fd` is forgotten: a write can never reach a descriptor that was used again.
+
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.errno cimport EAGAIN, EINTR, errno
+
+cdef extern from "<sys/socket.h>" nogil:
+    cdef enum:
+        MSG_NOSIGNAL
+        MSG_DONTWAIT
+        MSG_PEEK
+        SOL_SOCKET
+        SO_LINGER
+    struct iovec:
+        void* iov_base
+        size_t iov_len
+    struct msghdr:
+        void* msg_name
+        iovec* msg_iov
+        size_t msg_iovlen
+    struct linger:
+        int l_onoff
+        int l_linger
+    ssize_t c_send "send"(int fd, const void* data, size_t length, int flags)
+    ssize_t c_recv "recv"(int fd, void* data, size_t length, int flags)
+    ssize_t c_sendmsg "sendmsg"(int fd, const msghdr* message, int flags)
+    int c_setsockopt "setsockopt"(int fd, int level, int option, const void* value, unsigned int length)
+
+cdef enum:
+    HIGH_WATER = 65536
+    LOW_WATER = 16384
+
+
+cdef inline object part_of(bytes owner, const char* data, Py_ssize_t length):
+    # These bytes of `owner` as an object that the parser takes: the owner itself, if they are all of it.
+    if length == PyBytes_GET_SIZE(owner):
+        return owner
+    return PyMemoryView_FromMemory(<char*>data, length, PyBUF_READ)
+
+
+cdef class Wire:
+    def __cinit__(self):
+        self.fd = -1
+
+    cdef int open(self, transport) except -1:
+        self.transport = transport
+        # A plain transport's default low-water mark is 16 bytes in uvloop 0.23.
+        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        if transport.get_extra_info("sslcontext") is None:
+            self.fd = transport.get_extra_info("socket").fileno()
+        return 0
+
+    cdef int send(self, const char* data, size_t length) except -1:
+        cdef Span part = span_of(data, <Py_ssize_t>length)
+        return self.send_parts(&part, 1)
+
+    cdef int send_parts(self, Span* parts, int count) except -1:
+        cdef iovec[MAX_PARTS] pieces
+        cdef msghdr message
+        cdef ssize_t sent = 0
+        cdef Py_ssize_t total = 0
+        cdef int i, result = SENT_ALL
+        if self.queued and self.waiting() == 0:
+            self.queued = False
+        if self.fd >= 0 and not self.queued:
+            for i in range(count):
+                total += parts[i].len
+            if count == 1:
+                sent = c_send(self.fd, parts[0].ptr, <size_t>total, MSG_NOSIGNAL | MSG_DONTWAIT)
+            else:
+                for i in range(count):
+                    pieces[i].iov_base = <void*>parts[i].ptr
+                    pieces[i].iov_len = <size_t>parts[i].len
+                memset(&message, 0, sizeof(message))
+                message.msg_iov = pieces
+                message.msg_iovlen = <size_t>count
+                sent = c_sendmsg(self.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+            if sent == total:
+                return SENT_ALL
+            if sent < 0:
+                if errno != EAGAIN and errno != EINTR:
+                    self.error = errno
+                    return SENT_BROKEN
+                sent = 0
+        for i in range(count):
+            if sent >= parts[i].len:
+                sent -= parts[i].len
+                continue
+            result = self._queue(parts[i].ptr + sent, <size_t>(parts[i].len - sent))
+            sent = 0
+        return result
+
+    cdef int _queue(self, const char* data, size_t length) except -1:
+        if self.transport is None or self.finished or self.transport.is_closing():
+            return SENT_BROKEN
+        self.queued = True
+        self.transport.write(PyBytes_FromStringAndSize(data, <Py_ssize_t>length))
+        return SENT_CONGESTED if self.congested else SENT_QUEUED
+
+    cdef size_t waiting(self) except? 0xFFFFFFFF:
+        if self.transport is None:
+            return 0
+        return <size_t>self.transport.get_write_buffer_size()
+
+    cdef int pause(self) except -1:
+        if not self.paused and self.transport is not None:
+            self.paused = True
+            self.transport.pause_reading()
+        return 0
+
+    cdef int resume(self) except -1:
+        if self.paused and self.transport is not None:
+            self.paused = False
+            self.transport.resume_reading()
+        return 0
+
+    cdef void lost(self) noexcept:
+        self.fd = -1
+        self.transport = None
+
+    cdef int finish(self) except -1:
+        if self.transport is not None and not self.transport.is_closing():
+            self.fd = -1                    # whatever comes later is refused by `_queue`
+            self.finished = True
+            self.transport.write_eof()
+        return 0
+
+    cdef int close(self) except -1:
+        self.fd = -1
+        if self.transport is not None:
+            self.transport.close()
+        return 0
+
+    cdef int abort(self) except -1:
+        self.fd = -1
+        if self.transport is not None:
+            self.transport.abort()
+        return 0
+
+    cdef int reset(self) except -1:
+        cdef linger now
+        if self.fd >= 0:
+            now.l_onoff = 1
+            now.l_linger = 0
+            c_setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now))
+        return self.abort()

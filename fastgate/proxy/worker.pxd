@@ -1,0 +1,53 @@
+# What all connections of one event loop share.
+
+cdef enum:
+    TRAILER_ROOM = 128          # trailer fields of one message
+
+cdef double TICK_SECONDS
+
+cdef class Worker:
+    # -- the loop and its time
+    cdef readonly object loop
+    cdef TimerWheel wheel
+    cdef object tick_handle
+    cdef int64_t wall_offset            # wall clock minus monotonic clock
+    cdef int64_t flush_ns               # when the access log is flushed next
+    cdef int64_t flush_every
+    # -- scratch, used within one call and never kept
+    cdef Out out                        # a head on its way out
+    cdef Out gathered                   # payloads of several chunks, joined
+    cdef Field* fields                  # of a response
+    cdef int field_room
+    cdef Field[TRAILER_ROOM] trailer_fields
+    # -- free list
+    cdef list free_exchanges
+    # -- what is written again and again
+    cdef char[40] date_line             # "Date: ...\r\n", of this second
+    cdef int64_t date_second
+    cdef char[16] id_prefix             # in hex
+    cdef uint64_t id_next
+    # -- records
+    cdef AccessLog log                  # None: off
+    cdef Counters counters
+    # -- who is here
+    cdef set downstreams
+    cdef dict per_address               # address bytes -> connections; only where a cap is set
+    cdef set upstreams                  # every Upstream1
+    cdef readonly int exchanges
+    cdef readonly int connecting
+    cdef int64_t max_connections
+    cdef int64_t max_per_address
+    cdef readonly int64_t refused       # connections over a cap
+    cdef bint draining
+    cdef object drained                 # a Future while draining
+    cdef readonly int cut               # exchanges cut at the end of a drain
+
+    cdef Exchange take_exchange(self)
+    cdef void give_exchange(self, Exchange x) noexcept
+    cdef const char* date(self, int64_t now) noexcept
+    cdef int make_request_id(self, char* into) noexcept
+    cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept
+    cdef Field* room(self, int count) except NULL       # `fields`, with room for that many
+    cdef bint admit(self, Downstream1 connection) except -1
+    cdef int leave(self, Downstream1 connection) except -1
+    cdef int left(self) except -1

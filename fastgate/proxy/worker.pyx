@@ -1,0 +1,199 @@
+# What all connections of one event loop share: time, scratch memory, records, and the list of who is here.
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdlib cimport malloc
+
+import os
+import time
+
+
+# "00" .. "ff"
+cdef bytes HEX_PAIRS_TEXT = bytes(range(256)).hex().encode()
+cdef const char* HEX_PAIRS = PyBytes_AS_STRING(HEX_PAIRS_TEXT)
+cdef double TICK_SECONDS = (1 << TICK_SHIFT) / 1e9
+
+
+cdef class Worker:
+    """One event loop's worth of gateway.
+
+    loop: the running asyncio or uvloop loop. log: an AccessLog or None. max_connections, max_per_address: caps on
+    downstream connections; 0 for none. flush_interval: nanoseconds between flushes of the access log.
+    """
+
+    def __cinit__(self):
+        self.field_room = 64
+        self.fields = <Field*>malloc(self.field_room * sizeof(Field))
+        if self.fields == NULL:
+            raise MemoryError()
+
+    def __init__(self, loop, AccessLog log, Counters counters not None, *, max_connections, max_per_address,
+                 flush_interval):
+        cdef bytes prefix
+        self.loop = loop
+        self.log = log
+        self.counters = counters
+        self.wheel = TimerWheel()
+        self.free_exchanges = []
+        self.downstreams = set()
+        self.upstreams = set()
+        self.per_address = {}
+        self.max_connections = max_connections
+        self.max_per_address = max_per_address
+        self.flush_every = flush_interval
+        self.flush_ns = now_ns() + flush_interval
+        self.wall_offset = wall_ns() - now_ns()
+        self.date_second = -1
+        prefix = os.urandom(8).hex().encode()
+        memcpy(self.id_prefix, PyBytes_AS_STRING(prefix), 16)
+        self.id_next = int.from_bytes(os.urandom(8), "little")
+        self.tick_handle = loop.call_later(TICK_SECONDS, self._tick)
+
+    def __dealloc__(self):
+        free(self.fields)
+        out_free(&self.out)
+        out_free(&self.gathered)
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def _tick(self):
+        cdef int64_t now = now_ns()
+        self.wall_offset = wall_ns() - now
+        self.wheel.advance(now)
+        if self.log is not None and now >= self.flush_ns:
+            self.flush_ns = now + self.flush_every
+            self.log.hand_over()
+        self.tick_handle = self.loop.call_later(TICK_SECONDS, self._tick)
+
+    cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept:
+        self.wheel.arm(timed, deadline_ns)
+
+    cdef const char* date(self, int64_t now) noexcept:
+        # "Date: ...\r\n", 37 bytes (RFC 9110 6.6.1); made once a second.
+        cdef int64_t second = (now + self.wall_offset) // SECOND
+        cdef bytes text
+        if second != self.date_second:
+            self.date_second = second
+            text = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime(second)).encode()
+            memcpy(self.date_line, PyBytes_AS_STRING(text), 37)
+        return self.date_line
+
+    cdef int make_request_id(self, char* into) noexcept:
+        # 128 bits: a random prefix of this worker, and a counter passed through a mixer (splitmix64's constants).
+        cdef uint64_t mixed
+        cdef int i
+        self.id_next += 1
+        mixed = self.id_next
+        mixed = (mixed ^ (mixed >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+        mixed = (mixed ^ (mixed >> 27)) * <uint64_t>0x94D049BB133111EB
+        mixed ^= mixed >> 31
+        memcpy(into, self.id_prefix, 16)
+        for i in range(8):
+            memcpy(into + 16 + 2 * i, &HEX_PAIRS[2 * ((mixed >> (8 * i)) & 255)], 2)
+        return 32
+
+    # -- scratch -------------------------------------------------------------------------------------------------
+
+    cdef Field* room(self, int count) except NULL:
+        cdef Field* grown
+        if count > self.field_room:
+            grown = <Field*>realloc(self.fields, count * sizeof(Field))
+            if grown == NULL:
+                raise MemoryError()
+            self.fields = grown
+            self.field_room = count
+        return self.fields
+
+    cdef Exchange take_exchange(self):
+        cdef Exchange x
+        self.exchanges += 1
+        if self.free_exchanges:
+            return <Exchange>self.free_exchanges.pop()
+        x = Exchange()
+        x.worker = self
+        return x
+
+    cdef void give_exchange(self, Exchange x) noexcept:
+        self.exchanges -= 1
+        x.reset()
+        if len(self.free_exchanges) < 256:
+            self.free_exchanges.append(x)
+
+    # -- who is here ---------------------------------------------------------------------------------------------
+
+    cdef bint admit(self, Downstream1 connection) except -1:
+        # False: over a cap. Trusted proxies stand for many clients and are not held to the cap of one.
+        cdef bytes address
+        if self.draining or (self.max_connections and len(self.downstreams) >= self.max_connections):
+            self.refused += 1
+            return False
+        if self.max_per_address and connection.address.family and not connection.trusted:
+            address = PyBytes_FromStringAndSize(<char*>connection.address.bytes, 16)
+            if self.per_address.get(address, 0) >= self.max_per_address:
+                self.refused += 1
+                return False
+            self.per_address[address] = self.per_address.get(address, 0) + 1
+            connection.counted_as = address
+        self.downstreams.add(connection)
+        return True
+
+    cdef int leave(self, Downstream1 connection) except -1:
+        if connection.counted_as is not None:
+            if self.per_address[connection.counted_as] == 1:
+                del self.per_address[connection.counted_as]
+            else:
+                self.per_address[connection.counted_as] -= 1
+            connection.counted_as = None
+        self.downstreams.discard(connection)
+        return self.left()
+
+    cdef int left(self) except -1:
+        if self.drained is not None and not self.drained.done() and not self.downstreams and not self.upstreams \
+                and not self.connecting:
+            self.drained.set_result(None)
+        return 0
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    async def drain(self, upstreams, double timeout):
+        """Finishes what runs, takes nothing new, cuts what is left after `timeout` seconds.
+
+        upstreams: every Upstream in use, whose idle connections are closed. `cut` then tells how many exchanges were
+        cut. Listening sockets are the caller's to close, before.
+        """
+        cdef Downstream1 connection
+        cdef Upstream upstream
+        cdef Endpoint endpoint
+        self.draining = True
+        self.drained = self.loop.create_future()
+        for connection in list(self.downstreams):
+            connection.drain()
+        for upstream in upstreams:
+            for endpoint in upstream.endpoints:
+                endpoint.close_idle()
+        self.left()
+        try:
+            async with asyncio.timeout(timeout):
+                await self.drained
+        except TimeoutError:
+            self.cut = self.exchanges
+            for connection in list(self.downstreams):
+                connection.cut_off()
+            self.drained = self.loop.create_future()
+            self.left()
+            async with asyncio.timeout(5):
+                await self.drained
+        finally:
+            self.wheel.advance(now_ns())
+
+    def close(self):
+        """Stops the clock. Call after `drain`."""
+        self.tick_handle.cancel()
+
+    def census(self) -> dict[str, int]:
+        """What is held right now; all zero after a clean drain."""
+        return {
+            "connections": len(self.downstreams),
+            "exchanges": self.exchanges,
+            "pooled": len(self.upstreams) + self.connecting,
+            "timers": self.wheel.armed,
+        }

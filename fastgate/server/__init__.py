@@ -1,0 +1,1 @@
+"""The running gateway: configuration made ready, listeners, drain."""

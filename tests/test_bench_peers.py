@@ -1,0 +1,118 @@
+"""Each benchmark peer that is there: its configuration is accepted, it forwards, its features work."""
+
+from __future__ import annotations
+
+import http.client
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from bench.model import Feature, Request, Shape
+from bench.peers import PEERS
+from bench.peers.base import NATIVE, Peer, Place, find
+from bench.process import Session
+from bench.provision import compile_native
+from bench.runner import ask, free_port, start_peer, start_upstream
+
+pytestmark = pytest.mark.skipif(
+    find("taskset") is None
+    or len(os.sched_getaffinity(0)) < 2
+    or (find("cc") is None and not (NATIVE / "upstream").exists()),
+    reason="needs taskset, two cores and cc (python -m bench --setup)",
+)
+
+Start = Callable[..., tuple[Session, Place]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _native() -> None:
+    compile_native()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a peer for a shape in front of an upstream; both end with the test."""
+    with ExitStack() as stack:
+
+        def run(peer: Peer, shape: Shape, expected: int = 200) -> tuple[Session, Place]:
+            upstream, upstream_port = start_upstream(tmp_path)
+            stack.callback(upstream.stop)
+            place = Place(tmp_path, free_port(), upstream_port, shape)
+            session = start_peer(peer, place, Request().encode(0), expected)
+            stack.callback(session.stop)
+            return session, place
+
+        yield run
+
+
+def here(name: str) -> Peer:
+    """A peer, or the test is skipped."""
+    peer = PEERS[name]
+    if missing := peer.missing():
+        pytest.skip(f"missing: {missing}; {peer.install}")
+    return peer
+
+
+def fetch(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status == 200:
+            # The load clients read nothing else.
+            assert answer.headers["Content-Length"] == str(len(text))
+        return answer.status, text
+    finally:
+        connection.close()
+
+
+def full(peer: Peer) -> Shape:
+    """As much of the full shape as the peer can do."""
+    can = peer.features
+    return Shape(
+        routes=40 if Feature.ROUTES in can else 1,
+        access_log=Feature.ACCESS_LOG in can,
+        rate_limit=Feature.RATE_LIMIT in can,
+        ip_prefixes=30 if Feature.IP_LIST in can else 0,
+    )
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_forwards_by_route_and_logs(name: str, start: Start) -> None:
+    peer = here(name)
+    shape = full(peer)
+    session, place = start(peer, shape)
+    last = f"/svc/{shape.routes - 1:05d}"
+    status, body = fetch(place.port, "GET", f"{last}/items")
+    assert (status, len(body)) == (200, 100)
+    assert fetch(place.port, "GET", f"{last}/100k") == (200, b"x" * (100 << 10))
+    assert fetch(place.port, "POST", f"{last}/items", b"y" * 10240)[0] == 200
+    if not peer.floor:
+        assert fetch(place.port, "GET", "/other/items")[0] == 404
+    if Feature.ROUTES in full(peer).features():
+        assert fetch(place.port, "GET", f"/svc/{shape.routes:05d}/items")[0] == 404
+    session.stop()
+    if shape.access_log:
+        log = place.log if place.log.exists() else session.log  # HAProxy's goes to stdout
+        assert f"{last}/items" in log.read_text()
+
+
+@pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if Feature.IP_LIST in peer.features])
+def test_ip_list_refuses_a_client_that_is_not_on_it(name: str, start: Start) -> None:
+    peer = here(name)
+    start(peer, Shape(routes=2, ip_prefixes=30, client_listed=False), 403)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, peer in PEERS.items() if Feature.RATE_LIMIT in peer.features]
+)
+def test_rate_limit_refuses_what_is_above_it(name: str, start: Start) -> None:
+    peer = here(name)
+    _, place = start(peer, Shape(routes=2, rate_limit=True, rate=1))
+    statuses = {ask(place.port, Request().encode(1)) for _ in range(8)}
+    assert 429 in statuses
+    assert statuses <= {200, 429}
