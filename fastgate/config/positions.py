@@ -47,8 +47,8 @@ class PositionIndex:
         try:
             self._walk()
         except _LostError:
-            # A TOML newer than this walker: what was found stays, and errors behind it are told with the place
-            # of what encloses them.
+            # A TOML newer than this walker: what was found stays, and errors behind it are told with the
+            # place of what encloses them.
             return
 
     def key(self, path: Path) -> Position:
