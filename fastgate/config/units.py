@@ -123,7 +123,7 @@ def _suggest(text: str, words: dict[str, str], scale: dict[str, int]) -> str:
     compound = re.fullmatch(r"([0-9]{1,9}\s*(?:ms|s|m|h)\s*){2,4}", text)
     if compound and scale is _NS:
         total = sum(int(n) * _NS[u] for n, u in re.findall(r"([0-9]+)\s*(ms|s|m|h)", text))
-        return f"did you mean {format_duration(total)}?"
+        return f"did you mean {format_duration(total)}?" if total <= MAX_NS else ""
     match = _NUMBER_UNIT.fullmatch(text)
     unit = words.get(match[3].lower()) if match else None
     if not match or not unit:
