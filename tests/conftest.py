@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests: an upstream and a gateway for a module, or for a test of its own."""
+"""Options and fixtures that all tests share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,18 @@ from support.upstream import Upstream
 
 StartGateway = Callable[[dict[str, Any]], Gateway]
 StartUpstream = Callable[..., Upstream]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the expected files anew, then review them"
+    )
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    """Whether expected files are to be written instead of compared."""
+    return bool(request.config.getoption("--update-golden"))
 
 
 @pytest.fixture
