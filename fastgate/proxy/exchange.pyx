@@ -135,7 +135,7 @@ cdef class Exchange(Timed):
         self.body_limit = self.listener.body_limit if route.body_limit == -2 else route.body_limit
         if self.body_limit >= 0 and facts.content_length > self.body_limit:
             return self.refuse(R_BODY_TOO_LARGE, None)
-        self.upgrading = facts.connection_upgrade and facts.upgrade.ptr != NULL and self.chosen_upgrade().ptr != NULL
+        self.upgrading = facts.connection_upgrade and facts.http_minor == 1 and facts.upgrade.ptr != NULL and self.chosen_upgrade().ptr != NULL
         if route.filters:
             reason = self._filter()
             if reason != R_NONE:
