@@ -436,6 +436,7 @@ cdef class Exchange(Timed):
 
     cdef int _finish(self, int64_t now) except -1:
         cdef ExchangeRecord record
+        cdef Exchange this = self               # the sides let go below; we may have been called through one of them
         cdef Worker worker = self.worker
         cdef ClientSide client = self.client
         cdef bytes detail
@@ -482,6 +483,6 @@ cdef class Exchange(Timed):
         if worker.log is not None:
             worker.log.write(&record)
         worker.counters.record(&record)
-        client.exchange_done(self)
-        worker.give_exchange(self)
+        client.exchange_done(this)
+        worker.give_exchange(this)
         return 0
