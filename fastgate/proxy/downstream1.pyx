@@ -242,7 +242,6 @@ cdef class Downstream1(ClientSide):
         if facts.close or facts.http_minor == 0 or self.worker.draining:
             # RFC 9112 9.3: HTTP/1.0 has no persistence that a gateway could rely on.
             self.close_after = True
-            self.parser = None
         self._choose_request_id(x)
         if end:
             self.state = D_WAIT
