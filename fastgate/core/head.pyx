@@ -188,7 +188,7 @@ cdef int split_request_line(const char* data, Py_ssize_t length, Span* method, u
     cdef const char* at = data
     cdef const char* end
     cdef const char* space
-    if length > 2 and at[0] == 13:
+    if length > 2 and at[0] == 13 and at[1] == 10:
         at += 2
     end = <const char*>memchr(at, 10, length - (at - data)) - 1
     space = <const char*>memchr(at, 32, end - at)
