@@ -340,6 +340,7 @@ cdef int read_request_facts(Field* fields, int count, HeadFacts* facts) noexcept
             facts.request_id = field.value
         elif field.id == F_MAX_FORWARDS:
             facts.max_forwards = parse_decimal(field.value)
+            field.drop |= facts.max_forwards >= 0       # a number is written anew
     if facts.host_count != 1:
         if facts.host_count > 1:
             return R_HOST_DUPLICATE
