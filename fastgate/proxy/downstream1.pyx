@@ -48,7 +48,8 @@ cdef class Downstream1(ClientSide):
         self.worker.arm(self, now_ns() + self.listener.head_ns)
 
     def data_received(self, bytes data not None):
-        if self.state == D_WAIT:
+        if self.state == D_WAIT or self.pending is not None:
+            # Also between requests, as long as the client does not read what it has been answered.
             self.pending = data if self.pending is None else self.pending[self.pending_at:] + data
             self.pending_at = 0
             if len(self.pending) > PENDING_LIMIT:
