@@ -468,9 +468,21 @@ cdef class Downstream1(ClientSide):
         if sent == SENT_BROKEN:
             self.wire.abort()
         elif self.timer.deadline == 0:
-            self.last_waiting = self.wire.waiting()
-            self.worker.arm(self, now_ns() + self.listener.write_idle_ns)
+            self._watch_reader(now_ns())
         return sent
+
+    cdef int _watch_reader(self, int64_t now) except -1:
+        if self.wire.waiting():
+            self._reader_moves()
+            self.worker.arm(self, now + self.listener.write_idle_ns)
+        else:
+            disarm(self)
+        return 0
+
+    cdef bint _reader_moves(self) except -1:
+        cdef int64_t before = self.last_taken
+        self.last_taken = self.wire.handed - <int64_t>self.wire.unsent()
+        return self.last_taken != before
 
     cdef int pause_request(self) except -1:
         if self.state == D_BODY and self.paused_ns == 0:
@@ -559,7 +571,6 @@ cdef class Downstream1(ClientSide):
 
     cdef int on_deadline(self, int64_t now) except -1:
         cdef Exchange x = self.x
-        cdef size_t waiting
         if self.state == D_IDLE or self.state == D_PROXY:
             self._leave(False)
         elif self.state == D_HEAD:
@@ -568,13 +579,8 @@ cdef class Downstream1(ClientSide):
             self.close_after = True
             x.refuse(R_BODY_TIMEOUT, None)
         elif self.state == D_WAIT:
-            waiting = self.wire.waiting()
-            if waiting == 0:
-                return 0
-            if waiting < self.last_waiting:
-                self.last_waiting = waiting
-                self.worker.arm(self, now + self.listener.write_idle_ns)
-                return 0
+            if self.wire.waiting() == 0 or self._reader_moves():
+                return self._watch_reader(now)
             self.state = D_CLOSED
             self.wire.abort()
             x.client_gone(R_CLIENT_NOT_READING, None)
