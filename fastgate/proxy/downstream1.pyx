@@ -294,7 +294,7 @@ cdef class Downstream1(ClientSide):
             return len(data)
         if event == CHUNK_END:
             self.state = D_WAIT
-            disarm(self)
+            self._watch_reader(now)             # of an answer that began before this
         else:
             self.worker.arm(self, now + self.listener.body_idle_ns)
         if body.len or event == CHUNK_END:
@@ -487,7 +487,7 @@ cdef class Downstream1(ClientSide):
     cdef int pause_request(self) except -1:
         if self.state == D_BODY and self.paused_ns == 0:
             self.paused_ns = now_ns()
-            disarm(self)
+            self._watch_reader(self.paused_ns)
             self.wire.pause()
         return 0
 
@@ -575,15 +575,15 @@ cdef class Downstream1(ClientSide):
             self._leave(False)
         elif self.state == D_HEAD:
             self._refuse_head(R_HEAD_TIMEOUT)
-        elif self.state == D_BODY:
-            self.close_after = True
-            x.refuse(R_BODY_TIMEOUT, None)
-        elif self.state == D_WAIT:
+        elif self.state == D_WAIT or (self.state == D_BODY and self.paused_ns):
             if self.wire.waiting() == 0 or self._reader_moves():
                 return self._watch_reader(now)
             self.state = D_CLOSED
             self.wire.abort()
             x.client_gone(R_CLIENT_NOT_READING, None)
+        elif self.state == D_BODY:
+            self.close_after = True
+            x.refuse(R_BODY_TIMEOUT, None)
         elif self.state == D_TUNNEL:
             self.state = D_CLOSED
             self.wire.abort()
