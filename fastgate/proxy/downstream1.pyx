@@ -545,6 +545,7 @@ cdef class Downstream1(ClientSide):
         self.state = D_LINGER
         self.pending = None
         self.parser = None
+        self.last_taken = -1
         self.worker.arm(self, now_ns() + (LINGER_NS if linger else self.listener.write_idle_ns))
         if linger and not self.eof:
             self.wire.finish()
@@ -589,5 +590,8 @@ cdef class Downstream1(ClientSide):
             self.wire.abort()
             x.client_gone(R_TUNNEL_IDLE, None)
         elif self.state == D_LINGER:
-            self.wire.abort()
+            if self.wire.unsent() and self._reader_moves():
+                self.worker.arm(self, now + self.listener.write_idle_ns)   # the last answer is still being read
+            else:
+                self.wire.abort()
         return 0
