@@ -286,6 +286,7 @@ cdef class Upstream1(EndpointSide):
         cdef Exchange x = self.x
         cdef Py_ssize_t taken
         cdef Span body
+        cdef bytes last
         cdef int event = CHUNK_MORE
         cdef int64_t limit = self.endpoint.upstream.body_limit
         if self.body == BODY_CHUNKED:
@@ -323,6 +324,10 @@ cdef class Upstream1(EndpointSide):
         if taken < length:
             # More than the response: whatever it is, nobody may read it as an answer (RFC 9112 6.3).
             self.keep = False
+        if self.endpoint.waiting and self.body == BODY_CHUNKED:
+            # `_over` gives this connection to who waits for it, and what follows from that may gather chunks of its own.
+            last = body.ptr[:body.len]
+            body = bytes_span(last)
         self._over()
         return x.response(head, body.ptr, <size_t>body.len, True, now)
 
