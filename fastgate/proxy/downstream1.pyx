@@ -286,7 +286,7 @@ cdef class Downstream1(ClientSide):
                 reason = R_PARSERS_DISAGREE
         if reason == R_NONE and event != CHUNK_END:
             elapsed = now - self.body_start_ns
-            if elapsed > RATE_GRACE_NS and (x.bytes_in + body.len) * SECOND // elapsed < self.listener.body_min_rate:
+            if elapsed > RATE_GRACE_NS and (x.bytes_in + body.len) * 1e9 < <double>self.listener.body_min_rate * elapsed:
                 reason = R_BODY_TOO_SLOW
         if reason != R_NONE:
             self.close_after = True
