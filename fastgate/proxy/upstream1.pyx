@@ -243,6 +243,9 @@ cdef class Upstream1(EndpointSide):
         elif self.judged and not (facts.body == BODY_LENGTH and part == facts.content_length):
             self._broken(R_UPSTREAM_FRAMING, "the parser saw an end before the body")
             return True
+        if facts.body == BODY_LENGTH and 0 <= self.endpoint.upstream.body_limit < facts.content_length:
+            self._broken(R_UPSTREAM_BODY_TOO_LARGE, None)
+            return True
         self.body = facts.body
         self.body_left = facts.content_length
         self.body_bytes = 0
