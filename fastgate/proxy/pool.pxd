@@ -29,6 +29,7 @@ cdef class Endpoint:
     cdef int connection_closed(self, Upstream1 connection) except -1
     cdef int leave_queue(self, Exchange x) except -1
     cdef int _connect(self) except -1
+    cdef int _connect_more(self) except -1      # if more wait than connects are under way, and there is room
     cdef int connect_ended(self, Upstream1 connection, int reason, str detail) except -1
     cdef int close_idle(self) except -1
 

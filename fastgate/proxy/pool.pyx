@@ -43,8 +43,7 @@ cdef class Endpoint:
         if self.open >= self.max_open and len(self.waiting) - self.connecting >= self.max_waiting:
             return R_QUEUE_FULL
         self.waiting.append(x)
-        if self.open < self.max_open and self.connecting < len(self.waiting):
-            self._connect()
+        self._connect_more()
         return R_NONE
 
     cdef int leave_queue(self, Exchange x) except -1:
@@ -74,9 +73,7 @@ cdef class Endpoint:
             self.idle.remove(connection)
         except ValueError:
             pass                                # it was busy
-        if self.waiting and self.connecting < len(self.waiting) and self.open < self.max_open:
-            self._connect()
-        return 0
+        return self._connect_more()
 
     cdef int _connect(self) except -1:
         cdef Connector connector = Connector()
@@ -91,12 +88,22 @@ cdef class Endpoint:
     cdef int connect_ended(self, Upstream1 connection, int reason, str detail) except -1:
         self.connecting -= 1
         self.worker.connecting -= 1
-        if connection is not None:
+        if connection is not None and connection.state == U_NEW:
+            connection.state = U_IDLE
             return self.release(connection)
         self.open -= 1
-        if self.waiting:
+        if connection is not None:
+            detail = "closed as soon as it was made"
+        # Somebody hears of it, unless there are connects under way for all who wait.
+        if len(self.waiting) > self.connecting:
             (<Exchange>self.waiting.popleft()).attempt_failed(reason, detail, False)
+        self._connect_more()
         self.worker.left()
+        return 0
+
+    cdef int _connect_more(self) except -1:
+        if self.connecting < len(self.waiting) and self.open < self.max_open:
+            self._connect()
         return 0
 
     cdef int close_idle(self) except -1:

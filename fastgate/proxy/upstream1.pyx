@@ -3,7 +3,7 @@
 # no longer certain. All decisions about the exchange (retry, answer) are the exchange's; this side only says what
 # happened.
 #
-#   U_IDLE -> U_HEAD -> U_BODY -> U_IDLE ...;  U_HEAD -> U_TUNNEL on 101;  any -> U_CLOSED
+#   U_NEW -> U_IDLE -> U_HEAD -> U_BODY -> U_IDLE ...;  U_HEAD -> U_TUNNEL on 101;  any -> U_CLOSED
 
 from httptools import HttpResponseParser
 
@@ -13,7 +13,7 @@ cdef class Upstream1(EndpointSide):
         self.endpoint = endpoint
         self.worker = endpoint.worker
         self.wire = Wire()
-        self.state = U_IDLE
+        self.state = U_NEW
         self.keep = True
 
     def __dealloc__(self):
@@ -26,7 +26,7 @@ cdef class Upstream1(EndpointSide):
         self.worker.upstreams.add(self)
 
     def data_received(self, bytes data not None):
-        if self.state == U_IDLE:
+        if self.state == U_IDLE or self.state == U_NEW:
             # Nobody asked: a response without a request is never taken for the next one's.
             self._let_go()
             self.wire.abort()
@@ -39,7 +39,7 @@ cdef class Upstream1(EndpointSide):
             return True
         if self.state == U_BODY and self.body == BODY_EOF:
             self._end_by_eof()
-        elif self.state != U_IDLE and self.state != U_CLOSED:
+        elif U_IDLE < self.state < U_CLOSED:
             self._ended("closed")
         else:
             self._let_go()
@@ -52,7 +52,7 @@ cdef class Upstream1(EndpointSide):
             self.x = None
             self._let_go()
             x.client_gone(R_NONE if error is None else R_UPSTREAM_RESET, None if error is None else str(error))
-        elif self.state != U_IDLE and self.state != U_CLOSED:
+        elif U_IDLE < self.state < U_CLOSED:
             # Only a FIN ends a body that runs to the end of its connection: an error, or a TLS session that ended
             # without close_notify, means that it is cut short.
             self._ended("reset" if error is None else str(error))
@@ -391,8 +391,9 @@ cdef class Upstream1(EndpointSide):
 
     cdef int _let_go(self) except -1:
         # Out of the pool's books, once.
-        if self.state != U_CLOSED:
-            self.state = U_CLOSED
+        cdef bint counted = self.state != U_NEW and self.state != U_CLOSED
+        self.state = U_CLOSED
+        if counted:
             self.endpoint.connection_closed(self)
         return 0
 
