@@ -290,8 +290,8 @@ cdef class Exchange(Timed):
                 self.wait_ns = now
                 self.unsent = body[:length] if length else None
                 self.unsent_done = end
-                self.worker.arm(self, now + self.endpoint.queue_ns if self.total_deadline == 0
-                                else min(self.total_deadline, now + self.endpoint.queue_ns))
+                self.worker.arm(self, now + self.endpoint.wait_ns() if self.total_deadline == 0
+                                else min(self.total_deadline, now + self.endpoint.wait_ns()))
                 if not end:
                     self.client.pause_request()
                 return 0

@@ -46,6 +46,10 @@ cdef class Endpoint:
         self._connect_more()
         return R_NONE
 
+    cdef int64_t wait_ns(self) noexcept:
+        # The connect's own deadline is the Connector's affair; ours must not come before it.
+        return max(self.queue_ns, self.upstream.connect_ns + (2 << TICK_SHIFT)) if self.connecting else self.queue_ns
+
     cdef int leave_queue(self, Exchange x) except -1:
         try:
             self.waiting.remove(x)
