@@ -23,6 +23,7 @@ cdef class Endpoint:
         self.unix_path = unix_path
         self.resolver = resolver
         self.idle = []
+        self.connectors = set()
         self.waiting = deque()
         self.max_open = max_open
         self.max_idle = max_idle
@@ -86,6 +87,7 @@ cdef class Endpoint:
         self.connecting += 1
         self.worker.connecting += 1
         self.worker.arm(connector, now_ns() + self.upstream.connect_ns)
+        self.connectors.add(connector)
         connector.task = self.worker.loop.create_task(connector.run())
         return 0
 
@@ -114,6 +116,12 @@ cdef class Endpoint:
         cdef Upstream1 connection
         for connection in list(self.idle):
             connection.abandon()
+        return 0
+
+    cdef int cut_connects(self) except -1:
+        cdef Connector connector
+        for connector in list(self.connectors):
+            connector.task.cancel()
         return 0
 
 
@@ -155,6 +163,7 @@ cdef class Connector(Timed):
             report_defect("connect", error)
         finally:
             self.task = None
+            endpoint.connectors.discard(self)
             forget_timer(endpoint.worker.wheel, self)
             endpoint.connect_ended(connection, reason, detail)
 

@@ -178,6 +178,9 @@ cdef class Worker:
             self.cut = self.exchanges
             for connection in list(self.downstreams):
                 connection.cut_off()
+            for upstream in upstreams:
+                for endpoint in upstream.endpoints:
+                    endpoint.cut_connects()
             self.drained = self.loop.create_future()
             self.left()
             async with asyncio.timeout(5):
