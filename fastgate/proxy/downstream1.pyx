@@ -161,6 +161,9 @@ cdef class Downstream1(ClientSide):
             self.address = header.source
             self.port = header.port
             self._know_address()
+        if not self.worker.count_address(self):
+            self.state = D_CLOSED
+            self.wire.abort()
         return at + size - kept
 
     cdef Py_ssize_t _read_head(self, bytes data, Py_ssize_t at) except -2:
