@@ -68,6 +68,8 @@ cdef class Upstream1(EndpointSide):
     def resume_writing(self):
         self.wire.congested = False
         if self.x is not None:
+            if self.state == U_HEAD:
+                self._arm(now_ns())         # it takes the upload again: the pace is the client's once more
             self.x.attempt_drained()
 
     # -- the exchange's side -------------------------------------------------------------------------------------
