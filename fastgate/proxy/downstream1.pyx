@@ -147,6 +147,8 @@ cdef class Downstream1(ClientSide):
         cdef Py_ssize_t kept = <Py_ssize_t>self.partial.len
         cdef Py_ssize_t size = -1
         out_put(&self.partial, PyBytes_AS_STRING(data) + at, <size_t>(len(data) - at))
+        if self.partial.failed:
+            raise MemoryError()
         if self.trusted or self.listener.trusted is None:
             size = read_proxy_header(self.partial.data, <Py_ssize_t>self.partial.len, &header)
         if size == 0:

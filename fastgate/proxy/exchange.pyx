@@ -90,8 +90,11 @@ cdef class Exchange(Timed):
         self.unsent = None
         self.replay = None
         self.request_trailers.len = 0
+        self.request_trailers.failed = False
         self.extra.len = 0
+        self.extra.failed = False
         self.response_trailers.len = 0
+        self.response_trailers.failed = False
         self.status = 0
         self.interim = 0
         self.upgrading = False
