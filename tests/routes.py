@@ -54,6 +54,7 @@ class Routes:
     def __init__(self, *routes: Route) -> None:
         self.routes = routes
         self.table = RouteTable(enumerate(routes))
+        self.captures: tuple[bytes, ...] = ()
 
     def match(
         self,

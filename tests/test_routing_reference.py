@@ -29,7 +29,9 @@ conditions = st.sampled_from(
         Condition("regex", "1?"),
     ]
 )
-tables = st.one_of(st.just({}), st.dictionaries(st.sampled_from(["x", "y"]), conditions, max_size=2))
+tables: st.SearchStrategy[dict[str, Condition]] = st.one_of(
+    st.just({}), st.dictionaries(st.sampled_from(["x", "y"]), conditions, max_size=2)
+)
 
 
 @st.composite

@@ -81,9 +81,8 @@ def refusal(target: bytes, host: bytes | None = b"h", method: bytes = b"GET") ->
 
 
 pieces = st.sampled_from(
-    [b"/", b"/", b"/", b".", b".", b"..", b"a", b"b;c", b";", b"%2e", b"%2E", b"%2f", b"%2F", b"%5c", b"%5C"]
-    + [b"%3b", b"%3B", b"%61", b"%7e", b"%C3%a9", b"%20", b"%00", b"%", b"%4", b"%zz", b"%25", b"%2", b'"', b"["]
-    + [b"\\", b"#", b"?", b"?", b" ", b"\x80", b"\x7f", b"{x}", b"~", b"@", b"=", b"&", b"*"]
+    b'/|/|/|.|.|..|a|b;c|;|%2e|%2E|%2f|%2F|%5c|%5C|%3b|%3B|%61|%7e|%C3%a9|%20|%00|%|%4|%zz|%25|%2|"|['
+    b"|\\|#|?|?| |\x80|\x7f|{x}|~|@|=|&|*".split(b"|")
 )
 targets = st.one_of(
     st.lists(pieces, max_size=12).map(lambda parts: b"/" + b"".join(parts)),
@@ -193,7 +192,7 @@ def test_targets_that_are_refused(target: bytes, detail: str) -> None:
 
 
 def test_the_query_is_left_as_it_came() -> None:
-    query = b"%zz&a=%2f+%41\\\"<>[]^`{|}&&=?/"
+    query = b'%zz&a=%2f+%41\\"<>[]^`{|}&&=?/'
     assert parse_target(b"/a?" + query, b"h").query == query
 
 
@@ -249,9 +248,13 @@ def test_no_host_at_all() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"h:", b"h:65536", b"h:123456", b"h:8a", b":80", b".", b".a", b"a..b", b"a..", b"a b", b"a,b", b"a%41"]
-    + [b"u@h", b"a/b", b"a?b", b"caf\xc3\xa9", b"a" * 256, b"[::1", b"[::1]x", b"[::1]:", b"[]", b"[v1.a]"]
-    + [b"[::1%25eth0]", b"::1", b"a\x00", b"[1:2:3:4:5:6:7]", b"[1::2::3]", b"[1:2:3:4:5:6:7:8:9]", b"[:1]"],
+    [
+        *b"h: h:65536 h:123456 h:8a :80 . .a a..b a.. a,b a%41 u@h a/b a?b caf\xc3\xa9 a\x00".split(b" "),
+        *b"[::1 [::1]x [::1]: [] [v1.a] [::1%25eth0] ::1 [:1]".split(b" "),
+        *b"[1:2:3:4:5:6:7] [1::2::3] [1:2:3:4:5:6:7:8:9] [1:2:3:4::5:6:7:8]".split(b" "),
+        b"a b",
+        b"a" * 256,
+    ],
 )
 def test_hosts_that_are_refused(text: bytes) -> None:
     assert refusal(b"/", text)[0] == "host-syntax"

@@ -109,12 +109,11 @@ class Decoder:
         return cls(**fields)
 
     def _unknown_key(self, name: str, known: list[str], path: Path) -> None:
+        where = f"in {table_label(path)}" if path else "at the top of the file"
         hint = did_you_mean(name, known)
         if not hint:
-            hint = f"it has {either(sorted(known), 'and')}"
-        self._problems.error(
-            (*path, name), f"unknown key {quote(name)} in {table_label(path)}", hint, at_key=True
-        )
+            hint = f"its keys are {either(sorted(known), 'and')}"
+        self._problems.error((*path, name), f"unknown key {quote(name)} {where}", hint, at_key=True)
 
     def _node(self, node: reflect.Node, value: object, path: Path) -> Any:
         match node:
@@ -241,7 +240,8 @@ class Decoder:
                 return BAD
             value = secret.reveal()
         if not isinstance(value, str):
-            self._problems.error(path, f"{label_of(path)}: {self._not_a_string(node, form.label, value)}")
+            message, hint = self._not_a_string(node, form.label, value)
+            self._problems.error(path, f"{label_of(path)}: {message}", hint)
             return BAD
         try:
             parsed = form.parse(value, node.options)
@@ -250,12 +250,15 @@ class Decoder:
             return BAD
         return parsed if secret is None else secret
 
-    def _not_a_string(self, node: reflect.Scalar, label: str, value: object) -> str:
+    def _not_a_string(self, node: reflect.Scalar, label: str, value: object) -> tuple[str, str]:
         example = {"duration": '"5s"', "size": '"64KiB"', "rate": '"100/s"', "byte-rate": '"500B/s"'}.get(
             node.form
         )
         such = f" such as {example}" if example else ""
-        return f"expected a string ({label}{such}), got {describe(value)}"
+        unit = {"duration": "s", "size": "B", "rate": "/s", "byte-rate": "B/s"}.get(node.form)
+        number = unit and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**15
+        hint = f'did you mean "{value}{unit}"?' if number else ""
+        return f"expected a string ({label}{such}), got {describe(value)}", hint
 
     def _condition(self, value: object, path: Path) -> Any:
         wanted = 'expected "text" (equal), true (present) or { regex = "..." }'
@@ -344,7 +347,7 @@ def _complete_match(fields: dict[str, Any], path: Path, problems: Problems) -> N
     if "host" in fields["headers"]:
         problems.error(
             (*path, "headers", "host"),
-            "headers: the host has its own condition",
+            "match.headers: the host has its own condition",
             "use `match.host`",
             at_key=True,
         )

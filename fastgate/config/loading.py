@@ -17,6 +17,7 @@ from fastgate.config.positions import PositionIndex
 from fastgate.config.problems import ConfigError, Problem, Problems
 from fastgate.config.rules import check_rules
 from fastgate.config.secrets import SecretSource
+from fastgate.config.syntax import explain_syntax_error, place_after
 
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 
@@ -66,7 +67,7 @@ def _read(path: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        line, column = _place(data[: error.start].decode(), error.start)
+        line, column = place_after(data[: error.start].decode())
         raise _failure(
             path, f"not UTF-8: the byte 0x{data[error.start]:02x} is out of place", line, column
         ) from None
@@ -76,31 +77,22 @@ def _failure(path: str, message: str, line: int = 0, column: int = 0) -> ConfigE
     return ConfigError([Problem(os.fspath(path), line, column, message)])
 
 
-def _place(before: str, _at: int = 0) -> tuple[int, int]:
-    """Line and column of what follows ``before``."""
-    before = before.replace("\r\n", "\n")
-    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
-
-
-# tomllib ends its messages with the place.
-_TOML_PLACE: Final = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
-
-
 def _parse(text: str, name: str) -> dict[str, object]:
     nul = text.find("\0")
     if nul >= 0:
-        raise _failure(name, "a NUL character: this is not a TOML file", *_place(text[:nul]))
+        raise _failure(name, "a NUL character: this is not a TOML file", *place_after(text[:nul]))
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        match = _TOML_PLACE.fullmatch(str(error))
-        message = match[1] if match else str(error)
-        line, column = _place(text)
-        if match and match[2]:
-            line, column = int(match[2]), int(match[3])
-        raise _failure(name, f"TOML: {message}", line, column) from None
+        line, column, message, hint = explain_syntax_error(str(error), text)
+        raise ConfigError([Problem(name, line, column, message, hint)]) from None
     except RecursionError:
         raise _failure(name, "TOML: arrays or tables are nested too deeply", 1, 1) from None
     except ValueError as error:
-        # What Python's own converters refuse: an integer of thousands of digits, a 13th month.
+        # What Python's own converters refuse, such as an integer of thousands of digits.
+        digits = re.search(r"[0-9_]{4000,}", text)
+        if digits:
+            raise _failure(
+                name, "TOML: an integer of thousands of digits", *place_after(text[: digits.start()])
+            ) from None
         raise _failure(name, f"TOML: {error}", 1, 1) from None

@@ -12,7 +12,17 @@ from msgspec.structs import replace
 
 from fastgate.config.cidr_files import read_cidr_file
 from fastgate.config.decode import label_of
-from fastgate.config.model import Config, HeaderRules, IpFilter, Listener, Plugin, RateLimit, Route, Upstream
+from fastgate.config.model import (
+    Config,
+    HeaderRules,
+    IpFilter,
+    Listener,
+    Plugin,
+    RateLimit,
+    Rewrite,
+    Route,
+    Upstream,
+)
 from fastgate.config.problems import Path, Problems, did_you_mean, either, quote
 from fastgate.config.shadow import check_shadows
 from fastgate.config.texts import NORMAL_FORM, normal_path, segment_names
@@ -59,18 +69,22 @@ class _Rules:
         self._upstream_names = _names(document, "upstreams")
         self._plugin_names = _names(document, "plugins")
         self._used_plugins: set[str] = set()
+        # Kinds of names that were not found, and arrays with items that are no tables: what then seems unused
+        # is more likely misspelt where it is used.
+        self._misspelt: set[str] = set()
+        self._incomplete: set[str] = set()
         # A table that could not be decoded is missing from the tuples, and then positions and indexes differ.
         self._listeners = self._indexed("listeners", config.listeners, document)
         self._routes = self._indexed("routes", config.routes, document)
         self._listener_names = tuple(listener.name for _, listener in self._listeners)
-        # Kinds of names that were not found: what seems unused is then more likely misspelt where it is used.
-        self._misspelt: set[str] = set()
 
     def _indexed(self, key: str, items: tuple[Any, ...], document: dict[str, Any]) -> list[tuple[Path, Any]]:
         written = document.get(key)
         places = (
             [i for i, v in enumerate(written) if isinstance(v, dict)] if isinstance(written, list) else []
         )
+        if isinstance(written, list) and len(places) != len(written):
+            self._incomplete.add(key)
         return [((key, i), item) for i, item in zip(places, items, strict=True)] if items else []
 
     def check(self) -> None:
@@ -266,7 +280,8 @@ class _Rules:
                     "redirect: it leads back to the same URL",
                     "give scheme, host, port, path or prefix",
                 )
-        if route.rewrite is not None and route.rewrite == type(route.rewrite)():
+        rewrite_failed = self._problems.failed((*path, "rewrite"))
+        if route.rewrite is not None and not rewrite_failed and route.rewrite == Rewrite():
             self._problems.warning((*path, "rewrite"), "rewrite has no effect: it says nothing to change")
         if route.respond is not None and route.respond.body and route.respond.status in (204, 205, 304):
             self._problems.error(
@@ -314,6 +329,8 @@ class _Rules:
                 )
 
     def _check_unused(self) -> None:
+        if self._incomplete:
+            return
         used = {route.upstream for route in self._config.routes}
         for name in self._config.upstreams:
             if name not in used and "upstream" not in self._misspelt:

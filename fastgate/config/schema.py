@@ -64,7 +64,9 @@ def _key(key: reflect.Key, definitions: dict[str, Any]) -> dict[str, Any]:
 
 def default_json(key: reflect.Key) -> Any:
     """The default as TOML would have it; None where there is none, or where it depends on something."""
-    if key.required or key.default_text or key.default is None or isinstance(key.default, Struct):
+    if key.required or key.default_text or key.default in (None, "") or isinstance(key.default, Struct):
+        return None
+    if isinstance(key.node, reflect.Many) and len(key.default) < key.node.least:
         return None
     if isinstance(key.node, reflect.Scalar):
         text = FORMS[key.node.form].default(key.default)

@@ -4,13 +4,12 @@ Precedence is settled by host, path, then methods, number of headers, query para
 order (docs/routing.md). A route is taken apart into cases, one for each (host, listener, method) that it
 names, and a case is taken by a rival of the same host
 - with the same path and equal counts of conditions, which stands earlier (regular expressions: whatever the
-  counts,
-  since they are tried in file order), or
+  counts, since they are tried in file order), or
 - with a path that is higher in precedence and yet matches every path, wherever it stands: a regular
-  expression such
-  as ".*" before all prefixes, the prefix "/" before a route without path,
+  expression such as ".*" before all prefixes, the prefix "/" before a route without path,
 when each condition of the rival follows from one of the case. Every case taken: the route is unreachable.
-Regular expressions that merely overlap are not compared.
+Regular expressions that merely overlap are not compared, and that "/" and "/.*" do not match the "*" of
+`OPTIONS *` is passed over.
 """
 
 from __future__ import annotations

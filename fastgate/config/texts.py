@@ -184,12 +184,15 @@ def _check_path(text: str) -> None:
     if any(_DOT_SEGMENT.search(segment) for segment in segments) or "" in segments[:-1]:
         raise BadValue(
             f"{quote(text)}: no request has empty or dot segments, they are resolved before it is matched",
-            f"did you mean {quote(_resolved(segments))}?",
+            ""
+            if any(_ENCODED_SLASH.search(s) for s in segments)
+            else f"did you mean {quote(_resolved(segments))}?",
         )
 
 
 # "." and "..", also with path parameters and behind an encoded slash: requests with these are refused or
 # resolved.
+_ENCODED_SLASH: Final = re.compile("%2F|%5C")
 _DOT_SEGMENT: Final = re.compile(r"(?:^|%2F|%5C)\.\.?(?:$|;|%3B|%2F|%5C)")
 
 
@@ -245,6 +248,7 @@ def parse_regex(text: str, options: dict[str, Any]) -> str:
     except re2.error as error:
         reason = error.args[0] if error.args else "not understood"
         shown = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+        shown = shown.removesuffix(f": {text}")
         hint = ""
         if re.search(r"\(\?(?:=|!|<=|<!)|\\[1-9]", text):
             hint = "RE2 has no look-around and no back references"
@@ -278,7 +282,7 @@ def parse_rate_key(text: str, options: dict[str, Any]) -> str:
             hint = f'did you mean "path:{name[1:-1]}"?' if _SEGMENT_NAME.fullmatch(name[1:-1]) else ""
             raise BadValue(f"{quote(name)} is not the name of a {{name}} segment", hint)
         return text
-    near = did_you_mean(kind, ("header", "cookie", "path"))
+    near = did_you_mean(kind, ("header", "cookie", "path")).replace('"?', f':{quote(name)[1:-1]}"?')
     raise BadValue(f'expected "header:NAME", "cookie:NAME" or "path:NAME", got {quote(text)}', near)
 
 

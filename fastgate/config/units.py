@@ -120,6 +120,10 @@ def parse_byte_rate(text: str, options: dict[str, Any]) -> int:
 
 def _suggest(text: str, words: dict[str, str], scale: dict[str, int]) -> str:
     """The same amount in the form that is wanted, where the text is near enough to tell."""
+    compound = re.fullmatch(r"([0-9]{1,9}\s*(?:ms|s|m|h)\s*){2,4}", text)
+    if compound and scale is _NS:
+        total = sum(int(n) * _NS[u] for n, u in re.findall(r"([0-9]+)\s*(ms|s|m|h)", text))
+        return f"did you mean {format_duration(total)}?"
     match = _NUMBER_UNIT.fullmatch(text)
     unit = words.get(match[3].lower()) if match else None
     if not match or not unit:

@@ -2,20 +2,20 @@
 
 from libc.string cimport memchr, memset
 
-cdef char[200] _ADDR_OCTETS      # two digits for each of 0..99
+cdef char[200] _ADDR_DIGITS      # two digits for each of 0..99
 
 
-cdef void _init_octets() noexcept:
+cdef void _addr_init() noexcept:
     cdef int i
     for i in range(100):
-        _ADDR_OCTETS[2 * i] = <char>(48 + i // 10)
-        _ADDR_OCTETS[2 * i + 1] = <char>(48 + i % 10)
+        _ADDR_DIGITS[2 * i] = <char>(48 + i // 10)
+        _ADDR_DIGITS[2 * i + 1] = <char>(48 + i % 10)
 
 
-_init_octets()
+_addr_init()
 
 
-cdef bint _parse_v4(const char* at, Py_ssize_t length, uint8_t* octets) noexcept nogil:
+cdef bint _addr_parse_v4(const char* at, Py_ssize_t length, uint8_t* octets) noexcept nogil:
     # RFC 3986 3.2.2 IPv4address: dec-octet without leading zeros.
     cdef Py_ssize_t i = 0
     cdef int n, digits, value
@@ -38,7 +38,7 @@ cdef bint _parse_v4(const char* at, Py_ssize_t length, uint8_t* octets) noexcept
     return i == length
 
 
-cdef inline int _hex_digit(char c) noexcept nogil:
+cdef inline int _addr_hex(char c) noexcept nogil:
     if 48 <= c <= 57:
         return c - 48
     if 97 <= c <= 102:
@@ -48,31 +48,31 @@ cdef inline int _hex_digit(char c) noexcept nogil:
     return -1
 
 
-cdef bint _parse_v6(const char* at, Py_ssize_t length, uint8_t* octets) noexcept nogil:
+cdef bint _addr_parse_v6(const char* at, Py_ssize_t length, uint8_t* octets) noexcept nogil:
     # RFC 4291 2.2: eight groups of one to four hex digits, one "::" for one or more zero groups, the last two
     # groups possibly as dotted IPv4.
     cdef uint8_t[16] head
     cdef int n = 0, gap = -1, digits, value, i
-    cdef Py_ssize_t at_ = 0, start
+    cdef Py_ssize_t i_at = 0, start
     if length < 2 or length > 45:
         return False
     if at[0] == 58:
         if at[1] != 58:
             return False
         gap = 0
-        at_ = 2
-    while at_ < length:
-        start = at_
+        i_at = 2
+    while i_at < length:
+        start = i_at
         value = 0
         digits = 0
-        while at_ < length and digits < 5 and _hex_digit(at[at_]) >= 0:
-            value = value * 16 + _hex_digit(at[at_])
+        while i_at < length and digits < 5 and _addr_hex(at[i_at]) >= 0:
+            value = value * 16 + _addr_hex(at[i_at])
             digits += 1
-            at_ += 1
+            i_at += 1
         if digits == 0 or digits > 4:
             return False
-        if at_ < length and at[at_] == 46:
-            if n > 6 or not _parse_v4(at + start, length - start, &head[2 * n]):
+        if i_at < length and at[i_at] == 46:
+            if n > 6 or not _addr_parse_v4(at + start, length - start, &head[2 * n]):
                 return False
             n += 2
             break
@@ -81,18 +81,18 @@ cdef bint _parse_v6(const char* at, Py_ssize_t length, uint8_t* octets) noexcept
         head[2 * n] = <uint8_t>(value >> 8)
         head[2 * n + 1] = <uint8_t>(value & 255)
         n += 1
-        if at_ == length:
+        if i_at == length:
             break
-        if at[at_] != 58:
+        if at[i_at] != 58:
             return False
-        at_ += 1
-        if at_ == length:
+        i_at += 1
+        if i_at == length:
             return False
-        if at[at_] == 58:
+        if at[i_at] == 58:
             if gap >= 0:
                 return False
             gap = n
-            at_ += 1
+            i_at += 1
     if gap < 0:
         if n != 8:
             return False
@@ -107,7 +107,7 @@ cdef bint _parse_v6(const char* at, Py_ssize_t length, uint8_t* octets) noexcept
     return True
 
 
-cdef inline bint _is_mapped(const uint8_t* octets) noexcept nogil:
+cdef inline bint _addr_is_mapped(const uint8_t* octets) noexcept nogil:
     cdef int i
     for i in range(10):
         if octets[i]:
@@ -123,10 +123,10 @@ cdef bint parse_address(Span text, Address* out) noexcept nogil:
         out.bytes[10] = 255
         out.bytes[11] = 255
         out.family = 4
-        return _parse_v4(text.ptr, text.len, &out.bytes[12])
-    if not _parse_v6(text.ptr, text.len, out.bytes):
+        return _addr_parse_v4(text.ptr, text.len, &out.bytes[12])
+    if not _addr_parse_v6(text.ptr, text.len, out.bytes):
         return False
-    out.family = 4 if _is_mapped(out.bytes) else 6
+    out.family = 4 if _addr_is_mapped(out.bytes) else 6
     return True
 
 
@@ -183,29 +183,30 @@ cdef bint parse_network(Span text, Address* out, int* bits) noexcept nogil:
     return True
 
 
-cdef inline char* _put_octet(char* at, int value) noexcept nogil:
+cdef inline char* _addr_put_octet(char* at, int value) noexcept nogil:
     if value >= 100:
         at[0] = <char>(48 + value // 100)
         value = value % 100
-        at[1] = _ADDR_OCTETS[2 * value]
-        at[2] = _ADDR_OCTETS[2 * value + 1]
+        at[1] = _ADDR_DIGITS[2 * value]
+        at[2] = _ADDR_DIGITS[2 * value + 1]
         return at + 3
     if value >= 10:
-        at[0] = _ADDR_OCTETS[2 * value]
-        at[1] = _ADDR_OCTETS[2 * value + 1]
+        at[0] = _ADDR_DIGITS[2 * value]
+        at[1] = _ADDR_DIGITS[2 * value + 1]
         return at + 2
     at[0] = <char>(48 + value)
     return at + 1
 
 
 cdef char* put_address(char* at, const Address* address) noexcept nogil:
-    # RFC 5952 4: lower case, no leading zeros, "::" for the longest run of two or more zero groups, the first of equals.
+    # RFC 5952 4: lower case, no leading zeros, "::" for the longest run of two or more zero groups, the first
+    # of equals.
     cdef int[8] groups
     cdef int i, run = 0, best = 0, best_at = -1, shift
     cdef bint begun
     if address.family == 4:
         for i in range(12, 16):
-            at = _put_octet(at, address.bytes[i])
+            at = _addr_put_octet(at, address.bytes[i])
             if i < 15:
                 at[0] = 46
                 at += 1
@@ -248,7 +249,7 @@ cdef void out_address(Out* out, const Address* address) noexcept nogil:
 
 
 def canonical_address(str text not None) -> str | None:
-    """The RFC 5952 text of an IP address (IPv4-mapped IPv6 as IPv4), or None if it is not one in strict form."""
+    """The RFC 5952 text of an IP address (IPv4-mapped IPv6 as IPv4), or None if it is not one, strictly."""
     cdef bytes raw = text.encode("utf-8", "surrogatepass")
     cdef Address address
     cdef char[40] room
@@ -258,8 +259,8 @@ def canonical_address(str text not None) -> str | None:
 
 
 def canonical_network(str text not None) -> str | None:
-    """The network with the bits behind its prefix cleared, as "address/bits", or None if it is not a CIDR network
-    or an address. It differs from `text` where somebody wrote, say, "10.1.2.3/8"."""
+    """The network with the bits behind its prefix cleared, as "address/bits", or None if it is not a CIDR
+    network or an address. It differs from `text` where somebody wrote, say, "10.1.2.3/8"."""
     cdef bytes raw = text.encode("utf-8", "surrogatepass")
     cdef Address address
     cdef int bits = 0

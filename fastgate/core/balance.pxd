@@ -8,7 +8,7 @@ cdef class RoundRobin:
 
     # A position among the weights. Never -1: there is at least one endpoint.
     cdef int next(self) noexcept nogil
-    # The same without those whose bit is set in `excluded` (`mask_words` words, bit i % 64 of word i / 64): for a retry
-    # elsewhere, for ejected endpoints. -1 if all are excluded.
+    # The same without those whose bit is set in `excluded` (`mask_words` words, bit i % 64 of word i / 64):
+    # for a retry elsewhere, for ejected endpoints. -1 if all are excluded.
     cdef int next_except(self, const uint64_t* excluded) noexcept nogil
     cdef int mask_words(self) noexcept nogil

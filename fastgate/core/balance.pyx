@@ -1,8 +1,9 @@
 # Smooth weighted round robin.
 #
-# In each turn every endpoint that takes part gains its weight, the one with the most is chosen and pays the sum of the weights
-# that took part. Over a cycle (the sum of weights) each is chosen exactly weight times, and its turns lie spread out
-# (weights 5, 1, 1 give a a b a c a a) instead of in a row. A turn costs a few nanoseconds for each endpoint.
+# In each turn every endpoint that takes part gains its weight, the one with the most is chosen and pays the
+# sum of the weights that took part. Over a cycle (the sum of weights) each is chosen exactly weight times,
+# and its turns lie spread out (weights 5, 1, 1 give a a b a c a a) instead of in a row. A turn costs a few
+# nanoseconds for each endpoint.
 
 
 from collections.abc import Iterable, Sequence
@@ -11,8 +12,8 @@ from collections.abc import Iterable, Sequence
 cdef class RoundRobin:
     """Smooth weighted round robin over positions 0..len(weights)-1.
 
-    weights: whole numbers from 1. start: turns to skip, so that workers do not all begin with the same endpoint.
-    Raises ValueError for no weights or one below 1.
+    weights: whole numbers from 1. start: turns to skip, so that workers do not all begin with the same
+    endpoint. Raises ValueError for no weights or one below 1.
     """
 
     def __cinit__(self, weights: Sequence[int], start: int = 0) -> None:

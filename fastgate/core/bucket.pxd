@@ -1,4 +1,5 @@
-# Token buckets by the million: a keyed hash, a table that forgets the longest unused, exact integer arithmetic.
+# Token buckets by the million: a keyed hash, a table that forgets the longest unused, exact integer
+# arithmetic.
 
 cdef struct SipState:
     # SipHash-2-4 with 128 bits of output, over a message of whole 64-bit words.
@@ -14,13 +15,14 @@ cdef struct Hash128:
 
 cdef void sip_begin(SipState* state, const uint64_t* key) noexcept nogil
 cdef void sip_word(SipState* state, uint64_t word) noexcept nogil
-# The length, then the bytes padded with zeros to words: two different lists of spans never make the same message.
+# The length, then the bytes padded with zeros to words: two different lists of spans never make the same
+# message.
 cdef void sip_span(SipState* state, Span span) noexcept nogil
 cdef Hash128 sip_end(SipState* state) noexcept nogil
 
 cdef struct BucketRule:
-    # A token is worth `cost` units and a nanosecond brings `gain`; both are whole numbers, so nothing is ever rounded:
-    # "count per per_ns" reduced by their greatest common divisor.
+    # A token is worth `cost` units and a nanosecond brings `gain`; both are whole numbers, so nothing is ever
+    # rounded: "count per per_ns" reduced by their greatest common divisor.
     uint64_t gain
     uint64_t cost
     uint64_t full           # burst x cost
@@ -37,7 +39,7 @@ cdef struct Bucket:
     uint32_t spare
 
 cdef struct BucketTable:
-    # -- both are reserved whole by calloc: a page costs nothing until it is touched, and growing costs no pause
+    # -- both are reserved whole by calloc: an untouched page costs nothing, and growing no pause
     Bucket* buckets         # 1..capacity; 0 stands for none
     uint32_t* heads         # of the chains
     uint32_t mask           # heads - 1

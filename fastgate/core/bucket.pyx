@@ -1,9 +1,9 @@
 # Token buckets.
 #
-# A bucket is found by a 128-bit hash of its key, and the hash stands for the key: a client can send a header of many
-# kilobytes and still costs 48 bytes. Two keys with one hash would share a bucket. Among a million keys that happens with a
-# chance of 2^-89, and nobody can bring it about on purpose (or flood one chain of the table), since SipHash is keyed
-# with 128 random bits that never leave the process.
+# A bucket is found by a 128-bit hash of its key, and the hash stands for the key: a client can send a header
+# of many kilobytes and still costs 48 bytes. Two keys with one hash would share a bucket. Among a million
+# keys that happens with a chance of 2^-89, and nobody can bring it about on purpose (or flood one chain of
+# the table), since SipHash is keyed with 128 random bits that never leave the process.
 #
 # Each key costs one Bucket (48 bytes) and, with the heads' number being the next power of two at or above the
 # capacity, 4 to 8 bytes of chain head.
@@ -11,21 +11,21 @@
 from math import gcd
 
 
-cdef inline uint64_t _rotl(uint64_t x, int by) noexcept nogil:
+cdef inline uint64_t _sip_rotl(uint64_t x, int by) noexcept nogil:
     return (x << by) | (x >> (64 - by))
 
 
 cdef inline void _sip_round(SipState* s) noexcept nogil:
     s.v0 += s.v1
-    s.v1 = _rotl(s.v1, 13) ^ s.v0
-    s.v0 = _rotl(s.v0, 32)
+    s.v1 = _sip_rotl(s.v1, 13) ^ s.v0
+    s.v0 = _sip_rotl(s.v0, 32)
     s.v2 += s.v3
-    s.v3 = _rotl(s.v3, 16) ^ s.v2
+    s.v3 = _sip_rotl(s.v3, 16) ^ s.v2
     s.v0 += s.v3
-    s.v3 = _rotl(s.v3, 21) ^ s.v0
+    s.v3 = _sip_rotl(s.v3, 21) ^ s.v0
     s.v2 += s.v1
-    s.v1 = _rotl(s.v1, 17) ^ s.v2
-    s.v2 = _rotl(s.v2, 32)
+    s.v1 = _sip_rotl(s.v1, 17) ^ s.v2
+    s.v2 = _sip_rotl(s.v2, 32)
 
 
 cdef void sip_begin(SipState* state, const uint64_t* key) noexcept nogil:
@@ -62,7 +62,8 @@ cdef void sip_span(SipState* state, Span span) noexcept nogil:
 cdef Hash128 sip_end(SipState* state) noexcept nogil:
     cdef Hash128 out
     cdef int i
-    # The last word of the original holds the message's length modulo 256 in its top byte; no bytes are left over here.
+    # The last word of the original holds the message's length modulo 256 in its top byte; no bytes are left
+    # over here.
     sip_word(state, (state.words * 8) << 56)
     state.v2 ^= 0xEE
     for i in range(4):
@@ -162,7 +163,8 @@ cdef Bucket* table_bucket(BucketTable* table, Hash128 key, uint64_t full, int64_
 cdef bint bucket_take(Bucket* bucket, const BucketRule* rule, int64_t now_ns) noexcept nogil:
     cdef int64_t passed = now_ns - bucket.seen_ns
     if passed > 0:
-        # Comparing before multiplying keeps `passed * gain` below `full + gain`, inside 64 bits (see bucket_rule).
+        # Comparing before multiplying keeps `passed * gain` below `full + gain`, inside 64 bits (see
+        # bucket_rule).
         if <uint64_t>passed >= rule.full_ns:
             bucket.level = rule.full
         else:
@@ -177,15 +179,16 @@ cdef bint bucket_take(Bucket* bucket, const BucketRule* rule, int64_t now_ns) no
 
 
 def rate_error(count: int, per_ns: int, burst: int) -> str | None:
-    """Why a bucket of `burst` tokens that gains `count` tokens in `per_ns` nanoseconds cannot be kept, or None."""
+    """Why a bucket of `burst` tokens that gains `count` in `per_ns` nanoseconds cannot be kept, or None."""
     if count < 1 or per_ns < 1:
         return "a rate is at least one in a finite time"
     if burst < 1:
         return "a burst is at least 1"
     divisor = gcd(count, per_ns)
-    # A level grows up to twice the full one before it is cut, so the full one stays below a quarter of 64 bits.
+    # A level grows up to twice the full one before it is cut, so the full one stays below a quarter of 64
+    # bits.
     if (burst + 1) * (per_ns // divisor) >= 1 << 62 or count // divisor >= 1 << 62:
-        return f"burst {burst} is too large for this rate (it must stay below {(1 << 62) // (per_ns // divisor)})"
+        return f"burst {burst} is too large for this rate; below {(1 << 62) // (per_ns // divisor)} can be"
     return None
 
 
@@ -203,7 +206,7 @@ cdef int bucket_rule(BucketRule* rule, object count, object per_ns, object burst
 
 
 def sip_hash(key: bytes, message: bytes) -> bytes:
-    """SipHash-2-4-128 of a message whose length is a multiple of 8 bytes; for the tests of the core's hash."""
+    """SipHash-2-4-128 of a message whose length is a multiple of 8 bytes; for the tests of the hash."""
     cdef SipState state
     cdef uint64_t[2] words
     cdef Hash128 out

@@ -161,6 +161,7 @@ cdef int split_trailers(const Out* trailers, Field* fields, int room) noexcept n
             line_end -= 1
         fields[count].value = span_of(value, line_end - value)
         fields[count].id = field_id(fields[count].name)
+        fields[count].whole = 0
         # RFC 9110 6.5.1: framing, routing and authentication have no place in a trailer. Every field that the
         # gateway itself reads is one of these.
         fields[count].drop = fields[count].id != F_OTHER

@@ -21,7 +21,6 @@ cdef struct Condition:
 cdef class RegexSet:
     # Patterns that are matched together, in one pass over the text (RE2 Set); full match. Immutable once built.
     cdef object _match              # the set's bound method
-    cdef list _single               # each pattern on its own, for when the set runs out of its memory
     cdef int _count
 
     # Positions of the patterns that match the whole text, ascending.

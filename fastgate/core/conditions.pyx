@@ -3,7 +3,7 @@
 import re2
 
 cdef enum:
-    _SET_MEMORY = 8 << 20          # bytes for the automaton of one RegexSet
+    _SET_MEMORY = 16 << 20         # bytes for the automaton of one RegexSet
     _SET_MEMORY_PER_PATTERN = 64 << 10
 
 
@@ -19,32 +19,38 @@ def compile_regex(pattern: str) -> object:
         raise ValueError(text.decode(errors="replace") if isinstance(text, bytes) else str(text)) from None
 
 
+cdef object _compile_set(list patterns, int64_t memory):
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.log_errors = False
+    options.max_mem = memory
+    together = re2.Set.FullMatchSet(options)
+    for pattern in patterns:
+        together.Add(pattern.encode())
+    together.Add(b"(?s:.*)")
+    together.Compile()
+    return together.Match
+
+
 cdef class RegexSet:
-    """Patterns matched together. The set has a last pattern that matches everything: where the answer lacks it, RE2's
-    automaton ran out of memory and the patterns are tried one by one, so that hostile text cannot turn a match into none."""
+    """Patterns matched together. The set has a last pattern that matches everything: an answer without it is no answer (RE2's
+    automaton ran out of memory) and must not be taken for "none matches", which could open a route to hostile text."""
 
     def __init__(self, patterns: list[str]) -> None:
-        self._single = [compile_regex(pattern).fullmatch for pattern in patterns]
+        cdef int64_t memory = _SET_MEMORY + _SET_MEMORY_PER_PATTERN * <int64_t>len(patterns)
         self._count = len(patterns)
-        options = re2.Options()
-        options.encoding = re2.Options.Encoding.LATIN1
-        options.log_errors = False
-        options.max_mem = _SET_MEMORY + _SET_MEMORY_PER_PATTERN * len(patterns)
-        together = re2.Set.FullMatchSet(options)
-        for pattern in patterns:
-            together.Add(pattern.encode())
-        together.Add(b"(?s:.*)")
-        together.Compile()
-        self._match = together.Match
+        try:
+            self._match = _compile_set(patterns, memory)
+        except re2.error:
+            raise ValueError("the regular expressions of one host are too large together") from None
 
     cdef list find(self, bytes text):
         cdef list found = self._match(text)
         if found is not None:
             found.sort()
-            if found[len(found) - 1] == self._count:
-                found.pop()
+            if found.pop() == self._count:
                 return found
-        return [at for at, fullmatch in enumerate(self._single) if fullmatch(text) is not None]
+        raise MemoryError("RE2 ran out of memory")
 
 
 cdef inline int _query_byte(Span text, Py_ssize_t* at) noexcept nogil:

@@ -1,8 +1,8 @@
 # Counters, gauges and latency histograms of all workers, in memory that they share.
 
 cdef enum Gauge:
-    # Numbers of a worker that belong to no route. The names stand in GAUGES; those that end in "_open", "_active" or "_waiting"
-    # go up and down, the others only up.
+    # Numbers of a worker that belong to no route. The names stand in GAUGES; those that end in "_open",
+    # "_active" or "_waiting" go up and down, the others only up.
     GAUGE_CONNECTIONS_OPEN          # downstream
     GAUGE_CONNECTIONS_ACCEPTED
     GAUGE_CONNECTIONS_REFUSED       # closed at once: max_connections or max_connections_per_ip
@@ -23,7 +23,8 @@ cdef enum UpstreamCount:
     UPSTREAM_COUNT
 
 cdef enum:
-    # Log-linear buckets: four for each octave from 2^15 ns (33 us) to 2^36 ns (69 s), one below and one above.
+    # Log-linear buckets: four for each octave from 2^15 ns (33 us) to 2^36 ns (69 s), one below and one
+    # above.
     HISTOGRAM_OCTAVE = 15
     HISTOGRAM_OCTAVES = 21
     HISTOGRAM_BUCKETS = 4 * HISTOGRAM_OCTAVES + 2
@@ -41,8 +42,9 @@ cdef struct RouteCounts:
     Histogram upstream_head
 
 cdef struct CountersHead:
-    # What lies where, at the start of the mapping: a reader needs nothing else. Offsets and strides in bytes; a block has
-    # its exchanges (one number for each route), gauges, upstreams, routes, in this order. The last route is "no route".
+    # What lies where, at the start of the mapping: a reader needs nothing else. Offsets and strides in bytes;
+    # a block has its exchanges (one number for each route), gauges, upstreams, routes, in this order. The
+    # last route is "no route".
     uint64_t magic
     uint64_t version
     uint64_t workers
@@ -62,7 +64,7 @@ cdef class Counters:
     # -- the mapping: anonymous and shared, made before the fork; one block for each worker
     cdef CountersHead* head
     cdef size_t length
-    # -- this process's block. One writer for each block and aligned 64-bit numbers: neither locks nor atomics.
+    # -- this process's block: one writer and aligned 64-bit numbers need neither locks nor atomics
     cdef char* block
     cdef uint64_t* exchanges
     cdef int64_t* gauges

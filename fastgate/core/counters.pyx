@@ -1,11 +1,12 @@
 # Counters in shared memory.
 #
-# An anonymous shared mapping is made before the workers are forked; each writes its own block, and any process can add
-# them up at any time, also after a worker has died. Pages that no exchange touched cost nothing, so 10,000 routes of which
-# few are used cost little: the exchanges of all routes lie together, and a snapshot looks further only at those that have some.
+# An anonymous shared mapping is made before the workers are forked; each writes its own block, and any
+# process can add them up at any time, also after a worker has died. Pages that no exchange touched cost
+# nothing, so 10,000 routes of which few are used cost little: the exchanges of all routes lie together, and a
+# snapshot looks further only at those that have some.
 #
-# A histogram's bucket is at most a quarter of its lower bound wide: taking the middle of a bucket for a quantile is
-# off by at most an eighth (12.5 %) of the true value, between 33 us and 69 s.
+# A histogram's bucket is at most a quarter of its lower bound wide: taking the middle of a bucket for a
+# quantile is off by at most an eighth (12.5 %) of the true value, between 33 us and 69 s.
 
 
 cdef extern from "sys/mman.h" nogil:
@@ -18,11 +19,12 @@ cdef enum:
     _COUNTERS_VERSION = 1
 
 GAUGES: tuple[str, ...] = (
-    "connections_open", "connections_accepted", "connections_refused", "exchanges_active", "tunnels_active", "log_dropped",
+    "connections_open", "connections_accepted", "connections_refused", "exchanges_active", "tunnels_active",
+    "log_dropped",
 )
 UPSTREAM_COUNTS: tuple[str, ...] = (
-    "exchanges", "attempts", "retries", "failures", "connections_open", "connections_idle", "connections_made",
-    "requests_waiting",
+    "exchanges", "attempts", "retries", "failures",
+    "connections_open", "connections_idle", "connections_made", "requests_waiting",
 )
 _STATUS_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -34,7 +36,7 @@ cdef inline int _histogram_bucket(int64_t ns) noexcept nogil:
     cdef int octave
     if ns < <int64_t>1 << HISTOGRAM_OCTAVE:
         return 0
-    octave = 63 - _clz64(<uint64_t>ns)
+    octave = 63 - _net_clz64(<uint64_t>ns)
     if octave >= HISTOGRAM_OCTAVE + HISTOGRAM_OCTAVES:
         return HISTOGRAM_BUCKETS - 1
     return 1 + 4 * (octave - HISTOGRAM_OCTAVE) + <int>((ns >> (octave - 2)) & 3)
@@ -56,8 +58,8 @@ def histogram_bounds() -> tuple[int, ...]:
 cdef class Counters:
     """Counters of `workers` processes over routes and upstreams.
 
-    Make it before the fork; the maker writes to block 0 until `use_worker` says otherwise. Raises OSError if there is no
-    memory for the mapping, ValueError for no workers.
+    Make it before the fork; the maker writes to block 0 until `use_worker` says otherwise. Raises OSError if
+    there is no memory for the mapping, ValueError for no workers.
     """
 
     def __cinit__(self, routes: Sequence[str], upstreams: Sequence[str], workers: int = 1) -> None:
@@ -86,12 +88,14 @@ cdef class Counters:
         # Whole pages: no two workers write to one cache line.
         head.block_stride = (head.routes_at + head.routes * sizeof(RouteCounts) + 4095) & ~<uint64_t>4095
         self.length = head.first_block + head.workers * head.block_stride
-        mapping = mmap(NULL, self.length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        mapping = mmap(
+            NULL, self.length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0
+        )
         if mapping == MAP_FAILED:
             raise OSError(f"no {self.length} bytes of shared memory for counters")
         self.head = <CountersHead*>mapping
         self.head[0] = head
-        for i in range(R_COUNT):
+        for i in range(<int>R_COUNT):
             self.upstream_fault[i] = REASONS[i].source == "upstream"
         self._use(0)
 
@@ -110,8 +114,8 @@ cdef class Counters:
         return 0
 
     def use_worker(self, worker: int) -> None:
-        """Chooses the block that this process writes; to be called behind the fork. The gauges that go up and down begin at 0:
-        a worker that takes the place of a dead one does not inherit its connections."""
+        """Chooses the block that this process writes; to be called behind the fork. The gauges that go up and
+        down begin at 0: a worker that takes the place of a dead one does not inherit its connections."""
         cdef int i
         if worker < 0:
             raise ValueError(f"there is no worker {worker}")
@@ -174,7 +178,7 @@ cdef class Counters:
         cdef uint64_t* other
         cdef char* block
         cdef uint64_t worker, exchanges = 0
-        cdef size_t i
+        cdef size_t i, words = sizeof(RouteCounts) // sizeof(uint64_t)
         memset(&total, 0, sizeof(RouteCounts))
         for worker in range(self.head.workers):
             block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
@@ -182,14 +186,16 @@ cdef class Counters:
                 continue
             exchanges += (<uint64_t*>block)[route]
             other = <uint64_t*>(block + self.head.routes_at + <size_t>route * self.head.route_stride)
-            for i in range(sizeof(RouteCounts) // sizeof(uint64_t)):
+            for i in range(words):
                 sums[i] += other[i]
         if exchanges == 0:
             return None
         return {
             "exchanges": exchanges,
             "status": {name: total.status[<int>i] for i, name in enumerate(_STATUS_CLASSES)},
-            "reasons": {REASONS[i].code: total.reasons[<int>i] for i in range(R_COUNT) if total.reasons[<int>i]},
+            "reasons": {
+                REASONS[k].code: total.reasons[<int>k] for k in range(<int>R_COUNT) if total.reasons[<int>k]
+            },
             "bytes_in": total.bytes_in,
             "bytes_out": total.bytes_out,
             "total": _histogram_dict(&total.total),
@@ -197,10 +203,10 @@ cdef class Counters:
         }
 
     def snapshot(self) -> dict[str, object]:
-        """All workers' numbers, added up; see docs/access-log.md for the counters' list.
+        """All workers' numbers, added up; see docs/access-log.md.
 
-        {"workers": n, "gauges": {name: n}, "routes": {name: {...}}, "no_route": {...} or None,
-        "upstreams": {name: {count: n}}, "bounds_ns": histogram_bounds()}; routes without exchanges are left out.
+        {"workers": n, "gauges": {name: n}, "routes": {name: {...}}, "no_route": {...} or None, "upstreams":
+        {name: {count: n}}, "bounds_ns": histogram_bounds()}; routes without exchanges are left out.
         """
         cdef uint64_t worker
         cdef char* block
@@ -209,10 +215,10 @@ cdef class Counters:
         upstreams = {name: dict.fromkeys(UPSTREAM_COUNTS, 0) for name in self.upstream_names}
         for worker in range(self.head.workers):
             block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
-            for i in range(GAUGE_COUNT):
+            for i in range(<int>GAUGE_COUNT):
                 gauges[GAUGES[i]] += (<int64_t*>(block + self.head.gauges_at))[i]
             for i in range(self.upstream_count):
-                for k in range(UPSTREAM_COUNT):
+                for k in range(<int>UPSTREAM_COUNT):
                     upstreams[self.upstream_names[i]][UPSTREAM_COUNTS[k]] += (
                         <int64_t*>(block + self.head.upstreams_at)
                     )[i * UPSTREAM_COUNT + k]

@@ -150,6 +150,7 @@ cdef int split_fields(const char* data, Py_ssize_t length, Field* fields, int ro
         field.value = span_of(value, line_end - value)
         field.id = field_id(field.name)
         field.drop = 0
+        field.whole = value == colon + 2 and colon[1] == 32 and line_end == at - 2
         count += 1
     return -1
 

@@ -1,23 +1,23 @@
 # Sets of networks.
 #
-# One path-compressed binary trie for each family: n networks need at most 2n - 1 nodes of 32 bytes. A walk through
-# 100,000 networks would take some 17 dependent loads, so a jump table over the first bits (up to 16, about as many
-# entries as networks, 8 bytes each) takes their place and a few nodes remain. Worst case for each network: 2 nodes
-# and 1..2 jump entries, 64 + 16 bytes.
+# One path-compressed binary trie for each family: n networks need at most 2n - 1 nodes of 32 bytes. A walk
+# through 100,000 networks would take some 17 dependent loads, so a jump table over the first bits (up to 16,
+# about as many entries as networks, 8 bytes each) takes their place and a few nodes remain. Worst case for
+# each network: 2 nodes and 1..2 jump entries, 64 + 16 bytes.
 
 from collections.abc import Iterable
 
 from libc.stdlib cimport calloc, free, realloc
 
 cdef extern from *:
-    int _clz64 "__builtin_clzll"(unsigned long long) noexcept nogil
+    int _net_clz64 "__builtin_clzll"(unsigned long long) noexcept nogil
 
 cdef enum:
-    _TRIE_JUMP_FROM = 64        # networks, below which the table is not worth its bytes
-    _TRIE_JUMP_MAX = 16
+    _NET_JUMP_FROM = 64        # networks, below which the table is not worth its bytes
+    _NET_JUMP_MAX = 16
 
 
-cdef inline void _trie_key(const Address* address, uint64_t* high, uint64_t* low) noexcept nogil:
+cdef inline void _net_key(const Address* address, uint64_t* high, uint64_t* low) noexcept nogil:
     cdef uint64_t h = 0, l = 0
     cdef int i
     if address.family == 4:
@@ -33,26 +33,26 @@ cdef inline void _trie_key(const Address* address, uint64_t* high, uint64_t* low
     low[0] = l
 
 
-cdef inline bint _trie_under(uint64_t high, uint64_t low, const TrieNode* node) noexcept nogil:
+cdef inline bint _net_under(uint64_t high, uint64_t low, const NetNode* node) noexcept nogil:
     # Whether the key begins with the node's bits.
     if node.bits <= 64:
         return node.bits == 0 or (high ^ node.high) >> (64 - node.bits) == 0
     return high == node.high and (low ^ node.low) >> (128 - node.bits) == 0
 
 
-cdef inline int _trie_bit(uint64_t high, uint64_t low, int at) noexcept nogil:
+cdef inline int _net_bit(uint64_t high, uint64_t low, int at) noexcept nogil:
     return <int>((high >> (63 - at)) & 1) if at < 64 else <int>((low >> (127 - at)) & 1)
 
 
-cdef inline int _trie_common(uint64_t high, uint64_t low, const TrieNode* node) noexcept nogil:
+cdef inline int _net_common(uint64_t high, uint64_t low, const NetNode* node) noexcept nogil:
     if high != node.high:
-        return _clz64(high ^ node.high)
+        return _net_clz64(high ^ node.high)
     if low != node.low:
-        return 64 + _clz64(low ^ node.low)
+        return 64 + _net_clz64(low ^ node.low)
     return 128
 
 
-cdef inline uint64_t _trie_bits(uint64_t high, uint64_t low, int at, int width) noexcept nogil:
+cdef inline uint64_t _net_bits(uint64_t high, uint64_t low, int at, int width) noexcept nogil:
     # `width` (1..16) bits from position `at`.
     if at >= 64:
         return (low << (at - 64)) >> (64 - width)
@@ -61,9 +61,9 @@ cdef inline uint64_t _trie_bits(uint64_t high, uint64_t low, int at, int width) 
     return ((high << at) | (low >> (64 - at))) >> (64 - width)
 
 
-cdef uint32_t _trie_node(Trie* trie, uint64_t high, uint64_t low, int bits, bint member) noexcept nogil:
+cdef uint32_t _net_node(NetTrie* trie, uint64_t high, uint64_t low, int bits, bint member) noexcept nogil:
     cdef uint32_t at = trie.used
-    cdef TrieNode* node = &trie.nodes[at]
+    cdef NetNode* node = &trie.nodes[at]
     trie.used += 1
     node.high = high
     node.low = low
@@ -74,80 +74,82 @@ cdef uint32_t _trie_node(Trie* trie, uint64_t high, uint64_t low, int bits, bint
     return at
 
 
-cdef bint _trie_insert(Trie* trie, uint64_t high, uint64_t low, int bits) noexcept nogil:
+cdef bint _net_insert(NetTrie* trie, uint64_t high, uint64_t low, int bits) noexcept nogil:
     # False if it was there. The nodes have been reserved, so links stay where they are.
     cdef uint32_t* link = &trie.root
-    cdef TrieNode* node
+    cdef NetNode* node
     cdef uint32_t old, fork
     cdef int common
     while link[0]:
         old = link[0]
         node = &trie.nodes[old]
-        common = min(_trie_common(high, low, node), min(bits, <int>node.bits))
+        common = min(_net_common(high, low, node), min(bits, <int>node.bits))
         if common == node.bits:
             if bits == node.bits:
                 if node.member:
                     return False
                 node.member = 1
                 return True
-            link = &node.child[_trie_bit(high, low, node.bits)]
+            link = &node.child[_net_bit(high, low, node.bits)]
         elif common == bits:
-            fork = _trie_node(trie, high, low, bits, True)
-            trie.nodes[fork].child[_trie_bit(node.high, node.low, bits)] = old
+            fork = _net_node(trie, high, low, bits, True)
+            trie.nodes[fork].child[_net_bit(node.high, node.low, bits)] = old
             link[0] = fork
             return True
         else:
             # The fork keeps one key whole: only its first `common` bits are ever looked at.
-            fork = _trie_node(trie, high, low, common, False)
-            trie.nodes[fork].child[_trie_bit(node.high, node.low, common)] = old
+            fork = _net_node(trie, high, low, common, False)
+            trie.nodes[fork].child[_net_bit(node.high, node.low, common)] = old
             link[0] = fork
-            link = &trie.nodes[fork].child[_trie_bit(high, low, common)]
-    link[0] = _trie_node(trie, high, low, bits, True)
+            link = &trie.nodes[fork].child[_net_bit(high, low, common)]
+    link[0] = _net_node(trie, high, low, bits, True)
     return True
 
 
-cdef inline int _trie_walk(const Trie* trie, uint64_t high, uint64_t low, uint32_t at, int best) noexcept nogil:
-    cdef const TrieNode* node
+cdef inline int _net_walk(
+    const NetTrie* trie, uint64_t high, uint64_t low, uint32_t at, int best
+) noexcept nogil:
+    cdef const NetNode* node
     while at:
         node = &trie.nodes[at]
-        if not _trie_under(high, low, node):
+        if not _net_under(high, low, node):
             break
         if node.member:
             best = node.bits
         if node.bits == 128:
             break
-        at = node.child[_trie_bit(high, low, node.bits)]
+        at = node.child[_net_bit(high, low, node.bits)]
     return best
 
 
-cdef int _trie_longest(const Trie* trie, uint64_t high, uint64_t low) noexcept nogil:
-    cdef const TrieJump* jump
+cdef int _net_longest(const NetTrie* trie, uint64_t high, uint64_t low) noexcept nogil:
+    cdef const NetJump* jump
     if trie.jump_bits == 0:
-        return _trie_walk(trie, high, low, trie.root, -1)
-    if not _trie_under(high, low, &trie.nodes[trie.root]):
+        return _net_walk(trie, high, low, trie.root, -1)
+    if not _net_under(high, low, &trie.nodes[trie.root]):
         return -1
-    jump = &trie.jumps[_trie_bits(high, low, trie.jump_at, trie.jump_bits)]
-    return _trie_walk(trie, high, low, jump.node, jump.best)
+    jump = &trie.jumps[_net_bits(high, low, trie.jump_at, trie.jump_bits)]
+    return _net_walk(trie, high, low, jump.node, jump.best)
 
 
-cdef int _trie_finish(Trie* trie, Py_ssize_t networks, int width) except -1:
+cdef int _net_finish(NetTrie* trie, Py_ssize_t networks, int width) except -1:
     # Gives back the nodes that were reserved in vain and lays the jump table.
-    cdef TrieNode* kept
-    cdef const TrieNode* node
+    cdef NetNode* kept
+    cdef const NetNode* node
     cdef uint64_t high, low, i
     cdef uint32_t at
     cdef int reach, best
     if trie.nodes == NULL:
         return 0
-    kept = <TrieNode*>realloc(trie.nodes, trie.used * sizeof(TrieNode))
+    kept = <NetNode*>realloc(trie.nodes, trie.used * sizeof(NetNode))
     if kept != NULL:
         trie.nodes = kept
-    if networks < _TRIE_JUMP_FROM:
+    if networks < _NET_JUMP_FROM:
         return 0
     trie.jump_at = trie.nodes[trie.root].bits
-    while trie.jump_bits < min(_TRIE_JUMP_MAX, width - trie.jump_at) and (2 << trie.jump_bits) <= 2 * networks:
+    while trie.jump_bits < min(_NET_JUMP_MAX, width - trie.jump_at) and 1 << trie.jump_bits <= networks:
         trie.jump_bits += 1
-    trie.jumps = <TrieJump*>calloc(<size_t>1 << trie.jump_bits, sizeof(TrieJump))
+    trie.jumps = <NetJump*>calloc(<size_t>1 << trie.jump_bits, sizeof(NetJump))
     if trie.jumps == NULL:
         trie.jump_bits = 0
         raise MemoryError
@@ -156,25 +158,25 @@ cdef int _trie_finish(Trie* trie, Py_ssize_t networks, int width) except -1:
         # The root's bits followed by `i`; what follows is not looked at before `reach`.
         high = trie.nodes[trie.root].high
         low = trie.nodes[trie.root].low
-        _trie_splice(&high, &low, trie.jump_at, trie.jump_bits, i)
+        _net_splice(&high, &low, trie.jump_at, trie.jump_bits, i)
         at = trie.root
         best = -1
         while at:
             node = &trie.nodes[at]
             if node.bits >= reach:
                 break
-            if not _trie_under(high, low, node):
+            if not _net_under(high, low, node):
                 at = 0
                 break
             if node.member:
                 best = node.bits
-            at = node.child[_trie_bit(high, low, node.bits)]
+            at = node.child[_net_bit(high, low, node.bits)]
         trie.jumps[i].node = at
         trie.jumps[i].best = <int16_t>best
     return 0
 
 
-cdef void _trie_splice(uint64_t* high, uint64_t* low, int at, int width, uint64_t value) noexcept nogil:
+cdef void _net_splice(uint64_t* high, uint64_t* low, int at, int width, uint64_t value) noexcept nogil:
     # Writes `width` bits of `value` at position `at`.
     cdef int i, position
     cdef uint64_t bit
@@ -190,8 +192,9 @@ cdef void _trie_splice(uint64_t* high, uint64_t* low, int at, int width, uint64_
 cdef class IpSet:
     """An immutable set of IPv4 and IPv6 networks with longest-prefix match.
 
-    networks: CIDR strings or bare addresses; bits behind a prefix are ignored. Raises ValueError for anything else.
-    An IPv6 network never holds an IPv4 client, not even ::/0: IPv4-mapped addresses are IPv4 (see `parse_address`).
+    networks: CIDR strings or bare addresses; bits behind a prefix are ignored. Raises ValueError for anything
+    else. An IPv6 network never holds an IPv4 client, not even ::/0: IPv4-mapped addresses are IPv4 (see
+    `parse_address`).
     """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
@@ -212,8 +215,8 @@ cdef class IpSet:
             if self._add(&address, bits, room):
                 self.count += 1
                 n4 += address.family == 4
-        _trie_finish(&self.v4, n4, 32)
-        _trie_finish(&self.v6, self.count - n4, 128)
+        _net_finish(&self.v4, n4, 32)
+        _net_finish(&self.v6, self.count - n4, 128)
 
     def __dealloc__(self):
         free(self.v4.nodes)
@@ -222,34 +225,34 @@ cdef class IpSet:
         free(self.v6.jumps)
 
     cdef int _add(self, const Address* address, int bits, Py_ssize_t room) except -1:
-        cdef Trie* trie = &self.v4 if address.family == 4 else &self.v6
+        cdef NetTrie* trie = &self.v4 if address.family == 4 else &self.v6
         cdef uint64_t high = 0, low = 0
         if trie.nodes == NULL:
             # calloc: pages that stay untouched cost nothing until they are given back.
-            trie.nodes = <TrieNode*>calloc(<size_t>room, sizeof(TrieNode))
+            trie.nodes = <NetNode*>calloc(<size_t>room, sizeof(NetNode))
             if trie.nodes == NULL:
                 raise MemoryError
             trie.used = 1
-        _trie_key(address, &high, &low)
-        return _trie_insert(trie, high, low, bits)
+        _net_key(address, &high, &low)
+        return _net_insert(trie, high, low, bits)
 
     cdef int longest(self, const Address* address) noexcept nogil:
         cdef uint64_t high = 0, low = 0
         if address.family == 4:
             if self.v4.root == 0:
                 return -1
-            _trie_key(address, &high, &low)
-            return _trie_longest(&self.v4, high, low)
+            _net_key(address, &high, &low)
+            return _net_longest(&self.v4, high, low)
         if address.family == 6 and self.v6.root:
-            _trie_key(address, &high, &low)
-            return _trie_longest(&self.v6, high, low)
+            _net_key(address, &high, &low)
+            return _net_longest(&self.v6, high, low)
         return -1
 
     cdef bint holds(self, const Address* address) noexcept nogil:
         return self.longest(address) >= 0
 
     def match(self, str address not None) -> int | None:
-        """The prefix length of the longest network that holds `address`, or None. ValueError if it is no address."""
+        """The prefix length of the longest network that holds `address`, or None. Raises ValueError."""
         cdef bytes raw = address.encode("utf-8", "surrogatepass")
         cdef Address parsed
         cdef int found
@@ -267,19 +270,20 @@ cdef class IpSet:
     @property
     def size_bytes(self) -> int:
         """Bytes that the tries and their jump tables take."""
-        cdef size_t total = (self.v4.used + self.v6.used) * sizeof(TrieNode)
+        cdef size_t total = (self.v4.used + self.v6.used) * sizeof(NetNode)
         if self.v4.jump_bits:
-            total += sizeof(TrieJump) << self.v4.jump_bits
+            total += sizeof(NetJump) << self.v4.jump_bits
         if self.v6.jump_bits:
-            total += sizeof(TrieJump) << self.v6.jump_bits
+            total += sizeof(NetJump) << self.v6.jump_bits
         return total
 
 
 cdef class IpFilterCore:
     """Allow and block lists, from a config IpFilter (attributes name, allow, block, report_only).
 
-    A blocked address is refused unless an allow network that holds it is longer than the block network. If `allow`
-    is not empty, addresses in none of its networks are refused, Unix sockets' peers (which have none) among them.
+    A blocked address is refused unless an allow network that holds it is longer than the block network. If
+    `allow` is not empty, addresses in none of its networks are refused, Unix sockets' peers (which have none)
+    among them.
     """
 
     def __init__(self, config: object) -> None:
@@ -305,7 +309,7 @@ cdef class IpFilterCore:
         return True
 
     def refuses_address(self, str address not None) -> bool:
-        """`refuses` for an address as text; "" stands for a Unix socket's peer. ValueError if it is no address."""
+        """`refuses` for an address as text; "" stands for a Unix socket's peer. ValueError for no address."""
         cdef bytes raw = address.encode("utf-8", "surrogatepass")
         cdef Address parsed
         parsed.family = 0

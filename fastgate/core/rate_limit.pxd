@@ -47,13 +47,15 @@ cdef class RateLimiter:
     cdef readonly uint64_t limited      # refused
     cdef readonly uint64_t reported     # report-only: would have been refused
 
-    # Takes a token of the request's bucket. True: the exchange ends here with R_RATE_LIMITED (then verdict.refused is set).
-    # `now_ns` is monotonic time. `route_index` is the one given to bind_route.
-    cdef bint check(self, const RequestView* view, int route_index, int64_t now_ns, RateVerdict* verdict) noexcept nogil
+    # Takes a token of the request's bucket. True: the exchange ends here with R_RATE_LIMITED (then
+    # verdict.refused is set). `now_ns` is monotonic time. `route_index` is the one given to bind_route.
+    cdef bint check(
+        self, const RequestView* view, int route_index, int64_t now_ns, RateVerdict* verdict
+    ) noexcept nogil
     # Whole seconds until one token is there, at least 1: the Retry-After of a refusal.
     cdef int64_t retry_after_s(self, const RateVerdict* verdict) noexcept nogil
-    # Complete field lines ("Name: value" CRLF) for the response: Retry-After if refused, and those that `headers` names.
-    # Nothing for a report-only limiter.
+    # Complete field lines ("Name: value" CRLF) for the response: Retry-After if refused, and those that
+    # `headers` names. Nothing for a report-only limiter.
     cdef void write_headers(self, const RateVerdict* verdict, Out* out) noexcept nogil
     cdef Hash128 _key(self, const RequestView* view, int route_index) noexcept nogil
     cdef int64_t _seconds(self, uint64_t units) noexcept nogil

@@ -1,12 +1,13 @@
 # The native rate-limit filter: composes the key, asks the bucket, writes the fields.
 #
-# A part of the key that the request does not have (no such header or cookie, no consumer, a Unix socket's peer without
-# address) counts as an empty value: all such requests share one bucket, so leaving the header out is no way around a limit.
+# A part of the key that the request does not have (no such header or cookie, no consumer, a Unix socket's
+# peer without address) counts as an empty value: all such requests share one bucket, so leaving the header
+# out is no way around a limit.
 
 import os
 
 class RateResult(NamedTuple):
-    """What `check_request` found. remaining: whole tokens left; retry_after: seconds; headers: complete field lines."""
+    """What `check_request` found. remaining: tokens; retry_after: seconds; headers: complete lines."""
 
     limited: bool
     refused: bool
@@ -20,8 +21,8 @@ cdef enum:
 
 
 cdef Span _rl_cookie(const RequestView* view, Span name) noexcept nogil:
-    # The value of the first cookie of that name (RFC 6265 5.4: "name=value" joined by "; "), quotes kept; names are
-    # case-sensitive.
+    # The value of the first cookie of that name (RFC 6265 5.4: "name=value" joined by "; "), quotes kept;
+    # names are case-sensitive.
     cdef Span value, pair
     cdef Py_ssize_t at, end
     cdef int i
@@ -37,7 +38,11 @@ cdef Span _rl_cookie(const RequestView* view, Span name) noexcept nogil:
             while end < value.len and value.ptr[end] != 59:
                 end += 1
             pair = span_of(value.ptr + at, end - at)
-            if pair.len > name.len and pair.ptr[name.len] == 61 and memcmp(pair.ptr, name.ptr, <size_t>name.len) == 0:
+            if (
+                pair.len > name.len
+                and pair.ptr[name.len] == 61
+                and span_equal(span_of(pair.ptr, name.len), name)
+            ):
                 pair = span_of(pair.ptr + name.len + 1, pair.len - name.len - 1)
                 while pair.len and (pair.ptr[pair.len - 1] == 32 or pair.ptr[pair.len - 1] == 9):
                     pair.len -= 1
@@ -58,11 +63,11 @@ def _rl_key_part(part: str) -> tuple[int, bytes]:
 
 
 cdef class RateLimiter:
-    """Token buckets by key, from a config RateLimit (attributes name, key, rate, burst, scope, ipv6_prefix, max_keys,
-    report_only, headers).
+    """Token buckets by key, from a config RateLimit (attributes name, key, rate, burst, scope, ipv6_prefix,
+    max_keys, report_only, headers).
 
-    seed: 16 bytes that key the hash; random by default. Raises ValueError for what no bucket can keep (`rate_error`).
-    The buckets belong to this process.
+    seed: 16 bytes that key the hash; random by default. Raises ValueError for what no bucket can keep
+    (`rate_error`). The buckets belong to this process.
     """
 
     def __init__(self, config: object, *, seed: bytes | None = None) -> None:
@@ -106,16 +111,16 @@ cdef class RateLimiter:
         free(self.captures)
 
     def _lay_headers(self, headers: tuple[str, ...]) -> None:
-        # draft-ietf-httpapi-ratelimit-headers-10, 3 and 4: an Item (RFC 9651 3.3) whose value is the policy's name as a
-        # String. The quota is the burst and the window the time in which an empty bucket fills, rounded up: it promises a
-        # client no more than the bucket holds.
+        # draft-ietf-httpapi-ratelimit-headers-10, 3 and 4: an Item (RFC 9651 3.3) whose value is the policy's
+        # name as a String. The quota is the burst and the window the time in which an empty bucket fills,
+        # rounded up: it promises a client no more than the bucket holds.
         for header in headers:
             if header not in ("ratelimit", "x-ratelimit"):
                 raise ValueError(f"{header!r} is no kind of rate limit headers")
         self.draft_headers = "ratelimit" in headers
         self.x_headers = "x-ratelimit" in headers
         if self.draft_headers and not (self.name.isascii() and self.name.isprintable()):
-            raise ValueError(f"{self.name!r}: a String of a structured field holds printable ASCII alone (RFC 9651 3.3.3)")
+            raise ValueError(f"{self.name!r}: a structured field's String is ASCII (RFC 9651 3.3.3)")
         quoted = '"' + self.name.replace("\\", "\\\\").replace('"', '\\"') + '"'
         window = self._seconds(self.rule.full)
         cdef bytes policy = f"RateLimit-Policy: {quoted};q={self.burst};w={window}\r\n".encode()
@@ -127,8 +132,8 @@ cdef class RateLimiter:
         self.limit_line = span_of(limit, len(limit))
 
     def bind_route(self, int route_index, captures: tuple[str, ...]) -> None:
-        """Tells the names of a route's {NAME} segments, in order; needed for each route whose requests are checked with a
-        "path:NAME" key (a part whose name the route does not have is empty there)."""
+        """Tells the names of a route's {NAME} segments, in order; needed for each route whose requests are
+        checked with a "path:NAME" key (a part whose name the route does not have is empty there)."""
         cdef int routes = max(self.routes, route_index + 1)
         cdef int i, part
         cdef int16_t* grown
@@ -159,7 +164,8 @@ cdef class RateLimiter:
         for i in range(self.part_count):
             kind = self.part_kind[i]
             if kind == KEY_CLIENT_IP:
-                # Always two words, so it needs no length; IPv4 has its mapped form, a Unix socket's peer all zeros.
+                # Always two words, so it needs no length; IPv4 has its mapped form, a Unix socket's peer all
+                # zeros.
                 address = view.client
                 if address.family == 6:
                     mask_address(&address, self.ipv6_prefix)
@@ -184,7 +190,9 @@ cdef class RateLimiter:
             sip_span(&state, value)
         return sip_end(&state)
 
-    cdef bint check(self, const RequestView* view, int route_index, int64_t now_ns, RateVerdict* verdict) noexcept nogil:
+    cdef bint check(
+        self, const RequestView* view, int route_index, int64_t now_ns, RateVerdict* verdict
+    ) noexcept nogil:
         cdef Bucket* bucket = table_bucket(&self.table, self._key(view, route_index), self.rule.full, now_ns)
         verdict.refused = 0
         if bucket_take(bucket, &self.rule, now_ns):
@@ -216,9 +224,12 @@ cdef class RateLimiter:
         if self.report_only:
             return
         remaining = <int64_t>(verdict.level // self.rule.cost)
-        # While tokens are left, "t" tells when the whole quota is there again; without, when the next token is, which is
-        # what the draft asks for beside Retry-After ("SHOULD reference the same point in time").
-        reset = self.retry_after_s(verdict) if remaining == 0 else self._seconds(self.rule.full - verdict.level)
+        # While tokens are left, "t" tells when the whole quota is there again; without, when the next token
+        # is, which is what the draft asks for beside Retry-After ("SHOULD reference the same point in time").
+        if remaining:
+            reset = self._seconds(self.rule.full - verdict.level)
+        else:
+            reset = self.retry_after_s(verdict)
         if verdict.refused:
             out_put(out, b"Retry-After: ", 13)
             out_decimal(out, reset)

@@ -48,10 +48,12 @@ cdef enum FieldId:
 cdef struct Field:
     # One field line; both spans point into the head's bytes. `value` has its outer whitespace trimmed (RFC 9112 5.1).
     # `drop` marks a hop-by-hop field, or one that `Connection` names: it is not forwarded (RFC 9110 7.6.1).
+    # `whole`: the line stands in memory as "name: value" CRLF, so that runs of lines can be copied at once.
     Span name
     Span value
     uint8_t id
     uint8_t drop
+    uint8_t whole
 
 cdef struct Address:
     # An IP address; IPv4 stands in the last four bytes of its mapped form ::ffff:a.b.c.d. `family`: 4, 6, or 0 (Unix socket).

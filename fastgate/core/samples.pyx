@@ -1,4 +1,5 @@
-# Requests and records made from Python. Text is written as latin-1 so that a test can name every byte; None is "absent".
+# Requests and records made from Python. Text is written as latin-1 so that a test can name every byte; None
+# is "absent".
 
 
 cdef Span _sample_keep(list kept, object text) except *:

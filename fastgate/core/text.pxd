@@ -43,6 +43,7 @@ cdef bint out_reserve(Out* out, size_t more) noexcept nogil
 cdef void out_put(Out* out, const char* data, size_t length) noexcept nogil
 cdef void out_span(Out* out, Span span) noexcept nogil
 cdef void out_byte(Out* out, char c) noexcept nogil
+cdef char* put_decimal(char* at, int64_t value) noexcept nogil      # 20 bytes of room; behind the last digit
 cdef void out_decimal(Out* out, int64_t value) noexcept nogil
 cdef void out_hex(Out* out, uint64_t value, int digits) noexcept nogil   # digits = 0: as many as needed
 # The span as the inside of a JSON string (RFC 8259 7); bytes that are not UTF-8 are written as \u00XX (latin-1).

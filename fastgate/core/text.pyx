@@ -138,7 +138,7 @@ cdef bint out_reserve(Out* out, size_t more) noexcept nogil:
 
 
 cdef void out_put(Out* out, const char* data, size_t length) noexcept nogil:
-    if out_reserve(out, length):
+    if length and out_reserve(out, length):
         memcpy(out.data + out.len, data, length)
         out.len += length
 
@@ -153,20 +153,27 @@ cdef void out_byte(Out* out, char c) noexcept nogil:
         out.len += 1
 
 
-cdef void out_decimal(Out* out, int64_t value) noexcept nogil:
+cdef char* put_decimal(char* at, int64_t value) noexcept nogil:
     cdef char[24] digits
-    cdef int at = 24
+    cdef int first = 24
     cdef uint64_t rest = <uint64_t>value
     if value < 0:
-        out_byte(out, 45)
+        at[0] = 45
+        at += 1
         rest = 0 - rest
     while True:
-        at -= 1
-        digits[at] = <char>(48 + rest % 10)
+        first -= 1
+        digits[first] = <char>(48 + rest % 10)
         rest = rest // 10
         if rest == 0:
             break
-    out_put(out, &digits[at], 24 - at)
+    memcpy(at, &digits[first], <size_t>(24 - first))
+    return at + 24 - first
+
+
+cdef void out_decimal(Out* out, int64_t value) noexcept nogil:
+    if out_reserve(out, 20):
+        out.len = <size_t>(put_decimal(out.data + out.len, value) - out.data)
 
 
 cdef void out_hex(Out* out, uint64_t value, int digits) noexcept nogil:

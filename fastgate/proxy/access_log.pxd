@@ -53,7 +53,7 @@ cdef class AccessLog:
     cdef bint agent_redacted
     # -- the lines not handed over yet
     cdef Out out
-    cdef Py_ssize_t lines
+    cdef int64_t lines
     # -- the text of the second last written: exchanges of one second share it
     cdef int64_t second
     cdef char[24] second_text           # 2026-11-22T21:30:47.
@@ -61,10 +61,10 @@ cdef class AccessLog:
     cdef uint64_t unwritten
     cdef readonly uint64_t written      # lines formatted since the start
 
-    # Formats the line; hands the batch over when it is full. Never blocks and never raises. Needs the GIL for the handing over.
-    cdef void write(self, const ExchangeRecord* record) noexcept
+    # Formats the line; hands the batch over when it is full. Waits for nothing.
+    cdef void write(self, const ExchangeRecord* record) noexcept nogil
     # Hands over what is there; the worker's timer calls it every flush_interval.
-    cdef void hand_over(self) noexcept
+    cdef void hand_over(self) noexcept nogil
     cdef Span _keep(self, str text) except *
     cdef void _line(self, const ExchangeRecord* record) noexcept nogil
     cdef void _json_line(self, const ExchangeRecord* record) noexcept nogil

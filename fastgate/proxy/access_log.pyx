@@ -1,9 +1,9 @@
 # The access log's lines.
 #
-# A JSON line is written by straight code into room that was reserved once for the worst case (every byte as \u00XX), so
-# that nothing is checked on the way; text without anything to escape is copied eight bytes at a time. A template is a
-# list of pieces. In both, everything that a client or an upstream chose is escaped as inside a JSON string
-# (`out_json`): a line has one line end, at its end, whatever was sent.
+# A JSON line is written by straight code into room that was reserved once for the worst case (every byte as
+# \u00XX), so that nothing is checked on the way; text without anything to escape is copied eight bytes at a
+# time. A template is a list of pieces. In both, everything that a client or an upstream chose is escaped as
+# inside a JSON string (`out_json`): a line has one line end, at its end, whatever was sent.
 
 from libc.string cimport strlen
 
@@ -32,9 +32,9 @@ _log_init()
 
 
 def parse_log_format(format: str) -> list[tuple[str, str]]:
-    """The pieces of an access-log template as ("literal", text) and ("field", name). $name or ${name} is a field, $$ a
-    dollar sign. ValueError, with the position and what is known, for anything else behind a $, for control characters,
-    and for a template without any field."""
+    """The pieces of an access-log template as ("literal", text) and ("field", name). $name or ${name} is a
+    field, $$ a dollar sign. ValueError, with the position and what is known, for anything else behind a $,
+    for control characters, and for a template without any field."""
     pieces: list[tuple[str, str]] = []
     literal = ""
     at = 0
@@ -84,7 +84,7 @@ cdef inline char* _log_span(char* at, Span text) noexcept nogil:
 
 
 cdef inline char* _log_two(char* at, uint64_t value) noexcept nogil:
-    memcpy(at, &_ADDR_OCTETS[2 * value], 2)
+    memcpy(at, &_ADDR_DIGITS[2 * value], 2)
     return at + 2
 
 
@@ -101,7 +101,7 @@ cdef char* _log_number(char* at, int64_t value) noexcept nogil:
         rest = 0 - rest
     while rest >= 10:
         start -= 2
-        memcpy(&digits[start], &_ADDR_OCTETS[2 * (rest % 100)], 2)
+        memcpy(&digits[start], &_ADDR_DIGITS[2 * (rest % 100)], 2)
         rest = rest // 100
     if rest:
         start -= 1
@@ -127,8 +127,8 @@ cdef inline char* _log_seconds(char* at, int64_t ns, const char* absent) noexcep
 
 
 cdef inline uint64_t _log_special(uint64_t word) noexcept nogil:
-    # Not 0 if one of eight bytes is a control, '"', '\\', DEL or not ASCII. (A byte with its high bit set is found by the
-    # first term; without one, `x - n` borrows into the high bit only below n.)
+    # Not 0 if one of eight bytes is a control, '"', '\\', DEL or not ASCII. (A byte with its high bit set is
+    # found by the first term; without one, `x - n` borrows into the high bit only below n.)
     cdef uint64_t ones = <uint64_t>0x0101010101010101U
     cdef uint64_t quote = word ^ (ones * 34), slash = word ^ (ones * 92), delete = word ^ (ones * 127)
     return (
@@ -141,11 +141,12 @@ cdef inline uint64_t _log_special(uint64_t word) noexcept nogil:
 
 
 cdef class AccessLog:
-    """The access log of a config AccessLog (attributes enabled, path, format, redact_headers, redact_query, headers, buffer).
+    """The access log of a config AccessLog (attributes enabled, path, format, redact_headers, redact_query,
+    headers, buffer).
 
-    Opens the file at once (OSError); ValueError for a bad template. Header names are compared without case; so are names of
-    query parameters, after percent-decoding, where it is better to hide too much. `user_agent` is hidden too if
-    redact_headers names it. dropped: lines lost to a stuck or failing writer.
+    Opens the file at once (OSError); ValueError for a bad template. Header names are compared without case;
+    so are names of query parameters, after percent-decoding, where it is better to hide too much.
+    `user_agent` is hidden too if redact_headers names it. dropped: lines lost to a stuck or failing writer.
     """
 
     def __init__(self, config: object) -> None:
@@ -192,17 +193,16 @@ cdef class AccessLog:
         self.kept.append(raw)
         return span_of(raw, len(raw))
 
-    cdef void write(self, const ExchangeRecord* record) noexcept:
+    cdef void write(self, const ExchangeRecord* record) noexcept nogil:
         if not self.enabled:
             return
         self._line(record)
         if self.out.len >= self.batch:
             self.hand_over()
 
-    cdef void hand_over(self) noexcept:
+    cdef void hand_over(self) noexcept nogil:
         if self.out.len:
-            self.writer.put(self.out.data, <Py_ssize_t>self.out.len, self.lines)
-            self.out.len = 0
+            self.writer.put(&self.out, self.lines)
             self.lines = 0
 
     cdef void _line(self, const ExchangeRecord* record) noexcept nogil:
@@ -231,7 +231,8 @@ cdef class AccessLog:
             days = second // 86400 + 719468
             era = days // 146097
             day_of_era = days % 146097
-            year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096) // 365
+            year_of_era = day_of_era - day_of_era // 1460 + day_of_era // 36524 - day_of_era // 146096
+            year_of_era = year_of_era // 365
             day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
             shifted = (5 * day_of_year + 2) // 153
             year = year_of_era + era * 400 + (1 if shifted >= 10 else 0)
@@ -286,7 +287,7 @@ cdef class AccessLog:
     cdef bint _query_redacted(self, Span name) noexcept nogil:
         # RFC 3986 2.1 and the form encoding's "+"; a bad escape stands for itself.
         cdef Py_ssize_t at, k
-        cdef int i, c
+        cdef int i, c, upper_digit, lower_digit
         cdef Span wanted
         for i in range(self.query_count):
             wanted = self.query_names[i]
@@ -294,9 +295,12 @@ cdef class AccessLog:
             k = 0
             while at < name.len and k < wanted.len:
                 c = <unsigned char>name.ptr[at]
-                if c == 37 and at + 2 < name.len and _hex_digit(name.ptr[at + 1]) >= 0 and _hex_digit(name.ptr[at + 2]) >= 0:
-                    c = _hex_digit(name.ptr[at + 1]) * 16 + _hex_digit(name.ptr[at + 2])
-                    at += 2
+                if c == 37 and at + 2 < name.len:
+                    upper_digit = _addr_hex(name.ptr[at + 1])
+                    lower_digit = _addr_hex(name.ptr[at + 2])
+                    if upper_digit >= 0 and lower_digit >= 0:
+                        c = upper_digit * 16 + lower_digit
+                        at += 2
                 elif c == 43:
                     c = 32
                 if lower(<unsigned char>c) != lower(<unsigned char>wanted.ptr[k]):
@@ -363,7 +367,8 @@ cdef class AccessLog:
         cdef char* at
         cdef size_t text
         cdef int i
-        # The fixed part takes up to some 900 bytes, numbers included; a redacted parameter up to 8 for one of its own.
+        # The fixed part takes up to some 900 bytes, numbers included; a redacted parameter up to 8 for one of
+        # its own.
         text = <size_t>(record.request_id.len + record.listener.len + record.route.len + record.upstream.len
                         + record.endpoint.len + record.method.len + record.target.len + record.host.len
                         + record.user_agent.len + record.tls.len + record.detail.len)
@@ -500,18 +505,18 @@ cdef class AccessLog:
             max(max(record.request_id.len, record.listener.len), max(record.route.len, record.upstream.len)),
             max(max(record.endpoint.len, record.method.len), max(record.target.len, record.host.len)),
         )
-        cdef size_t fields = 0
+        cdef size_t fields = 64 + self.header_room
         cdef char* at
         cdef int i
         longest = max(longest, <size_t>max(record.user_agent.len, max(record.tls.len, record.detail.len)))
         if self.header_count:
             for i in range(record.field_count):
-                fields += <size_t>record.fields[i].value.len + 4
+                fields += 8 * (<size_t>record.fields[i].value.len + 4)
         for i in range(self.op_count):
             if self.ops[i].field == LOG_LITERAL:
                 out_span(&self.out, self.ops[i].text)
             elif out_reserve(&self.out, 64 + 8 * longest):
-                if self.ops[i].field == LOG_HEADERS and not out_reserve(&self.out, 64 + 8 * fields + self.header_room):
+                if self.ops[i].field == LOG_HEADERS and not out_reserve(&self.out, fields):
                     break
                 at = self._value(self.out.data + self.out.len, self.ops[i].field, record)
                 self.out.len = <size_t>(at - self.out.data)
@@ -543,8 +548,8 @@ cdef class AccessLog:
             self.writer.reopen()
 
     def close(self, timeout: float) -> bool:
-        """Flushes and waits for the writer for at most `timeout` seconds; False if it was stuck. Lines logged later are
-        dropped and counted."""
+        """Flushes and waits for the writer for at most `timeout` seconds; False if it was stuck. Lines logged
+        later are dropped and counted."""
         if not self.enabled:
             return True
         self.hand_over()
@@ -552,8 +557,13 @@ cdef class AccessLog:
 
     @property
     def dropped(self) -> int:
-        """Lines lost: the queue was full, the file could not be written, the writer was stuck at the end, no memory."""
+        """Lines lost: queue full, file not to be written, writer stuck at the end, no memory."""
         return self.unwritten + (self.writer.dropped if self.enabled else 0)
+
+    @property
+    def waiting(self) -> int:
+        """Lines handed over to the writer and not written yet."""
+        return self.writer.waiting if self.enabled else 0
 
     @property
     def errors(self) -> int:

@@ -6,15 +6,13 @@
 #   D_PROXY -> D_IDLE -> D_HEAD -> D_BODY -> D_WAIT -> D_IDLE ...   (D_HEAD for a head in pieces, D_BODY with a body)
 #   D_WAIT -> D_TUNNEL on 101; any of them -> D_LINGER -> D_CLOSED when no further request may follow.
 
-from cpython.memoryview cimport PyMemoryView_FromMemory
-from cpython.buffer cimport PyBUF_READ
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserInvalidURLError, HttpParserUpgrade
 from httptools import HttpRequestParser
 
 cdef enum:
     PENDING_LIMIT = 16384           # bytes of pipelined requests that we take before we stop reading
     LINGER_BYTES = 1048576          # read and dropped after a last answer
-    COPY_LIMIT = 16384              # a body part up to this size is copied behind its chunk head
+    COPY_LIMIT = 4096               # a body part up to this size is copied behind its head: one plain send
 
 cdef int64_t SECOND = 1000000000
 cdef int64_t LINGER_NS = 2 * SECOND
@@ -229,7 +227,7 @@ cdef class Downstream1(ClientSide):
             if facts.body == BODY_LENGTH:
                 part = min(available, facts.content_length)
             self.judged = False
-            reason = self._judge(head, size + part)
+            reason = self._judge(data, head, size + part)
             if reason < 0:
                 reason = -reason
                 detail = self.verdict
@@ -281,7 +279,7 @@ cdef class Downstream1(ClientSide):
         elif event == CHUNK_TRAILER_TOO_LARGE:
             reason = R_TRAILER_TOO_LARGE
         else:
-            reason = self._judge(start, taken)
+            reason = self._judge(data, start, taken)
             if reason < 0:
                 reason = R_CHUNK_SYNTAX
             elif self.judged != (event == CHUNK_END):
@@ -303,12 +301,12 @@ cdef class Downstream1(ClientSide):
             x.request_body(body.ptr, <size_t>body.len, event == CHUNK_END)
         return at + taken
 
-    cdef int _judge(self, const char* data, Py_ssize_t length) except? -1000:
+    cdef int _judge(self, bytes owner, const char* data, Py_ssize_t length) except? -1000:
         # R_NONE, or minus the Reason that the parser's refusal comes to; its words are kept in `verdict`.
         if self.parser is None:
             self.parser = HttpRequestParser(self)
         try:
-            self.parser.feed_data(PyMemoryView_FromMemory(<char*>data, length, PyBUF_READ))
+            self.parser.feed_data(part_of(owner, data, length))
         except HttpParserUpgrade:
             # The whole head was read; what follows is ours to read, so this parser is of no more use.
             self.parser = None
@@ -394,42 +392,27 @@ cdef class Downstream1(ClientSide):
 
     cdef int send_head(self, Exchange x, ResponseHead* head, const char* body, size_t length, bint end) except -1:
         cdef Out* out = &self.worker.out
-        cdef HeaderRules rules = None if x.route is None else x.route.response_rules
         cdef Span[2] parts
         if self.state != D_WAIT:
             self.close_after = True             # the request is not whole, or is none
-        out.len = 0
-        write_status_line(out, head.status, head.phrase)
-        write_fields(out, head.fields, head.field_count, rules)
-        out_span(out, head.lines)
         self.chunked_out = False
-        if head.body == BODY_LENGTH or (head.body == BODY_NONE and head.content_length >= 0):
-            out_put(out, b"Content-Length: ", 16)
-            out_decimal(out, head.content_length)
-            out_put(out, b"\r\n", 2)
-        elif head.body != BODY_NONE:
+        if head.body == BODY_CHUNKED or head.body == BODY_EOF:
             if x.facts.http_minor:
                 self.chunked_out = True
-                out_put(out, b"Transfer-Encoding: chunked\r\n", 28)
+                head.content_length = -1
             else:
                 self.close_after = True         # RFC 9112 6.1: never chunked to HTTP/1.0; the close ends the body
-        elif head.status != 204 and head.status != 304 and x.view.method_id != METHOD_HEAD:
-            out_put(out, b"Content-Length: 0\r\n", 19)
-        if not head.has_date:
-            self.worker.write_date(out, x.start_ns)
-        out_put(out, x.extra.data, x.extra.len)
-        if rules is not None:
-            _put(out, rules.lines)
-        if self.close_after:
-            out_put(out, b"Connection: close\r\n\r\n", 21)
-        else:
-            out_put(out, b"\r\n", 2)
+        out.len = 0
+        write_response_head(out, x, head, self.chunked_out, self.close_after)
         if self.chunked_out:
             return self._chunk(out, body, length, end, x)
-        parts[0] = span_of(out.data, <Py_ssize_t>out.len)
-        parts[1] = span_of(body, <Py_ssize_t>length)
+        if length <= COPY_LIMIT:
+            out_put(out, body, length)
+            length = 0
         if out.failed:
             raise MemoryError()
+        parts[0] = span_of(out.data, <Py_ssize_t>out.len)
+        parts[1] = span_of(body, <Py_ssize_t>length)
         return self._sent(self.wire.send_parts(parts, 2 if length else 1))
 
     cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1:
@@ -476,10 +459,7 @@ cdef class Downstream1(ClientSide):
     cdef int send_interim(self, Exchange x, ResponseHead* head) except -1:
         cdef Out* out = &self.worker.out
         out.len = 0
-        write_status_line(out, head.status, head.phrase)
-        write_fields(out, head.fields, head.field_count, None)
-        out_span(out, head.lines)
-        out_put(out, b"\r\n", 2)
+        write_response_head(out, x, head, False, False)
         return self._sent(self.wire.send(out.data, out.len))
 
     cdef int _sent(self, int sent) except -1:

@@ -1,158 +1,206 @@
 # Heads on their way out: what is forwarded, what is written anew.
 
-cdef inline void _put(Out* out, bytes text) noexcept:
-    out_put(out, PyBytes_AS_STRING(text), <size_t>PyBytes_GET_SIZE(text))
+cdef inline char* _copy(char* at, const char* text, size_t length) noexcept nogil:
+    # With a length that the compiler knows this is a few moves. The caller has reserved the room.
+    memcpy(at, text, length)
+    return at + length
 
 
-cdef inline void _field(Out* out, Span name, Span value) noexcept nogil:
-    cdef size_t need = <size_t>(name.len + value.len + 4)
-    cdef char* at
-    if not out_reserve(out, need):
-        return
-    at = out.data + out.len
-    memcpy(at, name.ptr, <size_t>name.len)
-    at += name.len
-    at[0] = 58
-    at[1] = 32
-    memcpy(at + 2, value.ptr, <size_t>value.len)
-    at += 2 + value.len
-    at[0] = 13
-    at[1] = 10
-    out.len += need
+cdef inline char* _copy_span(char* at, Span text) noexcept nogil:
+    memcpy(at, text.ptr, <size_t>text.len)
+    return at + text.len
 
 
-cdef void write_fields(Out* out, Field* fields, int count, HeaderRules rules) noexcept:
-    # Those that are forwarded, in the order in which they came (RFC 9110 5.3).
+cdef inline char* _copy_field(char* at, Span name, Span value) noexcept nogil:
+    at = _copy(_copy_span(at, name), b": ", 2)
+    return _copy(_copy_span(at, value), b"\r\n", 2)
+
+
+cdef char* copy_fields(char* at, Field* fields, int count, HeaderRules rules) noexcept:
+    # Those that are forwarded, in the order in which they came (RFC 9110 5.3). Needs the length of all of them,
+    # with 4 bytes more for each. Lines that stand one behind the other in memory are copied as one.
+    cdef const char* run = NULL
+    cdef const char* run_end = NULL
+    cdef Field* field
     cdef int i
     for i in range(count):
-        if fields[i].drop or (rules is not None and rules.drops(fields[i].name)):
+        field = &fields[i]
+        if field.drop or (rules is not None and rules.drops(field.name)):
             continue
-        _field(out, fields[i].name, fields[i].value)
+        if field.whole and field.name.ptr == run_end:
+            run_end = field.value.ptr + field.value.len + 2
+            continue
+        if run != NULL:
+            at = _copy(at, run, <size_t>(run_end - run))
+            run = NULL
+            run_end = NULL
+        if field.whole:
+            run = field.name.ptr
+            run_end = field.value.ptr + field.value.len + 2
+        else:
+            at = _copy_field(at, field.name, field.value)
+    if run != NULL:
+        at = _copy(at, run, <size_t>(run_end - run))
+    return at
 
 
-cdef void _write_address(Out* out, const Address* address, bint quoted) noexcept nogil:
+cdef size_t fields_size(const Field* fields, int count) noexcept nogil:
+    # What copy_fields may need at the most.
+    cdef size_t size = 0
+    cdef int i
+    for i in range(count):
+        size += <size_t>(fields[i].name.len + fields[i].value.len + 4)
+    return size
+
+
+cdef enum:
+    ADDRESS_ROOM = 48       # an IPv6 address in brackets and quotes
+    HEAD_ROOM = 512         # the fixed words of a head, its numbers and addresses
+
+
+cdef char* _copy_peer(char* at, const Address* address, bint quoted) noexcept nogil:
     # RFC 7239 6: an IPv6 address stands in brackets and quotes; a Unix socket's peer is "unknown".
     if address.family == 0:
-        out_put(out, b"unknown", 7)
-    elif quoted and address.family == 6:
-        out_put(out, b"\"[", 2)
-        out_address(out, address)
-        out_put(out, b"]\"", 2)
-    else:
-        out_address(out, address)
+        return _copy(at, b"unknown", 7)
+    if quoted and address.family == 6:
+        return _copy(put_address(_copy(at, b"\"[", 2), address), b"]\"", 2)
+    return put_address(at, address)
 
 
-cdef void _write_forwarded(Out* out, Exchange x, const Address* peer) noexcept:
-    cdef Listener listener = x.listener
+cdef char* _copy_list(char* at, Exchange x, int field) noexcept nogil:
+    # Several lines of one name are one list (RFC 9110 5.3); what we add comes last.
+    cdef int i
+    for i in range(x.view.field_count):
+        if x.view.fields[i].id == field and x.view.fields[i].value.len:
+            at = _copy(_copy_span(at, x.view.fields[i].value), b", ", 2)
+    return at
+
+
+cdef char* _copy_forwarded(char* at, Exchange x, const Address* peer) noexcept:
+    # Who the client is, for the upstream: what a trusted proxy said of it, and the peer that we see ourselves.
     cdef HeadFacts* facts = &x.facts
     cdef bint believed = x.client_trusted
-    cdef int i
-    if listener.send_x_forwarded:
-        out_put(out, b"X-Forwarded-For: ", 17)
+    if x.listener.send_x_forwarded:
+        at = _copy(at, b"X-Forwarded-For: ", 17)
         if believed and facts.forwarded_for_count:
-            # Several lines of one name are one list (RFC 9110 5.3).
-            for i in range(x.view.field_count):
-                if x.view.fields[i].id == F_X_FORWARDED_FOR and x.view.fields[i].value.len:
-                    out_span(out, x.view.fields[i].value)
-                    out_put(out, b", ", 2)
-        _write_address(out, peer, False)
-        out_put(out, b"\r\nX-Forwarded-Proto: ", 21)
+            at = _copy_list(at, x, F_X_FORWARDED_FOR)
+        at = _copy_peer(at, peer, False)
+        at = _copy(at, b"\r\nX-Forwarded-Proto: ", 21)
         if believed and facts.forwarded_proto.ptr != NULL:
-            out_span(out, facts.forwarded_proto)
+            at = _copy_span(at, facts.forwarded_proto)
         else:
-            out_put(out, b"http", 4)
-        if (believed and facts.forwarded_host.ptr != NULL) or x.target.authority.len:
-            out_put(out, b"\r\nX-Forwarded-Host: ", 20)
-            if believed and facts.forwarded_host.ptr != NULL:
-                out_span(out, facts.forwarded_host)
-            else:
-                out_span(out, x.target.authority)
-        out_put(out, b"\r\n", 2)
-    if listener.send_forwarded:
-        out_put(out, b"Forwarded: ", 11)
+            at = _copy(at, b"http", 4)
+        if believed and facts.forwarded_host.ptr != NULL:
+            at = _copy_span(_copy(at, b"\r\nX-Forwarded-Host: ", 20), facts.forwarded_host)
+        elif x.target.authority.len:
+            at = _copy_span(_copy(at, b"\r\nX-Forwarded-Host: ", 20), x.target.authority)
+        at = _copy(at, b"\r\n", 2)
+    if x.listener.send_forwarded:
+        at = _copy(at, b"Forwarded: ", 11)
         if believed:
-            for i in range(x.view.field_count):
-                if x.view.fields[i].id == F_FORWARDED and x.view.fields[i].value.len:
-                    out_span(out, x.view.fields[i].value)
-                    out_put(out, b", ", 2)
-        out_put(out, b"for=", 4)
-        _write_address(out, peer, True)
+            at = _copy_list(at, x, F_FORWARDED)
+        at = _copy_peer(_copy(at, b"for=", 4), peer, True)
         if x.target.authority.len:
             # An authority that passed the Host grammar holds no quote and no backslash.
-            out_put(out, b";host=\"", 7)
-            out_span(out, x.target.authority)
-            out_byte(out, 34)
-        out_put(out, b";proto=http\r\n", 13)
+            at = _copy_span(_copy(at, b";host=\"", 7), x.target.authority)
+            at = _copy(at, b"\"", 1)
+        at = _copy(at, b";proto=http\r\n", 13)
+    return at
 
 
-cdef void _write_host(Out* out, Exchange x, Endpoint endpoint) noexcept:
-    out_put(out, b"Host: ", 6)
+cdef Span _host_for(Exchange x, Endpoint endpoint) noexcept:
     if x.route.rewrite_host is not None:
-        _put(out, x.route.rewrite_host)
-    elif endpoint.upstream.host_mode == HOST_LITERAL:
-        _put(out, endpoint.upstream.host_literal)
-    elif endpoint.upstream.host_mode == HOST_CLIENT and x.target.authority.len:
-        out_span(out, x.target.authority)
-    elif endpoint.unix_path is not None:
-        out_put(out, b"localhost", 9)
-    else:
-        _put(out, endpoint.address_bytes)
-    out_put(out, b"\r\n", 2)
+        return bytes_span(x.route.rewrite_host)
+    if endpoint.upstream.host_mode == HOST_LITERAL:
+        return bytes_span(endpoint.upstream.host_literal)
+    if endpoint.upstream.host_mode == HOST_CLIENT and x.target.authority.len:
+        return x.target.authority
+    return span_of(b"localhost", 9) if endpoint.unix_path is not None else bytes_span(endpoint.address_bytes)
 
 
 cdef void write_request_head(Out* out, Exchange x, Endpoint endpoint, const Address* peer) noexcept:
     cdef HeadFacts* facts = &x.facts
+    cdef Span host = _host_for(x, endpoint)
+    cdef HeaderRules rules = x.route.request_rules
     cdef Span chosen
-    out_span(out, x.view.method)
-    out_byte(out, 32)
+    cdef char* at
+    # The forwarded lists are copies of fields too, and the authority is written up to three times.
+    cdef size_t room = HEAD_ROOM + 2 * fields_size(x.view.fields, x.view.field_count) + <size_t>(
+        x.view.method.len + x.view.path.len + x.view.query.len + host.len + 2 * x.target.authority.len)
+    if rules is not None:
+        room += <size_t>len(rules.lines)
+    if not out_reserve(out, room):
+        return
+    at = _copy(_copy_span(out.data + out.len, x.view.method), b" ", 1)
     if x.route.rewrite is None or x.target.form == TARGET_ASTERISK:
-        out_span(out, x.view.path)
+        at = _copy_span(at, x.view.path)
         if x.view.query.ptr != NULL:
-            out_byte(out, 63)
-            out_span(out, x.view.query)
+            at = _copy_span(_copy(at, b"?", 1), x.view.query)
     else:
+        out.len = <size_t>(at - out.data)
         x.route.rewrite.write_target(&x.view, out)
-    out_put(out, b" HTTP/1.1\r\n", 11)
-    _write_host(out, x, endpoint)
-    write_fields(out, x.view.fields, x.view.field_count, x.route.request_rules)
-    _write_forwarded(out, x, peer)
+        if not out_reserve(out, room):
+            return
+        at = out.data + out.len
+    at = _copy_span(_copy(at, b" HTTP/1.1\r\nHost: ", 17), host)
+    at = copy_fields(_copy(at, b"\r\n", 2), x.view.fields, x.view.field_count, rules)
+    at = _copy_forwarded(at, x, peer)
     # RFC 9110 7.6.3: a gateway MUST send Via on requests; a line of its own goes behind those that came.
-    if facts.http_minor:
-        out_put(out, b"Via: 1.1 fastgate\r\nX-Request-ID: ", 33)
-    else:
-        out_put(out, b"Via: 1.0 fastgate\r\nX-Request-ID: ", 33)
-    out_put(out, x.request_id, <size_t>x.request_id_length)
-    out_put(out, b"\r\n", 2)
-    if facts.body == BODY_LENGTH:
-        out_put(out, b"Content-Length: ", 16)
-        out_decimal(out, facts.content_length)
-        out_put(out, b"\r\n", 2)
-    elif facts.body == BODY_CHUNKED:
-        out_put(out, b"Transfer-Encoding: chunked\r\n", 28)
-    elif facts.content_length == 0:
-        out_put(out, b"Content-Length: 0\r\n", 19)
+    at = _copy(at, b"Via: 1.1 fastgate\r\nX-Request-ID: " if facts.http_minor else
+               b"Via: 1.0 fastgate\r\nX-Request-ID: ", 33)
+    at = _copy(at, x.request_id, <size_t>x.request_id_length)
+    at = _copy(at, b"\r\n", 2)
+    if facts.body == BODY_CHUNKED:
+        at = _copy(at, b"Transfer-Encoding: chunked\r\n", 28)
+    elif facts.content_length >= 0:
+        at = put_decimal(_copy(at, b"Content-Length: ", 16), facts.content_length)
+        at = _copy(at, b"\r\n", 2)
     if facts.max_forwards > 0 and x.view.method_id == METHOD_OPTIONS:
-        out_put(out, b"Max-Forwards: ", 14)
-        out_decimal(out, facts.max_forwards - 1)
-        out_put(out, b"\r\n", 2)
+        at = put_decimal(_copy(at, b"Max-Forwards: ", 14), facts.max_forwards - 1)
+        at = _copy(at, b"\r\n", 2)
     if x.upgrading:
         chosen = x.chosen_upgrade()
-        out_put(out, b"Connection: upgrade\r\nUpgrade: ", 30)
-        out_span(out, chosen)
-        out_put(out, b"\r\n", 2)
+        at = _copy_span(_copy(at, b"Connection: upgrade\r\nUpgrade: ", 30), chosen)
+        at = _copy(at, b"\r\n", 2)
     elif facts.te_trailers:
-        out_put(out, b"TE: trailers\r\nConnection: TE\r\n", 30)
-    if x.route.request_rules is not None:
-        _put(out, x.route.request_rules.lines)
-    out_put(out, b"\r\n", 2)
+        at = _copy(at, b"TE: trailers\r\nConnection: TE\r\n", 30)
+    if rules is not None:
+        at = _copy_span(at, bytes_span(rules.lines))
+    out.len = <size_t>(_copy(at, b"\r\n", 2) - out.data)
 
 
-cdef void write_status_line(Out* out, int status, Span phrase) noexcept nogil:
-    out_put(out, b"HTTP/1.1 ", 9)
-    out_decimal(out, status)
-    out_byte(out, 32)
-    out_span(out, phrase)
-    out_put(out, b"\r\n", 2)
+cdef void write_response_head(Out* out, Exchange x, ResponseHead* head, bint chunked, bint close) noexcept:
+    # A head for an HTTP/1 client, whole; with `chunked` the body follows in chunks.
+    cdef HeaderRules rules = None if x.route is None else x.route.response_rules
+    cdef char* at
+    cdef size_t room = HEAD_ROOM + fields_size(head.fields, head.field_count) + x.extra.len + <size_t>(
+        head.phrase.len + head.lines.len)
+    if rules is not None:
+        room += <size_t>len(rules.lines)
+    if not out_reserve(out, room):
+        return
+    at = put_decimal(_copy(out.data + out.len, b"HTTP/1.1 ", 9), head.status)
+    at = _copy_span(_copy(at, b" ", 1), head.phrase)
+    at = copy_fields(_copy(at, b"\r\n", 2), head.fields, head.field_count, rules)
+    at = _copy_span(at, head.lines)
+    if head.status >= 200:
+        if chunked:
+            at = _copy(at, b"Transfer-Encoding: chunked\r\n", 28)
+        elif head.content_length >= 0:
+            at = put_decimal(_copy(at, b"Content-Length: ", 16), head.content_length)
+            at = _copy(at, b"\r\n", 2)
+        elif head.body == BODY_NONE and head.status != 204 and head.status != 304 \
+                and x.view.method_id != METHOD_HEAD:
+            at = _copy(at, b"Content-Length: 0\r\n", 19)
+        if not head.has_date:
+            at = _copy(at, x.worker.date(x.start_ns), 37)
+        if x.extra.len:
+            at = _copy(at, x.extra.data, x.extra.len)
+        if rules is not None:
+            at = _copy_span(at, bytes_span(rules.lines))
+        if close:
+            at = _copy(at, b"Connection: close\r\n", 19)
+    out.len = <size_t>(_copy(at, b"\r\n", 2) - out.data)
 
 
 cdef bint write_trailers(Out* out, const Out* trailers, Field* room, int room_size) noexcept nogil:
@@ -162,6 +210,9 @@ cdef bint write_trailers(Out* out, const Out* trailers, Field* room, int room_si
         return False
     for i in range(count):
         if not room[i].drop:
-            _field(out, room[i].name, room[i].value)
+            out_span(out, room[i].name)
+            out_put(out, b": ", 2)
+            out_span(out, room[i].value)
+            out_put(out, b"\r\n", 2)
     out_put(out, b"\r\n", 2)
     return True

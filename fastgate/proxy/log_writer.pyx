@@ -1,158 +1,352 @@
 # The thread behind the access log.
 #
-# The event loop must not wait for a disk or for whoever reads the pipe, so it only hands over batches. The queue is
-# bounded: LOG_QUEUE batches that nobody takes are all that a stuck reader costs; what comes then is dropped, counted, and told once
-# the writer gets on. Rotation goes through the same queue, so every line before SIGUSR1 is in the old file.
+# The event loop must wait neither for a disk nor for whoever reads the pipe, so it only hands buffers over.
+# The thread is a plain one that never takes the GIL: a Python thread gets it only every few milliseconds from
+# a loop under full load, and the queue would run over just then. The queue is bounded: LOG_QUEUE buffers that
+# nobody takes are all that a stuck reader costs; what comes then is dropped, counted, and told as soon as the
+# writer gets on. Rotation goes through the same queue, so every line before SIGUSR1 is in the old file and
+# every line behind it in the new one.
 
 import os
-import queue as _queue
-import select
-import threading
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdio cimport snprintf
 
-cdef enum:
-    _LOG_QUEUE = 64
+cdef extern from "<pthread.h>" nogil:
+    int pthread_create(
+        pthread_t* thread, const void* attributes, void* (*run)(void*) noexcept nogil, void* argument
+    )
+    int pthread_join(pthread_t thread, void** result)
+    int pthread_detach(pthread_t thread)
+    int pthread_mutex_init(pthread_mutex_t* mutex, const void* attributes)
+    int pthread_mutex_destroy(pthread_mutex_t* mutex)
+    int pthread_mutex_lock(pthread_mutex_t* mutex)
+    int pthread_mutex_unlock(pthread_mutex_t* mutex)
+    int pthread_cond_init(pthread_cond_t* condition, const void* attributes)
+    int pthread_cond_destroy(pthread_cond_t* condition)
+    int pthread_cond_signal(pthread_cond_t* condition)
+    int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex)
+    int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex, const _LogTime* until)
 
-_LOG_STOP = object()
-_LOG_REOPEN = object()
+cdef extern from "<time.h>" nogil:
+    ctypedef struct _LogTime "struct timespec":
+        long tv_sec
+        long tv_nsec
+    int _log_now "clock_gettime"(int clock, _LogTime* now)
+    int CLOCK_REALTIME
+
+cdef extern from "<signal.h>" nogil:
+    ctypedef struct sigset_t:
+        pass
+    int sigfillset(sigset_t* signals)
+    int pthread_sigmask(int how, const sigset_t* new, sigset_t* old)
+    int SIG_SETMASK
+
+cdef extern from "<fcntl.h>" nogil:
+    int _log_open "open"(const char* path, int flags, int mode)
+    int O_WRONLY, O_APPEND, O_CREAT, O_CLOEXEC
+
+cdef extern from "<unistd.h>" nogil:
+    int _log_close "close"(int fd)
+    Py_ssize_t _log_write "write"(int fd, const void* data, size_t length)
+
+cdef extern from "<poll.h>" nogil:
+    ctypedef struct _LogPoll "struct pollfd":
+        int fd
+        short events
+        short revents
+    int _log_poll "poll"(_LogPoll* waits, unsigned long count, int milliseconds)
+    short POLLOUT
+
+cdef extern from "<string.h>" nogil:
+    char* strerror(int number)
+    char* strdup(const char* text)
+
+
+cdef int _log_open_file(const char* path) noexcept nogil:
+    return _log_open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o640)
+
+
+cdef void _log_tell(LogShared* shared, int number, const char* format, int64_t lines) noexcept nogil:
+    # Once for each kind of trouble until the file is opened anew. `format` has the file's name, a number of
+    # lines, a reason.
+    cdef char[512] text
+    cdef char[640] line
+    cdef int length
+    if shared.told[number & 255]:
+        return
+    shared.told[number & 255] = True
+    snprintf(text, sizeof(text), format, shared.name, <long long>lines, strerror(number))
+    length = snprintf(line, sizeof(line), b"fastgate: access log: %s\n", text)
+    # If stderr is gone too, the counts are all that is left to tell it.
+    if length > 0 and _log_write(2, line, <size_t>length) < 0:
+        shared.errors += 1
+
+
+cdef int64_t _log_count_lines(const char* at, size_t length) noexcept nogil:
+    cdef int64_t lines = 0
+    cdef const char* end = at + length
+    while at < end:
+        at = <const char*>memchr(at, 10, <size_t>(end - at))
+        if at == NULL:
+            break
+        lines += 1
+        at += 1
+    return lines
+
+
+cdef int _log_write_some(LogShared* shared, const char* data, size_t length, size_t* done) noexcept nogil:
+    # Until all is written (0) or an error that does not go away by waiting (its errno).
+    cdef Py_ssize_t written
+    cdef _LogPoll wait
+    while done[0] < length:
+        written = _log_write(shared.fd, data + done[0], length - done[0])
+        if written >= 0:
+            done[0] += <size_t>written
+        elif errno == EAGAIN:
+            # Someone made the pipe non-blocking.
+            wait.fd = shared.fd
+            wait.events = POLLOUT
+            _log_poll(&wait, 1, 1000)
+        elif errno != EINTR:
+            return errno
+    return 0
+
+
+cdef void _log_write_batch(LogShared* shared, const Out* buffer) noexcept nogil:
+    # By the thread, without the lock. After a failure within a line a line end goes first: the torn line
+    # stays the only bad one.
+    cdef size_t done = 0, ended = 0
+    cdef int failed = 0
+    cdef int64_t lost
+    if shared.torn:
+        failed = _log_write_some(shared, b"\n", 1, &ended)
+        if failed == 0:
+            shared.torn = False
+    if failed == 0:
+        failed = _log_write_some(shared, buffer.data, buffer.len, &done)
+        if done and buffer.data[done - 1] != 10:
+            shared.torn = True
+    if failed == 0:
+        return
+    lost = _log_count_lines(buffer.data + done, buffer.len - done)
+    pthread_mutex_lock(&shared.lock)
+    shared.errors += 1
+    shared.dropped += <uint64_t>lost
+    _log_tell(shared, failed, b"writing to %s fails, %lld lines dropped so far: %s", lost)
+    pthread_mutex_unlock(&shared.lock)
+
+
+cdef void _log_reopen_file(LogShared* shared) noexcept nogil:
+    cdef int fresh, failed
+    if shared.path == NULL:
+        return
+    fresh = _log_open_file(shared.path)
+    if fresh >= 0:
+        _log_close(shared.fd)
+        shared.fd = fresh
+        shared.torn = False
+        memset(shared.told, 0, sizeof(shared.told))
+        return
+    failed = errno
+    pthread_mutex_lock(&shared.lock)
+    shared.errors += 1
+    _log_tell(shared, failed, b"%s cannot be reopened, the old file is kept, %lld lines lost: %s", 0)
+    pthread_mutex_unlock(&shared.lock)
+
+
+cdef void* _log_run(void* argument) noexcept nogil:
+    cdef LogShared* shared = <LogShared*>argument
+    cdef LogItem* item
+    cdef int kind
+    pthread_mutex_lock(&shared.lock)
+    while True:
+        while shared.count == 0:
+            pthread_cond_wait(&shared.ready, &shared.lock)
+        # Nobody else changes an item that is in the ring.
+        item = &shared.ring[shared.first]
+        kind = item.kind
+        pthread_mutex_unlock(&shared.lock)
+        if kind == LOG_BATCH:
+            _log_write_batch(shared, &item.buffer)
+        elif kind == LOG_REOPEN:
+            _log_reopen_file(shared)
+        pthread_mutex_lock(&shared.lock)
+        if kind == LOG_BATCH:
+            shared.batches -= 1
+            shared.queued_lines -= item.lines
+            if shared.spare_count < LOG_SPARES:
+                item.buffer.len = 0
+                shared.spares[shared.spare_count] = item.buffer
+                shared.spare_count += 1
+            else:
+                out_free(&item.buffer)
+        shared.first = (shared.first + 1) % LOG_RING
+        shared.count -= 1
+        if shared.untold:
+            _log_tell(shared, 0, b"%s is too slow, %lld lines dropped so far", <int64_t>shared.untold)
+            shared.untold = 0
+        if kind == LOG_STOP:
+            break
+    shared.has_ended = True
+    pthread_cond_signal(&shared.ended)
+    pthread_mutex_unlock(&shared.lock)
+    return NULL
 
 
 cdef class LogWriter:
-    """Writes batches of lines to `path`: "stdout", "stderr" or a file, which is opened at once (OSError).
+    """Writes batches of lines to `path`: "stdout", "stderr" or a file, which is opened at once (OSError)."""
 
-    dropped: lines that were not written; errors: failed writes and reopenings.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.told = set()
-        self.queue = _queue.SimpleQueue()
-        self.fd = -1
-        self.owned = path not in ("stdout", "stderr")
-        self.fd = self._open() if self.owned else (1 if path == "stdout" else 2)
+    def __cinit__(self, path: str) -> None:
+        cdef int failed
+        self.shared = <LogShared*>calloc(1, sizeof(LogShared))
+        if self.shared == NULL:
+            raise MemoryError
+        pthread_mutex_init(&self.shared.lock, NULL)
+        pthread_cond_init(&self.shared.ready, NULL)
+        pthread_cond_init(&self.shared.ended, NULL)
+        cdef bytes name = path.encode("utf-8", "backslashreplace")
+        cdef bytes raw = os.fsencode(path)
+        self.shared.fd = -1
+        if b"\0" in raw:
+            raise ValueError("a path has no null byte")
+        self.shared.name = strdup(name)
+        if self.shared.name == NULL:
+            raise MemoryError
+        if path in ("stdout", "stderr"):
+            self.shared.fd = 1 if path == "stdout" else 2
+            return
+        self.shared.path = strdup(raw)
+        if self.shared.path == NULL:
+            raise MemoryError
+        self.shared.fd = _log_open_file(self.shared.path)
+        if self.shared.fd < 0:
+            failed = errno
+            raise OSError(failed, os.strerror(failed), path)
 
     def __dealloc__(self):
-        if self.owned and self.fd >= 0:
-            _log_close(self.fd)
-
-    def _open(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-
-    cdef void put(self, const char* data, Py_ssize_t length, Py_ssize_t lines) noexcept:
-        if self.closed or self.queued >= _LOG_QUEUE:
-            self.dropped += <uint64_t>lines
-            self.unreported += <uint64_t>lines
+        if self.shared == NULL or self.running:
+            # A running thread (never closed, or stuck for good) still uses it: both end with the process.
             return
-        try:
-            if self.thread is None:
-                self._start()
-            self.queue.put((PyBytes_FromStringAndSize(data, length), lines))
-        except (MemoryError, RuntimeError) as error:
-            # No memory for the batch or no thread to write it; the writer tells of it when it can.
-            self.errors += 1
-            self.dropped += <uint64_t>lines
-            self.unreported += <uint64_t>lines
-            self._tell("put", f"access log: a batch was lost: {error!r}")
-            return
-        self.queued += 1
-        self.queued_lines += lines
+        if self.shared.path != NULL and self.shared.fd >= 0:
+            _log_close(self.shared.fd)
+        while self.shared.spare_count:
+            self.shared.spare_count -= 1
+            out_free(&self.shared.spares[self.shared.spare_count])
+        free(self.shared.path)
+        free(self.shared.name)
+        pthread_mutex_destroy(&self.shared.lock)
+        pthread_cond_destroy(&self.shared.ready)
+        pthread_cond_destroy(&self.shared.ended)
+        free(self.shared)
 
-    def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="fastgate-access-log", daemon=True)
-        thread.start()
-        self.thread = thread
+    cdef bint _start(self) noexcept nogil:
+        # All signals are blocked in the thread: they are the loop's.
+        cdef sigset_t every, before
+        if self.running:
+            return True
+        sigfillset(&every)
+        pthread_sigmask(SIG_SETMASK, &every, &before)
+        self.running = pthread_create(&self.thread, NULL, _log_run, self.shared) == 0
+        pthread_sigmask(SIG_SETMASK, &before, NULL)
+        return self.running
+
+    cdef void _push(self, int kind, Out* batch, int64_t lines) noexcept nogil:
+        # Under the lock; the ring has room for all that the callers let in.
+        cdef LogItem* item = &self.shared.ring[(self.shared.first + self.shared.count) % LOG_RING]
+        item.kind = kind
+        item.lines = lines
+        if batch != NULL:
+            item.buffer = batch[0]
+        self.shared.count += 1
+        pthread_cond_signal(&self.shared.ready)
+
+    cdef void put(self, Out* batch, int64_t lines) noexcept nogil:
+        cdef LogShared* shared = self.shared
+        cdef size_t room = batch.room
+        cdef bint taken
+        taken = not self.closed and self._start()
+        pthread_mutex_lock(&shared.lock)
+        if taken and shared.batches < LOG_QUEUE:
+            self._push(LOG_BATCH, batch, lines)
+            shared.batches += 1
+            shared.queued_lines += lines
+            if shared.spare_count:
+                shared.spare_count -= 1
+                batch[0] = shared.spares[shared.spare_count]
+            else:
+                memset(batch, 0, sizeof(Out))
+        else:
+            taken = False
+            shared.dropped += <uint64_t>lines
+            shared.untold += <uint64_t>lines
+        pthread_mutex_unlock(&shared.lock)
+        batch.len = 0
+        if taken and batch.data == NULL and not out_reserve(batch, room):
+            batch.failed = False        # the next line tries again
 
     def reopen(self) -> None:
-        """Opens the file anew behind the batches already handed over; nothing for stdout and stderr."""
-        if self.owned and not self.closed:
-            if self.thread is None:
-                self._start()
-            self.queue.put(_LOG_REOPEN)
+        """Opens the file anew behind the batches handed over, without waiting; stdout and stderr stay."""
+        cdef int last
+        if self.shared.path == NULL or self.closed or not self._start():
+            return
+        pthread_mutex_lock(&self.shared.lock)
+        last = (self.shared.first + self.shared.count - 1) % LOG_RING
+        # The first item may be under way, so only one that waits can stand for this one too.
+        if self.shared.count < 2 or self.shared.ring[last].kind != LOG_REOPEN:
+            self._push(LOG_REOPEN, NULL, 0)
+        pthread_mutex_unlock(&self.shared.lock)
 
     def close(self, timeout: float) -> bool:
-        """Writes what is queued, for at most `timeout` seconds. False if the writer was stuck; then the lines that it still
-        had count as dropped."""
+        """Writes what is queued, for at most `timeout` seconds. False if the writer was stuck; then the lines
+        that it still had count as dropped."""
+        cdef LogShared* shared = self.shared
+        cdef _LogTime until
+        cdef long long wait_ns = <long long>(max(0.0, timeout) * 1e9)
+        cdef bint ended
         if self.closed:
             return True
         self.closed = True
-        if self.thread is not None:
-            self.queue.put(_LOG_STOP)
-            self.thread.join(timeout)
-            if self.thread.is_alive():
-                # Its descriptor stays open: closing it under a blocked write would let the number be reused.
-                self.dropped += <uint64_t>self.queued_lines
-                self.owned = False
+        if self.running:
+            _log_now(CLOCK_REALTIME, &until)
+            wait_ns += until.tv_nsec
+            until.tv_sec += <long>(wait_ns // 1000000000)
+            until.tv_nsec = <long>(wait_ns % 1000000000)
+            with nogil:
+                pthread_mutex_lock(&shared.lock)
+                self._push(LOG_STOP, NULL, 0)
+                while not shared.has_ended:
+                    if pthread_cond_timedwait(&shared.ended, &shared.lock, &until) != 0:
+                        break
+                ended = shared.has_ended
+                if not ended:
+                    shared.dropped += <uint64_t>shared.queued_lines
+                pthread_mutex_unlock(&shared.lock)
+                if ended:
+                    pthread_join(self.thread, NULL)
+                else:
+                    pthread_detach(self.thread)
+            if not ended:
+                # The thread keeps using `shared`, which stays until the process ends.
                 return False
-        if self.owned and self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            self.running = False
+        if shared.path != NULL:
+            _log_close(shared.fd)
+            shared.fd = -1
         return True
 
-    def _run(self) -> None:
-        while True:
-            item = self.queue.get()
-            if item is _LOG_STOP:
-                self._tell_dropped()
-                return
-            if item is _LOG_REOPEN:
-                self._reopen()
-                continue
-            batch, lines = item
-            self._write(batch)
-            self.queued -= 1
-            self.queued_lines -= lines
-            self._tell_dropped()
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written."""
+        return self.shared.dropped
 
-    def _write(self, batch: bytes) -> None:
-        # After a failure within a line, a line end first: the torn line stays the only bad one.
-        cdef bytes rest = b"\n" + batch if self.torn else batch
-        view = memoryview(rest)
-        cdef Py_ssize_t at = 0
-        while at < len(rest):
-            try:
-                at += os.write(self.fd, view[at:])      # EINTR is retried by os.write (PEP 475)
-            except BlockingIOError:
-                # Someone made the pipe non-blocking.
-                poll = select.poll()
-                poll.register(self.fd, select.POLLOUT)
-                poll.poll()
-            except OSError as error:
-                self.errors += 1
-                self.dropped += <uint64_t>rest.count(b"\n", at) - (self.torn and at == 0)
-                self.torn = (self.torn and at == 0) or (at > 0 and rest[at - 1 : at] != b"\n")
-                self._tell(error.errno, f"access log: writing to {self.path} fails: {error.strerror}; lines are dropped")
-                return
-        self.torn = False
+    @property
+    def waiting(self) -> int:
+        """Lines handed over and not written yet."""
+        return self.shared.queued_lines
 
-    def _reopen(self) -> None:
-        try:
-            fresh = self._open()
-        except OSError as error:
-            self.errors += 1
-            self._tell("reopen", f"access log: {self.path} cannot be reopened: {error.strerror}; the old file stays in use")
-            return
-        os.close(self.fd)
-        self.fd = fresh
-        self.torn = False
-        self.told.clear()
+    @property
+    def errors(self) -> int:
+        """Failed writes and reopenings."""
+        return self.shared.errors
 
-    def _tell_dropped(self) -> None:
-        if self.unreported:
-            lines = self.unreported
-            self.unreported = 0
-            self._tell("queue", f"access log: {self.path} is too slow; {lines} lines were dropped so far")
-
-    def _tell(self, kind: object, text: str) -> None:
-        if kind in self.told:
-            return
-        self.told.add(kind)
-        try:
-            os.write(2, f"fastgate: {text}\n".encode("utf-8", "backslashreplace"))
-        except OSError:
-            # stderr is gone too: `errors` and `dropped` are all that is left to tell it.
-            self.errors += 1
-
-
-cdef extern from "unistd.h" nogil:
-    int _log_close "close"(int fd)

@@ -173,7 +173,7 @@ cdef class Upstream1(EndpointSide):
             self._arm(now)
             return self.x.response(NULL, start, <size_t>length, False, now)
         if self.state == U_BODY:
-            return self._read_body(NULL, start, length, now)
+            return self._read_body(data, NULL, start, length, now)
         if self.partial.len:
             out_put(&self.partial, start, <size_t>length)
             size = self._scan(self.partial.data, <Py_ssize_t>self.partial.len)
@@ -186,7 +186,7 @@ cdef class Upstream1(EndpointSide):
         else:
             size = self._scan(start, length)
         while size > 0:
-            if self._read_head(start + at, size, length - at, now):
+            if self._read_head(data, start + at, size, length - at, now):
                 return 0
             # That was a 1xx; what follows it is a head again.
             at += size
@@ -207,12 +207,13 @@ cdef class Upstream1(EndpointSide):
                          else R_UPSTREAM_HEADER_TOO_LARGE, None)
         return size
 
-    cdef bint _read_head(self, const char* data, Py_ssize_t size, Py_ssize_t length, int64_t now) except -1:
+    cdef bint _read_head(self, bytes owner, const char* data, Py_ssize_t size, Py_ssize_t length, int64_t now) except -1:
         # A whole head of `size` bytes, and what follows it. False: it was a 1xx, another head follows.
         cdef HeadFacts* facts = &self.facts
         cdef Field* fields = self.worker.room(self.scan.lines)
         cdef ResponseHead head
         cdef int reason
+        cdef Py_ssize_t part = 0
         memset(&head, 0, sizeof(head))
         memset(&self.scan, 0, sizeof(self.scan))
         head.status = split_status_line(data, size, &facts.http_minor, &head.phrase)
@@ -223,7 +224,10 @@ cdef class Upstream1(EndpointSide):
             return True
         reason = read_response_facts(fields, head.field_count, head.status, self.head_request, facts)
         if reason == R_NONE:
-            reason = self._judge(data, size)
+            # A Content-Length body that has come already is judged with its head.
+            if facts.body == BODY_LENGTH and head.status >= 200:
+                part = min(length - size, facts.content_length)
+            reason = self._judge(owner, data, size + part)
         if reason != R_NONE:
             self._broken(reason, self.verdict)
             return True
@@ -236,7 +240,7 @@ cdef class Upstream1(EndpointSide):
         if facts.body == BODY_NONE:
             if not self.judged:
                 self.parser = None              # an answer to HEAD: it waits for a body that does not come
-        elif self.judged:
+        elif self.judged and not (facts.body == BODY_LENGTH and part == facts.content_length):
             self._broken(R_UPSTREAM_FRAMING, "the parser saw an end before the body")
             return True
         self.body = facts.body
@@ -250,7 +254,7 @@ cdef class Upstream1(EndpointSide):
         if facts.body == BODY_CHUNKED:
             chunk_start(&self.chunks, <uint32_t>min(self.endpoint.upstream.head_limits.bytes, 0x7FFFFFFF))
         self.state = U_BODY
-        self._read_body(&head, data + size, length - size, now)
+        self._read_body(owner, &head, data + size, length - size, now)
         return True
 
     cdef bint _interim(self, ResponseHead* head, const char* rest, Py_ssize_t left, int64_t now) except -1:
@@ -277,7 +281,7 @@ cdef class Upstream1(EndpointSide):
         self._arm(now)
         return False
 
-    cdef int _read_body(self, ResponseHead* head, const char* data, Py_ssize_t length, int64_t now) except -1:
+    cdef int _read_body(self, bytes owner, ResponseHead* head, const char* data, Py_ssize_t length, int64_t now) except -1:
         # `head`: the final head, when this is what follows it in the same bytes; else NULL.
         cdef Exchange x = self.x
         cdef Py_ssize_t taken
@@ -300,8 +304,11 @@ cdef class Upstream1(EndpointSide):
                 taken = 0
                 event = CHUNK_END
             body = span_of(data, taken)
+        if self.body == BODY_CHUNKED or (self.body == BODY_LENGTH and head == NULL):
+            if self._judge(owner, data, taken) != R_NONE:
+                return self._broken(R_UPSTREAM_FRAMING, self.verdict)
         if self.body == BODY_LENGTH or self.body == BODY_CHUNKED:
-            if self._judge(data, taken) != R_NONE or self.judged != (event == CHUNK_END):
+            if self.judged != (event == CHUNK_END):
                 return self._broken(R_UPSTREAM_FRAMING, self.verdict)
         self.body_bytes += body.len
         if limit >= 0 and self.body_bytes > limit:
@@ -319,12 +326,12 @@ cdef class Upstream1(EndpointSide):
         self._over()
         return x.response(head, body.ptr, <size_t>body.len, True, now)
 
-    cdef int _judge(self, const char* data, Py_ssize_t length) except? -1000:
+    cdef int _judge(self, bytes owner, const char* data, Py_ssize_t length) except? -1000:
         if self.parser is None:
             self.parser = HttpResponseParser(self)
         try:
             if length:
-                self.parser.feed_data(PyMemoryView_FromMemory(<char*>data, length, PyBUF_READ))
+                self.parser.feed_data(part_of(owner, data, length))
         except HttpParserUpgrade:
             self.parser = None
         except HttpParserError as error:

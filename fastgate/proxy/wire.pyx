@@ -3,6 +3,8 @@
 # everything queues behind it until it has drained. Both event loops (uvloop, asyncio) close the descriptor only after
 # `connection_lost` has returned, where `fd` is forgotten: a write can never reach a descriptor that was used again.
 
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport EAGAIN, EINTR, errno
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -30,6 +32,13 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     HIGH_WATER = 65536
     LOW_WATER = 16384
+
+
+cdef inline object part_of(bytes owner, const char* data, Py_ssize_t length):
+    # These bytes of `owner` as an object that the parser takes: the owner itself, if they are all of it.
+    if length == PyBytes_GET_SIZE(owner):
+        return owner
+    return PyMemoryView_FromMemory(<char*>data, length, PyBUF_READ)
 
 
 cdef class Wire:

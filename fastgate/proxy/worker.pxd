@@ -24,7 +24,7 @@ cdef class Worker:
     # -- what is written again and again
     cdef char[40] date_line             # "Date: ...\r\n", of this second
     cdef int64_t date_second
-    cdef uint64_t id_prefix
+    cdef char[16] id_prefix             # in hex
     cdef uint64_t id_next
     # -- records
     cdef AccessLog log                  # None: off
@@ -44,7 +44,7 @@ cdef class Worker:
 
     cdef Exchange take_exchange(self)
     cdef void give_exchange(self, Exchange x) noexcept
-    cdef void write_date(self, Out* out, int64_t now) noexcept
+    cdef const char* date(self, int64_t now) noexcept
     cdef int make_request_id(self, char* into) noexcept
     cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept
     cdef Field* room(self, int count) except NULL       # `fields`, with room for that many

@@ -1,1 +1,4 @@
-"""Routing told in words: the reference matcher and `explain`. The compiled table is `fastgate._core.RouteTable`."""
+"""Routing told in words: the reference matcher and `explain`.
+
+The compiled table is `fastgate._core.RouteTable`.
+"""

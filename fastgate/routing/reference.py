@@ -1,7 +1,7 @@
 """The slow, obvious matcher: every route is judged on its own, and the best of those that match wins.
 
-It is the oracle of the compiled table's property test, and it gives `fastgate explain` its reasons. It shares with the table
-only the reading of the configuration's paths and hosts into normal form, and RE2.
+It is the oracle of the compiled table's property test, and it gives `fastgate explain` its reasons. It shares
+with the table only the reading of the configuration's paths and hosts into normal form, and RE2.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ LEVELS = ("host", "path", "methods", "headers", "query", "cookies", "file order"
 
 @dataclass(frozen=True)
 class Verdict:
-    """One route's answer to one request: either `failed` names the first condition that does not hold, or `rank` says where
-    it stands among those that match (smaller wins), and `why` what held."""
+    """One route's answer to one request: either `failed` names the first condition that does not hold, or
+    `rank` says where it stands among those that match (smaller wins), and `why` what held."""
 
     index: int
     route: RouteLike

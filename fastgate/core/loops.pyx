@@ -1,0 +1,81 @@
+# The filters' work in a loop without Python in between: a single call from Python costs more than what it
+# measures. Used by bench/micro alone.
+
+
+def loop_check(limiter: RateLimiter, requests: list[SampleRequest], int64_t now_ns, int64_t step_ns) -> int:
+    """Checks each request once, `step_ns` apart; returns how many were refused."""
+    cdef RateVerdict verdict
+    cdef RateLimiter bound = <RateLimiter?>limiter
+    cdef Py_ssize_t refused = 0
+    for request in requests:
+        refused += bound.check(&(<SampleRequest>request).view, 0, now_ns, &verdict)
+        now_ns += step_ns
+    return refused
+
+
+def loop_check_clients(limiter: RateLimiter, uint32_t first, uint32_t count, int64_t now_ns) -> int:
+    """Checks a request of each of `count` IPv4 clients from address `first` on; returns the refused."""
+    cdef RateVerdict verdict
+    cdef RateLimiter bound = <RateLimiter?>limiter
+    cdef SampleRequest request = SampleRequest("0.0.0.0")
+    cdef Py_ssize_t refused = 0
+    cdef uint32_t client, i
+    for i in range(count):
+        client = first + i
+        request.view.client.bytes[12] = <uint8_t>(client >> 24)
+        request.view.client.bytes[13] = <uint8_t>(client >> 16)
+        request.view.client.bytes[14] = <uint8_t>(client >> 8)
+        request.view.client.bytes[15] = <uint8_t>client
+        refused += bound.check(&request.view, 0, now_ns, &verdict)
+    return refused
+
+
+def loop_longest(networks: IpSet, requests: list[SampleRequest]) -> int:
+    """Looks each request's client up; returns how many were found."""
+    cdef IpSet bound = <IpSet?>networks
+    cdef Py_ssize_t found = 0
+    for request in requests:
+        found += bound.longest(&(<SampleRequest>request).view.client) >= 0
+    return found
+
+
+def loop_line(log: AccessLog, exchange: SampleExchange, int times) -> int:
+    """Formats the line `times` times over itself; returns its length."""
+    cdef AccessLog bound = <AccessLog?>log
+    cdef SampleExchange sample = <SampleExchange?>exchange
+    cdef size_t start = bound.out.len, length = 0
+    cdef int i
+    for i in range(times):
+        bound._line(&sample.record)
+        length = bound.out.len - start
+        bound.out.len = start
+    bound.lines -= times
+    return length
+
+
+def loop_log(log: AccessLog, exchange: SampleExchange, int times) -> None:
+    """Writes the line `times` times, batches and writer thread included."""
+    cdef AccessLog bound = <AccessLog?>log
+    cdef SampleExchange sample = <SampleExchange?>exchange
+    cdef int i
+    for i in range(times):
+        bound.write(&sample.record)
+
+
+def loop_record(counters: Counters, exchange: SampleExchange, int times) -> None:
+    """Counts the exchange `times` times."""
+    cdef Counters bound = <Counters?>counters
+    cdef SampleExchange sample = <SampleExchange?>exchange
+    cdef int i
+    for i in range(times):
+        bound.record(&sample.record)
+
+
+def loop_next(balancer: RoundRobin, int times) -> int:
+    """Takes `times` turns; returns the sum of the positions."""
+    cdef RoundRobin bound = <RoundRobin?>balancer
+    cdef Py_ssize_t total = 0
+    cdef int i
+    for i in range(times):
+        total += bound.next()
+    return total

@@ -1,0 +1,332 @@
+"""The gateway as a child process: configuration, start, log lines, and the check that nothing leaked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from support.client import Address, Client
+
+ROOT = Path(__file__).resolve().parents[2]
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 20.0
+
+_LISTENING = re.compile(r"fastgate: listening on (\S+) \((.*)\)$")
+_READY = re.compile(r"fastgate: ready pid=(\d+)$")
+_STOPPED = re.compile(r"fastgate: stopped (\{.*\})$")
+
+Table = Mapping[str, Any]
+
+
+def config(
+    upstream: str | list[Any] = (),  # type: ignore[assignment]  # an empty tuple: no upstream
+    *,
+    listener: Table = {},  # noqa: B006  # never changed
+    upstream_options: Table = {},  # noqa: B006
+    route: Table = {},  # noqa: B006
+    routes: list[dict[str, Any]] | None = None,
+    listeners: list[dict[str, Any]] | None = None,
+    upstreams: Mapping[str, Table] | None = None,
+    server: Table = {},  # noqa: B006
+    plugins: Mapping[str, Table] | None = None,
+    access_log: Table = {},  # noqa: B006
+) -> dict[str, Any]:
+    """A configuration: one listener on a free port, one upstream "up", one route "all" that matches
+    everything.
+
+    The other arguments add to these or, in the plural, replace them. The access log goes to stdout, where
+    `Gateway.wait_log` reads it.
+    """
+    endpoints = [upstream] if isinstance(upstream, str) else list(upstream)
+    if upstreams is None:
+        upstreams = {"up": {"endpoints": endpoints, **upstream_options}} if endpoints else {}
+    if routes is None:
+        routes = [
+            {
+                "name": "all",
+                **({} if "respond" in route or "redirect" in route else {"upstream": "up"}),
+                **route,
+            }
+        ]
+    return {
+        "server": {"drain_timeout": "5s", **server},
+        "access_log": {"path": "stdout", "flush_interval": "10ms", **access_log},
+        "listeners": listeners or [{"name": "main", "bind": "127.0.0.1:0", **listener}],
+        "upstreams": upstreams,
+        "routes": routes,
+        "plugins": plugins or {},
+    }
+
+
+def to_toml(tables: Table) -> str:
+    """The configuration as TOML."""
+    lines: list[str] = []
+    for name, value in tables.items():
+        if isinstance(value, list):
+            for item in value:
+                lines += [f"[[{name}]]", *_entries(item)]
+        elif name in ("upstreams", "plugins"):
+            for key, item in value.items():
+                lines += [f"[{name}.{_key(key)}]", *_entries(item)]
+        else:
+            lines += [f"[{name}]", *_entries(value)]
+    return "\n".join(lines) + "\n"
+
+
+def _entries(table: Table) -> list[str]:
+    return [f"{_key(key)} = {_value(value)}" for key, value in table.items()]
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(_entries(value)) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+class Gateway:
+    """`fastgate run` on a configuration. A context manager; leaving it stops the process and checks for
+    leaks.
+
+    Attributes: `addresses` (listener name -> address), `pid` (of the process that serves), `log` (access log
+    records), `stderr` (lines), `stopped` (the leak report, after `stop()`).
+    """
+
+    def __init__(self, tables: Table, directory: Path, *, env: Mapping[str, str] | None = None) -> None:
+        self.tables = tables
+        self.file = directory / "gateway.toml"
+        self.file.write_text(to_toml(tables))
+        self.env = env
+        self.addresses: dict[str, Address] = {}
+        self.pid = 0
+        self.log: list[dict[str, Any]] = []
+        self.stdout: list[str] = []
+        self.stderr: list[str] = []
+        self.stopped: dict[str, int] | None = None
+        self.process: subprocess.Popen[str] | None = None
+        self._changed = threading.Condition()
+        self._readers: list[threading.Thread] = []
+
+    # -- life
+
+    def __enter__(self) -> Gateway:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self.kill()
+
+    def start(self) -> Gateway:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fastgate", "run", "-c", str(self.file)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(self.env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        for pipe, take in (
+            (self.process.stdout, self._take_stdout),
+            (self.process.stderr, self._take_stderr),
+        ):
+            assert pipe is not None
+            thread = threading.Thread(
+                target=self._read, args=(pipe, take), name="gateway output", daemon=True
+            )
+            thread.start()
+            self._readers.append(thread)
+        try:
+            self._wait(lambda: self.pid != 0 or self._exited(), START_TIMEOUT, "ready line")
+            assert self.pid, (
+                f"the gateway did not start (exit {self.process.poll()}):\n{self.errors()}\n{self.toml()}"
+            )
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def _exited(self) -> bool:
+        return all(not thread.is_alive() for thread in self._readers)
+
+    def _read(self, pipe: IO[str], take: Callable[[str], None]) -> None:
+        with pipe:
+            for line in pipe:
+                with self._changed:
+                    take(line.rstrip("\n"))
+                    self._changed.notify_all()
+        self._notify_later()
+
+    def _notify_later(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _take_stdout(self, line: str) -> None:
+        self.stdout.append(line)
+        if line.startswith("{"):
+            self.log.append(json.loads(line))
+
+    def _take_stderr(self, line: str) -> None:
+        self.stderr.append(line)
+        if match := _LISTENING.match(line):
+            self.addresses[match[2]] = parse_address(match[1])
+        elif match := _READY.match(line):
+            self.pid = int(match[1])
+        elif match := _STOPPED.match(line):
+            self.stopped = json.loads(match[1])
+
+    def _wait(self, ready: Callable[[], bool], timeout: float, what: str) -> None:
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            # In short turns: the end of a process is not announced on the condition.
+            while not ready():
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"gateway: no {what} in {timeout} s; stderr:\n{self.errors()}")
+                self._changed.wait(0.05)
+
+    def terminate(self) -> None:
+        """Begins to drain."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait_stderr(self, start: str, timeout: float = 10.0) -> str:
+        """The first line on stderr that begins so."""
+        self._wait(lambda: any(line.startswith(start) for line in self.stderr), timeout, f"line {start!r}")
+        return next(line for line in self.stderr if line.startswith(start))
+
+    def stop(self, *, cut: int | None = 0) -> dict[str, int]:
+        """SIGTERM, then exit code 0, a clean stderr, and a leak report of zeros. `cut`: exchanges that may
+        be cut."""
+        assert self.process is not None
+        if self.stopped is None and self.process.poll() is None:
+            self.terminate()
+        return self.wait_stopped(cut=cut)
+
+    def wait_stopped(self, *, cut: int | None = 0) -> dict[str, int]:
+        assert self.process is not None
+        try:
+            code = self.process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(
+                f"the gateway did not stop in {STOP_TIMEOUT} s; stderr:\n{self.errors()}"
+            ) from None
+        self._join()
+        assert code == 0, f"exit code {code}; stderr:\n{self.errors()}"
+        self.check_stderr()
+        assert self.stopped is not None, f"no leak report; stderr:\n{self.errors()}"
+        leaks = {key: self.stopped[key] for key in ("connections", "exchanges", "pooled", "timers")}
+        assert not any(leaks.values()), f"leaked: {leaks}"
+        assert cut is None or self.stopped["cut"] == cut, f"cut {self.stopped['cut']} exchanges, not {cut}"
+        return self.stopped
+
+    def check_stderr(self) -> None:
+        """Nothing but the gateway's own lines: a traceback or a warning of the loop is a defect."""
+        strange = [line for line in self.stderr if line and not line.startswith("fastgate: ")]
+        assert not strange, "unexpected on stderr:\n" + "\n".join(strange)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.kill()
+            self.process.wait()
+            self._join()
+
+    def _join(self) -> None:
+        for thread in self._readers:
+            thread.join(5)
+
+    def errors(self) -> str:
+        return "\n".join(self.stderr[-50:])
+
+    def toml(self) -> str:
+        return self.file.read_text()
+
+    # -- use
+
+    @property
+    def address(self) -> Address:
+        """Of the first listener."""
+        return next(iter(self.addresses.values()))
+
+    @property
+    def port(self) -> int:
+        assert not isinstance(self.address, str)
+        return self.address[1]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, listener: str | None = None, **options: Any) -> Client:
+        return Client(self.addresses[listener] if listener else self.address, **options)
+
+    # -- what it says of itself
+
+    def mark(self) -> int:
+        """A position in the access log, for `wait_log`."""
+        return len(self.log)
+
+    def wait_log(self, since: int = 0, count: int = 1, timeout: float = 10.0) -> list[dict[str, Any]]:
+        """At least `count` access log records since the mark."""
+        self._wait(lambda: len(self.log) >= since + count, timeout, f"{count} access log lines")
+        return self.log[since:]
+
+    def fds(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def wait_fds(self, most: int, timeout: float = 10.0) -> None:
+        """Until at most so many descriptors are open. The kernel announces this to nobody: we look every 10
+        ms."""
+        deadline = time.monotonic() + timeout
+        while self.fds() > most:
+            assert time.monotonic() < deadline, (
+                f"{self.fds()} descriptors open, {most} before: {self.open_files()}"
+            )
+            time.sleep(0.01)
+
+    def open_files(self) -> list[str]:
+        folder = f"/proc/{self.pid}/fd"
+        return [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
+
+    def memory(self, key: str = "VmRSS") -> int:
+        """Bytes: VmRSS (now) or VmHWM (the most there ever was)."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError(f"no {key} in /proc/{self.pid}/status")
+
+
+def parse_address(text: str) -> Address:
+    """ "127.0.0.1:80", "[::1]:80", "unix:/path"; an address of all interfaces is reached by loopback."""
+    if text.startswith("unix:"):
+        return text.removeprefix("unix:")
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    return (
+        {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1"}.get(host, host),
+        int(port),
+    )
