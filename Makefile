@@ -12,7 +12,7 @@ ARGS ?=
 .NOTPARALLEL:
 .PHONY: run test lint bench docs clean
 
-run: .venv/built
+run: .venv/for-run .venv/built
 	.venv/bin/fastgate demo $(ARGS)
 
 test: .venv/for-tests .venv/built lint
@@ -26,20 +26,21 @@ lint: .venv/for-tests .venv/built
 bench: .venv/for-tests .venv/built
 	$(PY) -m bench $(ARGS)
 
-docs: .venv/built
+docs: .venv/for-run .venv/built
 	$(PY) tools/reasons_page.py docs/reasons.md
 
 clean:
 	rm -rf .venv build dist *.egg-info fastgate/_core.c fastgate/_core.*.so
 
+# Each of the first two also builds the extension, so that it is compiled once on a fresh machine.
 .venv/for-run: pyproject.toml setup.py tools/setup.sh
 	tools/setup.sh run
-	@touch $@
+	@touch .venv/for-run .venv/built
 
 .venv/for-tests: pyproject.toml setup.py tools/setup.sh
 	tools/setup.sh test
-	@touch $@ .venv/for-run
+	@touch .venv/for-tests .venv/for-run .venv/built
 
-.venv/built: .venv/for-run $(CORE)
-	$(PY) setup.py build_ext --inplace
+.venv/built: $(CORE)
+	$(PY) -m pip install -q --no-build-isolation --no-deps --editable .
 	@touch $@

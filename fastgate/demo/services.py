@@ -1,7 +1,7 @@
 """Two small HTTP/1.1 services on loopback: "orders" keeps a list, "mirror" answers with what it was sent.
 
-They are there to stand behind the gateway in the demo and are no model of a server: bodies are read whole, up to
-64 KiB, and a request is answered before the next one is read.
+They are there to stand behind the gateway in the demo and are no model of a server: bodies are read whole, up
+to 64 KiB.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import http
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Self
 
 import httptools
@@ -173,7 +174,7 @@ class Connection(asyncio.Protocol):
 
 
 class Services:
-    """Both services, in a thread with an event loop of its own, so that the gateway's loop serves the gateway alone.
+    """Both services, in a thread with an event loop of its own: the gateway's loop serves the gateway alone.
 
     A context manager: ``ports`` (name -> port on 127.0.0.1) is filled on entering, and leaving ends them.
     Raises OSError when no port can be had.
@@ -204,7 +205,7 @@ class Services:
         services: dict[str, Service] = {"orders": Orders(), "mirror": mirror}
         loop = asyncio.get_running_loop()
         for name, service in services.items():
-            server = await loop.create_server(lambda service=service: Connection(service), "127.0.0.1", 0)
+            server = await loop.create_server(partial(Connection, service), "127.0.0.1", 0)
             self._servers.append(server)
             self.ports[name] = server.sockets[0].getsockname()[1]
 
