@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import shlex
 import socket
 import sys
 import tempfile
@@ -33,6 +34,7 @@ The access log follows below. Try, in another terminal:
   curl -i http://127.0.0.1:{port}/healthz                      # a fixed response
   curl -N http://127.0.0.1:{port}/events                       # server-sent events, as they come
   curl -i http://127.0.0.1:{port}/broken                       # an endpoint that is down: never a bare 502
+  {explain} GET http://127.0.0.1:{port}/users/7
   for i in 1 2 3 4 5 6 7; do curl -s -o /dev/null -w '%{{http_code}}\\n' http://127.0.0.1:{port}/limited; done
 
 Ctrl-C ends it.
@@ -66,7 +68,8 @@ def main(args: argparse.Namespace) -> int:
         loaded = load_or_tell(str(file))
         if loaded is None:
             return 1
-        guide = GUIDE.format(port=port, file=file, **services.ports)
+        explain = shlex.join([*_program(), "explain", "-c", str(file)])
+        guide = GUIDE.format(port=port, file=file, explain=explain, **services.ports)
         return run(loaded.config, lambda: print(guide, flush=True))
 
 
@@ -77,6 +80,13 @@ def configuration(port: int, services: dict[str, int]) -> str:
     for number, name in enumerate(("orders", "mirror", "nobody"), 9001):
         text = text.replace(f"127.0.0.1:{number}", f"127.0.0.1:{services[name]}")
     return text
+
+
+def _program() -> list[str]:
+    # As this was started: the environment may not be on the PATH.
+    if Path(sys.argv[0]).name == "fastgate":
+        return [sys.argv[0]]
+    return [sys.executable, "-m", "fastgate"]
 
 
 def _free_port() -> int:
