@@ -209,3 +209,11 @@ def test_what_is_not_there_has_the_place_of_what_encloses_it() -> None:
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment", "a = 1"])
 def test_small_documents(text: str) -> None:
     assert PositionIndex(text).paths() == all_paths(tomllib.loads(text))
+
+
+@given(st.text(alphabet="a=[]{}.,\"'#\n ", max_size=30))
+@settings(max_examples=300, deadline=None)
+def test_text_that_is_no_toml_ends_the_walk(text: str) -> None:
+    """tomllib never accepts it; a newer TOML may look so to this walker, and must not hang it."""
+    index = PositionIndex(text)
+    assert all(index.value(path) >= (1, 1) for path in index.paths())

@@ -9,10 +9,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastgate import _core
 from fastgate.config import addresses, texts, units
 from fastgate.config.model import UNLIMITED, Rate, Secret
 from fastgate.config.problems import did_you_mean, quote
 from fastgate.config.units import BadValue
+
+PATH_PIECES = [
+    "/",
+    "a",
+    "{id}",
+    "{x}",
+    ".",
+    "..",
+    "%2e",
+    "%2F",
+    "%5c",
+    "%7e",
+    "%zz",
+    "é",
+    " ",
+    "|",
+    ";x",
+    "~",
+    ":",
+    "%41",
+]
 
 
 @pytest.mark.parametrize(
@@ -256,3 +278,46 @@ def test_minima() -> None:
         units.parse_size("0B", {"minimum": 1})
     with pytest.raises(BadValue):
         units.parse_duration("0s", {"minimum": 1_000_000})
+
+
+@given(st.lists(st.sampled_from(PATH_PIECES), max_size=6).map("".join), st.booleans())
+def test_the_router_compiles_every_path_that_passes_and_reads_it_in_the_same_normal_form(
+    text: str, template: bool
+) -> None:
+    path = "/" + text
+    try:
+        (texts.parse_path_template if template else texts.parse_path)(path, {})
+    except BadValue:
+        return
+    normal = texts.normal_path(path)
+    if template:
+        segments = [segment or b"{}" for segment in _core.parse_path_pattern(path).segments]
+        assert (
+            segments == [b"{}" if s[:1] == "{" else s.encode() for s in normal.split("/")[1:]]
+            or normal[-1] == "/"
+        )
+    else:
+        assert _core.parse_prefix(path) == normal.rstrip("/").encode()
+
+
+@pytest.mark.parametrize(
+    "host", ["a.b", "*.b", "A_b", "1.2.3.4", "[::1]", "[::FFFF]", "xn--a", "0x7f.1", "*.a-b"]
+)
+def test_the_router_reads_every_host_that_passes(host: str) -> None:
+    pattern = addresses.parse_host_pattern(host, {})
+    assert _core.parse_host_pattern(pattern) == (
+        pattern.startswith("*."),
+        pattern.removeprefix("*.").encode(),
+    )
+
+
+def test_log_templates_are_judged_by_the_log_itself() -> None:
+    template = "$$ ${time} " + " ".join(f"${name}" for name in _core.ACCESS_LOG_FIELDS)
+    assert texts.parse_log_format(template, {}) == template
+    for text, hint in (("$statsu", "did you mean $status?"), ("jsn", 'did you mean "json"?')):
+        with pytest.raises(BadValue) as caught:
+            texts.parse_log_format(text, {})
+        assert caught.value.hint == hint
+    for text in ("", "$", "${time", "a\n$time", "$$"):
+        with pytest.raises(BadValue):
+            texts.parse_log_format(text, {})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 from conftest import StartGateway, StartUpstream
 from support import upstream as up
 from support.client import Client, request
-from support.gateway import config
+from support.gateway import Gateway, config
 from support.wire import ConnectionEnded, tokens
 
 
@@ -137,22 +138,24 @@ def test_tunnel_is_cut_at_the_deadline(start_gateway: StartGateway, start_upstre
     assert upstream.connections[0].ended.wait(10)
 
 
-def test_second_signal_changes_nothing_bad(
-    start_gateway: StartGateway, start_upstream: StartUpstream
-) -> None:
-    """SIGTERM twice: it still stops, without a trace."""
-    upstream, gate = start_upstream(), threading.Event()
-    gateway = start_gateway(config(upstream.address))
-    upstream.script(up.wait_for(gate), up.reply())
-    with gateway.client() as client:
-        client.send(request())
-        upstream.wait_requests(1)
-        gateway.terminate()
-        gateway.wait_stderr("fastgate: draining")
-        gateway.terminate()
-        gate.set()
-        client.stream.rest("the end")
-        gateway.wait_stopped(cut=None)
+def test_second_signal_ends_it_at_once(start_upstream: StartUpstream, tmp_path: Path) -> None:
+    """SIGTERM twice: whoever asks again does not want to wait. It ends, says so, and does not exit with 0."""
+    upstream = start_upstream()
+    upstream.script(up.wait_close())
+    gateway = Gateway(config(upstream.address, server={"drain_timeout": "1h"}), tmp_path).start()
+    try:
+        with gateway.client() as client:
+            client.send(request())
+            upstream.wait_requests(1)
+            gateway.terminate()
+            gateway.wait_stderr("fastgate: draining")
+            gateway.terminate()
+            assert gateway.process is not None
+            assert gateway.process.wait(10) == 1
+            gateway.wait_stderr("fastgate: stopped")
+            gateway.check_stderr()
+    finally:
+        gateway.kill()
 
 
 def test_the_log_is_written_out(start_gateway: StartGateway, start_upstream: StartUpstream) -> None:

@@ -88,11 +88,17 @@ HOP_BY_HOP = [
     "Connection: keep-alive",
     "Keep-Alive: timeout=5",
     "Proxy-Connection: keep-alive",
-    "TE: trailers",
+    "TE: gzip",
     "Upgrade: websocket",
     "Proxy-Authorization: Basic eDp5",
-    "Proxy-Authenticate: Basic",
     "HTTP2-Settings: AAMAAABk",
+]
+HOP_BY_HOP_BACK = [
+    "Keep-Alive: timeout=5",
+    "Proxy-Connection: keep-alive",
+    "Upgrade: websocket",
+    "Proxy-Authenticate: Basic",
+    "Connection: X-Hop",
 ]
 
 
@@ -105,9 +111,7 @@ def test_hop_by_hop_request_fields(gateway: Gateway, upstream: Upstream, line: s
     assert found.get("x-kept") == "1"
 
 
-@pytest.mark.parametrize(
-    "line", [*HOP_BY_HOP[1:], "Connection: X-Hop"], ids=lambda line: str(line).split(":")[0]
-)
+@pytest.mark.parametrize("line", HOP_BY_HOP_BACK, ids=lambda line: str(line).split(":")[0])
 def test_hop_by_hop_response_fields(gateway: Gateway, upstream: Upstream, line: str) -> None:
     upstream.script(up.reply(200, b"ok", line, "X-Kept: 1"))
     with gateway.client() as client:

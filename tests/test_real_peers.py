@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -136,7 +137,7 @@ async def test_aiohttp(gateway: Gateway) -> None:
                 return await response.text()
 
         assert await asyncio.gather(*(get(n) for n in range(200))) == [f"/echo?n={n}\n" for n in range(200)]
-        async with session.post("/echo", data=pattern(2_000_000)) as response:
+        async with session.post("/echo", data=io.BytesIO(pattern(2_000_000))) as response:
             assert response.status == 200
         async with session.get("/big") as response:
             assert (

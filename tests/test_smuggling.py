@@ -237,11 +237,11 @@ def test_one_head_upstream_for_each_request(gateway: Gateway, upstream: Upstream
     """The bytes that go upstream are those of the two requests and nothing else."""
     mark = upstream.mark()
     with gateway.client() as client:
-        client.send(request("POST", "/one", body=b"hello") + request(target="/two"))
+        client.send(request("POST", "/alone", body=b"hello") + request(target="/alone/too"))
         client.response("POST")
         client.response()
     received = b"".join(connection.received for connection in upstream.connections)
-    assert len(re.findall(rb"(?:GET|POST) /(?:one|two) HTTP/1\.1\r\n", received)) == 2
+    assert len(re.findall(rb"(?:GET|POST) /alone[a-z/]* HTTP/1\.1\r\n", received)) == 2
     assert [found.complete for found in mark.requests] == [True, True]
 
 

@@ -70,12 +70,15 @@ BEFORE_THE_HEAD: dict[str, tuple[tuple[up.Step, ...], tuple[str, ...]]] = {
         (up.send(b"SSH-2.0-OpenSSH_9.2\r\n"), up.close()),
         ("upstream-syntax", "upstream-reset"),
     ),
-    "another protocol": ((up.send(b"220 mail ESMTP\r\n"), up.wait_close()), ("upstream-syntax",)),
+    "another protocol": (
+        (up.send(b"220 mail ESMTP\r\n"), up.wait_close()),
+        ("upstream-syntax", "upstream-head-timeout"),
+    ),
     "a TLS alert": (
         (up.send(b"\x15\x03\x01\x00\x02\x02\x46"), up.close()),
         ("upstream-syntax", "upstream-reset"),
     ),
-    "HTTP/0.9": ((up.send(b"<html>hello</html>\r\n"), up.close()), ("upstream-syntax",)),
+    "HTTP/0.9": ((up.send(b"<html>hello</html>\r\n"), up.close()), ("upstream-syntax", "upstream-reset")),
     "HTTP/2": ((up.send(b"HTTP/2 200\r\nContent-Length: 0\r\n\r\n"), up.wait_close()), ("upstream-syntax",)),
     "HTTP/2.0": (
         (up.send(b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n"), up.wait_close()),
@@ -120,7 +123,7 @@ BEFORE_THE_HEAD: dict[str, tuple[tuple[up.Step, ...], tuple[str, ...]]] = {
     ),
     "100 with a length": (
         (up.send(b"HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\nhello"), up.wait_close()),
-        ("upstream-framing", "upstream-syntax"),
+        ("upstream-framing", "upstream-syntax", "upstream-head-timeout"),
     ),
     "TE on HTTP/1.0": (
         (

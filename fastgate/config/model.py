@@ -132,7 +132,7 @@ class AccessLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         doc(
             '"json", or a template of $names, as in \'$time $client "$method $path" $status '
-            "$bytes_out $duration_total'.",
+            "$bytes_out $time_total'.",
             "log-format",
         ),
     ] = "json"

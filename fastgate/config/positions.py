@@ -31,6 +31,10 @@ _LONG_BASIC: Final = re.compile(r'"""(?:[^\\]|\\.)*?"""(?:"{0,2})', re.DOTALL)
 _LONG_LITERAL: Final = re.compile(r"'''.*?'''(?:'{0,2})", re.DOTALL)
 
 
+class _LostError(Exception):
+    """The text is not as this walker understands TOML."""
+
+
 class PositionIndex:
     """(line, column) of keys and values, both counted from 1 in characters, by key path."""
 
@@ -40,7 +44,12 @@ class PositionIndex:
         self._values: dict[Path, int] = {}
         self._elements: dict[Path, int] = {}
         self._line_starts = [0, *(m.end() for m in re.finditer("\n", self._text))]
-        self._walk()
+        try:
+            self._walk()
+        except _LostError:
+            # A TOML newer than this walker: what was found stays, and errors behind it are told with the
+            # place of what encloses them.
+            return
 
     def key(self, path: Path) -> Position:
         """Where the key of ``path`` stands, or else the nearest thing that encloses it."""
@@ -66,6 +75,11 @@ class PositionIndex:
     def _skip(self, pattern: re.Pattern[str], at: int) -> int:
         match = pattern.match(self._text, at)
         return match.end() if match else at
+
+    def _char(self, at: int) -> str:
+        if at >= len(self._text):
+            raise _LostError
+        return self._text[at]
 
     def _walk(self) -> None:
         text, at, table = self._text, 0, ()
@@ -123,7 +137,7 @@ class PositionIndex:
         text = self._text
         while True:
             at = self._skip(_BLANKS, at)
-            quote = text[at]
+            quote = self._char(at)
             if quote == '"':
                 end = self._skip(_BASIC, at)
                 raw = text[at:end]
@@ -136,27 +150,29 @@ class PositionIndex:
                 name = text[at:end]
             parts.append((name, at))
             at = self._skip(_BLANKS, end)
-            if text[at] != ".":
+            if self._char(at) != ".":
                 return at, parts
             at += 1
 
     def _value(self, at: int, path: Path) -> int:
         self._values[path] = at
         text = self._text
-        first = text[at]
+        first = self._char(at)
         if first == "[":
             at, index = self._skip(_FILLER, at + 1), 0
-            while text[at] != "]":
-                at = self._skip(_FILLER, self._value(at, (*path, index)))
+            while self._char(at) != "]":
+                start, at = at, self._skip(_FILLER, self._value(at, (*path, index)))
+                if at == start:
+                    raise _LostError
                 index += 1
-                if text[at] == ",":
+                if self._char(at) == ",":
                     at = self._skip(_FILLER, at + 1)
             return at + 1
         if first == "{":
             at = self._skip(_FILLER, at + 1)
-            while text[at] != "}":
+            while self._char(at) != "}":
                 at = self._skip(_FILLER, self._assignment(at, path))
-                if text[at] == ",":
+                if self._char(at) == ",":
                     at = self._skip(_FILLER, at + 1)
             return at + 1
         if first == '"':

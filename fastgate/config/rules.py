@@ -18,6 +18,7 @@ from fastgate.config.model import (
     IpFilter,
     Listener,
     Plugin,
+    Pool,
     RateLimit,
     Rewrite,
     Route,
@@ -152,7 +153,9 @@ class _Rules:
                 )
             seen.add(endpoint.address)
         pool = upstream.pool
-        if pool.max_idle > pool.max_connections and not self._problems.failed((*path, "pool")):
+        if pool.max_connections < pool.max_idle != Pool().max_idle and not self._problems.failed(
+            (*path, "pool")
+        ):
             self._problems.warning(
                 (*path, "pool", "max_idle"),
                 f"pool.max_idle: {pool.max_idle} unused connections are never reached with "

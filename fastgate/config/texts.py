@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import quote_from_bytes
 
@@ -293,17 +294,34 @@ def parse_log_path(text: str, options: dict[str, Any]) -> str:
 
 
 def parse_log_format(text: str, options: dict[str, Any]) -> str:
+    """ "json", or a template that the access log itself understands."""
     if text == "json":
         return text
-    if not text:
-        raise BadValue('expected "json" or a template of $names, got an empty string')
-    if "\n" in text or "\r" in text:
-        raise BadValue("a log template is one line: each exchange ends its own")
-    if not re.search(r"\$\{?[a-z]", text):
-        raise BadValue(
-            f'expected "json" or a template of $names, got {quote(text)}', did_you_mean(text, ("json",))
-        )
+    from fastgate import _core
+
+    try:
+        _core.parse_log_format(text)
+    except ValueError as error:
+        named = re.search(r"no field \$(\w+)", str(error))
+        if named:
+            raise BadValue(
+                f"no field is named ${named[1]}", _field_hint(named[1], _core.ACCESS_LOG_FIELDS)
+            ) from None
+        if "$" not in text:
+            raise BadValue(
+                f'expected "json" or a template of $names, got {quote(text)}', did_you_mean(text, ("json",))
+            ) from None
+        raise BadValue(f'expected "json" or a template of $names: {error}') from None
     return text
+
+
+def _field_hint(name: str, known: Iterable[str]) -> str:
+    near = did_you_mean(name, known)
+    return (
+        near.replace('"', "$", 1).replace('"', "")
+        if near
+        else f"there is {', '.join('$' + k for k in known)}"
+    )
 
 
 def parse_file(text: str, options: dict[str, Any]) -> str:

@@ -123,7 +123,7 @@ def _suggest(text: str, words: dict[str, str], scale: dict[str, int]) -> str:
     compound = re.fullmatch(r"([0-9]{1,9}\s*(?:ms|s|m|h)\s*){2,4}", text)
     if compound and scale is _NS:
         total = sum(int(n) * _NS[u] for n, u in re.findall(r"([0-9]+)\s*(ms|s|m|h)", text))
-        return f"did you mean {format_duration(total)}?"
+        return f"did you mean {format_duration(total)}?" if total <= MAX_NS else ""
     match = _NUMBER_UNIT.fullmatch(text)
     unit = words.get(match[3].lower()) if match else None
     if not match or not unit:
@@ -136,13 +136,17 @@ def _suggest(text: str, words: dict[str, str], scale: dict[str, int]) -> str:
         if not unit:
             return ""
         number = str(exact // scale[unit])
+    if int(number) * scale[unit] > (MAX_NS if scale is _NS else MAX_BYTES):
+        return ""
     return f'did you mean "{number}{unit}"?'
 
 
 def _suggest_rate(text: str) -> str:
     match = re.fullmatch(r"\s*([0-9]{1,10})\s*(?:r/|/|per|rp)?\s*([A-Za-z]*)\s*", text)
     unit = _DURATION_WORDS.get(match[2].lower()) if match else None
-    return f'did you mean "{match[1]}/{unit}"?' if match and unit in ("s", "m", "h") else ""
+    if not match or unit not in ("s", "m", "h") or not 1 <= int(match[1]) <= MAX_RATE:
+        return ""
+    return f'did you mean "{match[1]}/{unit}"?'
 
 
 def format_duration(ns: int) -> str:

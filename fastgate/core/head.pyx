@@ -233,6 +233,10 @@ cdef int split_status_line(const char* data, Py_ssize_t length, uint8_t* http_mi
     if data[12] != 32:
         return -1
     phrase[0] = span_of(data + 13, end - data - 13)
+    for i in range(<int>phrase.len):
+        # reason-phrase = 1*( HTAB / SP / VCHAR / obs-text ), RFC 9112 4; the parser does not look.
+        if (<unsigned char>phrase.ptr[i] < 32 and phrase.ptr[i] != 9) or phrase.ptr[i] == 127:
+            return -1
     return status
 
 

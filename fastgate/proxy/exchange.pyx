@@ -135,7 +135,7 @@ cdef class Exchange(Timed):
         self.body_limit = self.listener.body_limit if route.body_limit == -2 else route.body_limit
         if self.body_limit >= 0 and facts.content_length > self.body_limit:
             return self.refuse(R_BODY_TOO_LARGE, None)
-        self.upgrading = facts.connection_upgrade and facts.upgrade.ptr != NULL and self.chosen_upgrade().ptr != NULL
+        self.upgrading = facts.connection_upgrade and facts.http_minor == 1 and facts.upgrade.ptr != NULL and self.chosen_upgrade().ptr != NULL
         if route.filters:
             reason = self._filter()
             if reason != R_NONE:
@@ -436,6 +436,7 @@ cdef class Exchange(Timed):
 
     cdef int _finish(self, int64_t now) except -1:
         cdef ExchangeRecord record
+        cdef Exchange this = self               # the sides let go below; we may have been called through one of them
         cdef Worker worker = self.worker
         cdef ClientSide client = self.client
         cdef bytes detail
@@ -482,6 +483,6 @@ cdef class Exchange(Timed):
         if worker.log is not None:
             worker.log.write(&record)
         worker.counters.record(&record)
-        client.exchange_done(self)
-        worker.give_exchange(self)
+        client.exchange_done(this)
+        worker.give_exchange(this)
         return 0

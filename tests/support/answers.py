@@ -73,21 +73,42 @@ def logged(record: dict[str, Any], *, status: int | None = None, reason: str | N
     return record
 
 
+# Refusals that leave no doubt about where the request ends: its connection may stay.
+FRAMED = {
+    "target-syntax",
+    "encoded-slash",
+    "host-syntax",
+    "method-not-implemented",
+    "expect-unknown",
+    "body-too-large",
+}
+
+
 def check_refused(
-    gateway: Gateway, upstream: Upstream, data: bytes, *reasons: str, method: str = "GET"
+    gateway: Gateway,
+    upstream: Upstream,
+    data: bytes,
+    *reasons: str,
+    method: str = "GET",
+    may_stay: bool = False,
 ) -> str:
     """Sends `data` on a new connection: it must be answered by one of the reasons and the connection closed;
     the
     upstream must not have seen a whole request of it; and the log must name the reason. Returns the reason.
 
-    `reasons`: the one to expect first; more where the RFC leaves open which rule is met first.
+    `reasons`: the one to expect first; more where the RFC leaves open which rule is met first. `may_stay`:
+    with a
+    reason of `FRAMED` the connection may stay, and must then be in order.
     """
     mark, since = upstream.mark(), gateway.mark()
     with gateway.client() as client:
         client.try_send(data)
         response = client.response(method)
         code = refused(response, *reasons, method=method)
-        assert response.closes, response.fields
+        if may_stay and code in FRAMED and not response.closes:
+            assert client.request(b"GET /no-host HTTP/1.1\r\n\r\n").status == 400
+        else:
+            assert response.closes, response.fields
         client.ended()
     assert_only_barrier(gateway, mark)
     logged(gateway.wait_log(since)[0], status=response.status, reason=code)

@@ -111,7 +111,7 @@ def websocket_echo() -> Iterator[str]:
                     return
                 connection.send(message)
 
-    with serve(handle, "127.0.0.1", 0) as server:
+    with serve(handle, "127.0.0.1", 0, max_size=None) as server:
         thread = threading.Thread(target=server.serve_forever, name="websocket echo", daemon=True)
         thread.start()
         try:

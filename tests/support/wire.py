@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
-DEFAULT_TIMEOUT = 10.0  # seconds without a byte after which a test is hung, not slow
+DEFAULT_TIMEOUT = 5.0  # seconds without a byte after which a test is hung, not slow
 MAX_HEAD = 1 << 20
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110 5.6.2
