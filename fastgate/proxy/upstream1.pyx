@@ -249,6 +249,9 @@ cdef class Upstream1(EndpointSide):
         elif self.judged and not (facts.body == BODY_LENGTH and part == facts.content_length):
             self._broken(R_UPSTREAM_FRAMING, "the parser saw an end before the body")
             return True
+        if 0 <= self.endpoint.upstream.body_limit < facts.content_length and facts.body == BODY_LENGTH:
+            self._broken(R_UPSTREAM_BODY_TOO_LARGE, None)
+            return True
         self.body = facts.body
         self.body_left = facts.content_length
         self.body_bytes = 0
@@ -258,7 +261,7 @@ cdef class Upstream1(EndpointSide):
         self.event_stream = facts.content_type.len >= 17 and span_is(
             span_of(facts.content_type.ptr, 17), b"text/event-stream", 17)
         if facts.body == BODY_CHUNKED:
-            chunk_start(&self.chunks, <uint32_t>min(self.endpoint.upstream.head_limits.bytes, 0x7FFFFFFF))
+            chunk_start(&self.chunks, &self.endpoint.upstream.head_limits)
         self.state = U_BODY
         self._read_body(owner, &head, data + size, length - size, now)
         return True
@@ -324,6 +327,8 @@ cdef class Upstream1(EndpointSide):
         self.body_bytes += body.len
         if limit >= 0 and self.body_bytes > limit:
             return self._broken(R_UPSTREAM_BODY_TOO_LARGE, None)
+        if x.response_trailers.len:
+            self.parser = None              # to the parser a trailer field counts like any other: not so here
         if head != NULL:
             x.upstream_head_ns = now - x.sent_ns
         if event != CHUNK_END:
