@@ -27,7 +27,7 @@ bench: .venv/for-tests .venv/built
 	$(PY) -m bench $(ARGS)
 
 docs: .venv/for-run .venv/built
-	$(PY) tools/reasons_page.py docs/reasons.md
+	$(PY) -m tools.reasons_page docs/reasons.md
 
 clean:
 	rm -rf .venv build dist *.egg-info fastgate/_core.c fastgate/_core.*.so

@@ -1,4 +1,4 @@
-"""Writes docs/reasons.md from the table of reason codes in the compiled core: `python tools/reasons_page.py FILE`."""
+"""Writes docs/reasons.md from the table of reason codes in the compiled core: `python -m tools.reasons_page FILE`."""
 
 from __future__ import annotations
 
