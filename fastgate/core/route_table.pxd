@@ -14,7 +14,7 @@ cdef struct RouteRule:
     int condition_count
 
 cdef struct RuleList:
-    # Rules of one host and path, in the order of precedence: _order[at : at + count].
+    # Rules of one host and path, in the order of precedence: _rules[at : at + count].
     int at
     int count
 
@@ -55,7 +55,6 @@ cdef class RouteTable:
     cdef HostGroup* _groups
     cdef TreeNode* _nodes
     cdef RuleList* _lists
-    cdef int* _order
     cdef RouteRule* _rules
     cdef Condition* _conditions
     cdef Span* _methods

@@ -30,7 +30,6 @@ cdef class RouteTable:
         free(self._groups)
         free(self._nodes)
         free(self._lists)
-        free(self._order)
         free(self._rules)
         free(self._conditions)
         free(self._methods)
@@ -51,8 +50,7 @@ cdef class RouteTable:
         self._groups = <HostGroup*>_table_array(len(builder.groups), sizeof(HostGroup))
         self._nodes = <TreeNode*>_table_array(len(builder.nodes), sizeof(TreeNode))
         self._lists = <RuleList*>_table_array(len(builder.lists), sizeof(RuleList))
-        self._order = <int*>_table_array(sum(map(len, builder.lists)), sizeof(int))
-        self._rules = <RouteRule*>_table_array(len(builder.rules), sizeof(RouteRule))
+        self._rules = <RouteRule*>_table_array(sum(map(len, builder.lists)), sizeof(RouteRule))
         self._conditions = <Condition*>_table_array(len(builder.conditions), sizeof(Condition))
         self._methods = <Span*>_table_array(len(builder.methods), sizeof(Span))
         for i, group in enumerate(builder.groups):
@@ -65,13 +63,13 @@ cdef class RouteTable:
         for i, rules in enumerate(builder.lists):
             self._lists[i] = RuleList(at, len(rules))
             for rule in sorted(rules, key=builder.precedence):
-                self._order[at] = rule
+                # A rule of several hosts stands in several lists: a copy costs less than a step more to each match.
+                row = builder.rules[rule]
+                self._rules[at] = RouteRule(
+                    row.index, not row.method_count and not row.condition_count, row.method_mask,
+                    row.method_at, row.method_count, row.condition_at, row.condition_count,
+                )
                 at += 1
-        for i, row in enumerate(builder.rules):
-            self._rules[i] = RouteRule(
-                row.index, not row.method_count and not row.condition_count, row.method_mask,
-                row.method_at, row.method_count, row.condition_at, row.condition_count,
-            )
         for i, (place, kind, pattern, name, value) in enumerate(builder.conditions):
             self._conditions[i] = Condition(place, kind, pattern, _kept_span(name), _kept_span(value))
         for i, name in enumerate(builder.methods):
@@ -224,7 +222,7 @@ cdef class RouteTable:
         cdef int end = at + self._lists[number].count
         cdef const RouteRule* rule
         while at < end:
-            rule = &self._rules[self._order[at]]
+            rule = &self._rules[at]
             self.work += 1
             if rule.plain or self._rule_holds(rule, view):
                 return rule.index
