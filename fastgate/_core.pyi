@@ -1,6 +1,7 @@
 """Types of the compiled module."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 class ReasonInfo(NamedTuple):
@@ -93,6 +94,7 @@ def path_rewrite_of(route: Any) -> PathRewrite: ...
 def measure_routing(
     heads: list[tuple[bytes, bytes]], rounds: int, table: RouteTable | None = None
 ) -> int: ...
+
 # Where a `config` is Any, the struct of fastgate.config.model is meant, or any object with its attributes:
 # the core imports no other room.
 
@@ -283,3 +285,146 @@ def loop_line(log: AccessLog, exchange: SampleExchange, times: int) -> int: ...
 def loop_log(log: AccessLog, exchange: SampleExchange, times: int) -> None: ...
 def loop_record(counters: Counters, exchange: SampleExchange, times: int) -> None: ...
 def loop_next(balancer: RoundRobin, times: int) -> int: ...
+
+# -- core/header_rules.pyx
+
+class HeaderRules:
+    def __init__(self, set: dict[str, str], add: dict[str, str], remove: tuple[str, ...]) -> None: ...
+
+# -- proxy/snapshot.pyx: the configuration, ready to run. Nanoseconds and bytes; -1 for none.
+
+class NativeFilter:
+    @property
+    def name(self) -> str: ...
+
+class RateLimitFilter(NativeFilter):
+    def __init__(self, name: str, limiter: RateLimiter) -> None: ...
+
+class IpFilter(NativeFilter):
+    def __init__(self, name: str, lists: IpFilterCore) -> None: ...
+
+class Route:
+    def __init__(
+        self,
+        *,
+        index: int,
+        name: str,
+        upstream: Upstream | None = None,
+        redirect: Redirector | None = None,
+        respond: tuple[int, bytes, bytes] | None = None,
+        filters: tuple[NativeFilter, ...] = (),
+        rewrite: PathRewrite | None = None,
+        rewrite_host: str | None = None,
+        request_rules: HeaderRules | None = None,
+        response_rules: HeaderRules | None = None,
+        upgrades: Iterable[str] = (),
+        keep_encoded_slash: bool = False,
+        body_limit: int = -2,
+        total_ns: int = -1,
+        tunnel_idle_ns: int,
+        event_idle_ns: int,
+    ) -> None: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+
+class Upstream:
+    def __init__(
+        self,
+        *,
+        index: int,
+        name: str,
+        weights: Iterable[int],
+        connect_ns: int,
+        head_ns: int,
+        idle_ns: int,
+        header_bytes: int,
+        header_count: int,
+        body_limit: int,
+        host: str,
+    ) -> None: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    def add(self, endpoint: Endpoint) -> None: ...
+
+class Listener:
+    def __init__(
+        self,
+        *,
+        name: str,
+        table: RouteTable,
+        routes: tuple[Route | None, ...],
+        request_line: int,
+        header_bytes: int,
+        header_count: int,
+        body_limit: int,
+        head_ns: int,
+        body_idle_ns: int,
+        keep_alive_ns: int,
+        write_idle_ns: int,
+        body_min_rate: int,
+        trusted: IpSet | None,
+        proxy_protocol: bool,
+        forwarded: tuple[str, ...],
+        request_id: str,
+        half_close: str,
+    ) -> None: ...
+    @property
+    def name(self) -> str: ...
+
+# -- proxy/pool.pyx
+
+class Endpoint:
+    def __init__(
+        self,
+        worker: Worker,
+        upstream: Upstream,
+        *,
+        address: str,
+        host: str | None,
+        port: int,
+        unix_path: str | None,
+        resolver: Callable[[str, int], Awaitable[list[str]]] | None,
+        max_open: int,
+        max_idle: int,
+        max_waiting: int,
+        idle_ns: int,
+        queue_ns: int,
+    ) -> None: ...
+    @property
+    def address(self) -> str: ...
+
+# -- proxy/downstream1.pyx: the protocol of a client's connection; the loop calls its methods
+
+class Downstream1(asyncio.Protocol):
+    def __init__(self, worker: Worker, listener: Listener) -> None: ...
+
+# -- proxy/worker.pyx
+
+class Worker:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        log: AccessLog | None,
+        counters: Counters,
+        *,
+        max_connections: int,
+        max_per_address: int,
+        flush_interval: int,
+    ) -> None: ...
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def exchanges(self) -> int: ...
+    @property
+    def connecting(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+    @property
+    def cut(self) -> int: ...
+    async def drain(self, upstreams: Iterable[Upstream], timeout: float) -> None: ...  # noqa: ASYNC109
+    def close(self) -> None: ...
+    def census(self) -> dict[str, int]: ...

@@ -161,18 +161,27 @@ def test_get_with_a_body(gateway: Gateway, upstream: Upstream) -> None:
 
 
 def test_response_trailers(gateway: Gateway, upstream: Upstream) -> None:
-    """Trailers go on; those that would change framing or routing do not (RFC 9110 6.5.1)."""
-    trailers = (
-        b"X-Sum: 1\r\nContent-Length: 7\r\nTransfer-Encoding: gzip\r\nConnection: close\r\nX-More: 2\r\n"
-    )
-    data = chunked(b"hello", trailers=trailers)
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
-    upstream.script(up.send(head + data))
+    upstream.script(up.send(head + chunked(b"hello", trailers=b"X-Sum: 1\r\nX-More: 2\r\n")))
     with gateway.client() as client:
         response = client.request(request(lines=("TE: trailers", "Connection: TE")))
         assert response.body == b"hello"
         assert response.trailers == (("X-Sum", "1"), ("X-More", "2"))
         assert client.get("/next").status == 200
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"Content-Length: 7", b"Transfer-Encoding: gzip", b"Connection: close", b"Upgrade: x", b"Trailer: x"],
+)
+def test_forbidden_response_trailers(gateway: Gateway, upstream: Upstream, line: bytes) -> None:
+    """Those that would change framing or the hop do not go on (RFC 9110 6.5.1): dropped, or a 502."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    upstream.script(up.send(head + chunked(b"hello", trailers=b"X-Sum: 1\r\n" + line + b"\r\n")))
+    with gateway.client() as client:
+        response = client.get()
+        assert response.status == 502 or response.trailers == (("X-Sum", "1"),)
+        assert client.get("/next").json()["target"] == "/next"
 
 
 def test_response_extensions_are_dropped(gateway: Gateway, upstream: Upstream) -> None:

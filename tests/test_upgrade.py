@@ -245,7 +245,7 @@ def test_switch_to_another_protocol(gateway: Gateway, upstream: Upstream) -> Non
 def test_switch_without_upgrade(gateway: Gateway, upstream: Upstream) -> None:
     upstream.script(up.send(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"), up.wait_close())
     with gateway.client() as client:
-        refused(client.request(ASK), "upstream-upgrade")
+        refused(client.request(ASK), "upstream-upgrade", "upstream-syntax")
 
 
 def test_426_goes_through(gateway: Gateway, upstream: Upstream) -> None:

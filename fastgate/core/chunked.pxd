@@ -28,14 +28,20 @@ cdef enum ChunkPlace:
     AT_END_LF
     AT_DONE
 
+cdef enum:
+    TRAILER_ROOM = 128      # trailer fields of one message
+
 cdef struct ChunkReader:
     uint8_t place           # ChunkPlace
     uint8_t digits          # of the size in hand
     uint32_t ext_bytes      # extensions of the whole body: bounded, since nobody needs them
-    uint32_t trailer_limit  # bytes of the trailer section
+    uint16_t trailer_lines
+    int64_t trailer_limit   # bytes of the trailer section
+    int trailer_count       # its lines
     int64_t left            # of the chunk in hand
 
-cdef void chunk_start(ChunkReader* reader, uint32_t trailer_limit) noexcept nogil
+# Trailers are held to the limits of a head, and to TRAILER_ROOM lines.
+cdef void chunk_start(ChunkReader* reader, const HeadLimits* limits) noexcept nogil
 # Reads on from data[at[0]]; moves `at` behind what it has used. Trailer lines (with their CRLF) are gathered in
 # `trailers`, to be read by `split_trailers` at CHUNK_END.
 cdef int chunk_next(ChunkReader* reader, const char* data, Py_ssize_t length, Py_ssize_t* at, Span* payload,

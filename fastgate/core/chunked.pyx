@@ -12,11 +12,13 @@ cdef enum:
     MAX_EXT_BYTES = 16384
 
 
-cdef void chunk_start(ChunkReader* reader, uint32_t trailer_limit) noexcept nogil:
+cdef void chunk_start(ChunkReader* reader, const HeadLimits* limits) noexcept nogil:
     reader.place = AT_SIZE
     reader.digits = 0
     reader.ext_bytes = 0
-    reader.trailer_limit = trailer_limit
+    reader.trailer_lines = 0
+    reader.trailer_limit = limits.bytes
+    reader.trailer_count = min(limits.count, <int>TRAILER_ROOM)
     reader.left = 0
 
 
@@ -118,13 +120,14 @@ cdef int chunk_next(ChunkReader* reader, const char* data, Py_ssize_t length, Py
                 return CHUNK_BAD
             else:
                 reader.place = AT_TRAILER_LINE
-            if trailers.len >= reader.trailer_limit:
+            if <int64_t>trailers.len >= reader.trailer_limit or reader.trailer_lines >= reader.trailer_count:
                 return CHUNK_TRAILER_TOO_LARGE
             out_byte(trailers, <char>c)
         elif reader.place == AT_TRAILER_LF:
             if c != 10:
                 return CHUNK_BAD
             out_byte(trailers, 10)
+            reader.trailer_lines += 1
             reader.place = AT_TRAILER
         elif reader.place == AT_END_LF:
             if c != 10:

@@ -19,8 +19,9 @@ cdef Py_ssize_t scan_head(const char* data, Py_ssize_t length, HeadScan* scan, c
                 return -1
             return 0
         end = found - data
-        if end == 0 or data[end - 1] != 13:
-            # RFC 9112 2.2 lets a recipient take a bare LF for a line's end; we refuse, since others may not.
+        if end == 0 or data[end - 1] != 13 or (data[scan.line_start] == 13 and end - 1 != scan.line_start):
+            # RFC 9112 2.2 lets a recipient take a bare LF for a line's end; we refuse, since others may not. A line
+            # that begins with a bare CR is refused at once, since it may be meant as the empty one.
             reason[0] = R_BARE_LF
             return -1
         scan.at = end + 1
@@ -135,8 +136,8 @@ cdef int split_fields(const char* data, Py_ssize_t length, Field* fields, int ro
         if line_end == NULL or count == room:
             return -1
         colon = <const char*>memchr(at, 58, line_end - at)
-        if colon == NULL or colon == at:
-            return -1
+        if colon == NULL or colon == at or at[0] == 32 or at[0] == 9 or (colon - 1)[0] == 32 or (colon - 1)[0] == 9:
+            return -1                                   # RFC 9112 5.1, 5.2: no white space there, no folding
         value = colon + 1
         line_end -= 1                                   # onto the CR
         field = &fields[count]
@@ -233,6 +234,10 @@ cdef int split_status_line(const char* data, Py_ssize_t length, uint8_t* http_mi
     if data[12] != 32:
         return -1
     phrase[0] = span_of(data + 13, end - data - 13)
+    for i in range(<int>phrase.len):
+        # reason-phrase = 1*( HTAB / SP / VCHAR / obs-text ), RFC 9112 4; the parser does not look.
+        if (<unsigned char>phrase.ptr[i] < 32 and phrase.ptr[i] != 9) or phrase.ptr[i] == 127:
+            return -1
     return status
 
 
@@ -309,7 +314,11 @@ cdef int read_request_facts(Field* fields, int count, HeadFacts* facts) noexcept
             while next_list_item(field.value, &at, &item):
                 if span_is(item, b"trailers", 8):
                     facts.te_trailers = True
-        elif field.id in (F_KEEP_ALIVE, F_PROXY_CONNECTION, F_HTTP2_SETTINGS, F_PROXY_AUTHORIZATION):
+        elif field.id == F_PROXY_CONNECTION:
+            # Not for us and not forwarded, but the parser takes it for Connection: the two must agree.
+            field.drop = 1
+            facts.close = facts.close or not span_is(field.value, b"keep-alive", 10)
+        elif field.id in (F_KEEP_ALIVE, F_HTTP2_SETTINGS, F_PROXY_AUTHORIZATION):
             field.drop = 1
         elif field.id == F_EXPECT:
             if minor >= 1:                      # RFC 9110 10.1.1: ignored in HTTP/1.0
@@ -339,6 +348,7 @@ cdef int read_request_facts(Field* fields, int count, HeadFacts* facts) noexcept
             field.drop = 1
             facts.request_id = field.value
         elif field.id == F_MAX_FORWARDS:
+            field.drop = 1                      # written anew: counted down where the method asks for it
             facts.max_forwards = parse_decimal(field.value)
             field.drop |= facts.max_forwards >= 0       # a number is written anew
     if facts.host_count != 1:
@@ -397,7 +407,10 @@ cdef int read_response_facts(Field* fields, int count, int status, bint head_req
         elif field.id == F_UPGRADE:
             field.drop = 1
             facts.upgrade = field.value
-        elif field.id in (F_KEEP_ALIVE, F_PROXY_CONNECTION, F_TE, F_PROXY_AUTHENTICATE):
+        elif field.id == F_PROXY_CONNECTION:
+            field.drop = 1
+            facts.close = facts.close or not span_is(field.value, b"keep-alive", 10)
+        elif field.id in (F_KEEP_ALIVE, F_TE, F_PROXY_AUTHENTICATE):
             field.drop = 1
         elif field.id == F_CONTENT_TYPE:
             facts.content_type = field.value

@@ -13,6 +13,7 @@ cdef Py_ssize_t _read_v1(const char* data, Py_ssize_t length, ProxyHeader* heade
     cdef Py_ssize_t i, start = 0, size
     cdef int count = 0
     cdef int64_t port
+    cdef Address destination
     end = <const char*>memchr(data, 10, min(length, PROXY_V1_MAX))
     if end == NULL:
         return 0 if length < PROXY_V1_MAX else -1
@@ -35,6 +36,8 @@ cdef Py_ssize_t _read_v1(const char* data, Py_ssize_t length, ProxyHeader* heade
         return -1
     port = parse_decimal(words[4])
     if not parse_address(words[2], &header.source) or port < 0 or port > 65535:
+        return -1
+    if not parse_address(words[3], &destination) or not 0 <= parse_decimal(words[5]) <= 65535:
         return -1
     if header.source.family != words[1].ptr[3] - 48:
         return -1
@@ -76,6 +79,8 @@ cdef Py_ssize_t _read_v2(const char* data, Py_ssize_t length, ProxyHeader* heade
         else:
             header.source.family = 4
         header.port = <uint16_t>(at[48] << 8 | at[49])
+    elif at[13] not in (0x00, 0x12, 0x22, 0x31, 0x32):
+        return -1                   # "must be rejected as invalid by receivers"; those five leave the address as it is
     return size
 
 

@@ -165,12 +165,12 @@ REASONS: tuple[ReasonInfo, ...] = (
     ReasonInfo(
         "body-timeout", 408, "http_request_error", "downstream", True,
         "No byte of the body came for timeouts.body_idle.",
-        "As above.",
+        "A slow client or network; raise the deadline if they are yours.",
     ),
     ReasonInfo(
         "body-too-slow", 408, "http_request_error", "downstream", True,
         "The body came slower than body_min_rate after the grace.",
-        "As above.",
+        "A slow client or network; lower the rate if they are yours.",
     ),
     ReasonInfo(
         "client-gone", 499, "connection_terminated", "downstream", False,
@@ -200,17 +200,17 @@ REASONS: tuple[ReasonInfo, ...] = (
     ReasonInfo(
         "fixed-response", 0, "", "gateway", False,
         "The route answers itself: respond.",
-        "",
+        "Nothing; it is what the route says.",
     ),
     ReasonInfo(
         "redirected", 0, "", "gateway", False,
         "The route answers itself: redirect.",
-        "",
+        "Nothing; it is what the route says.",
     ),
     ReasonInfo(
         "max-forwards", 200, "proxy_internal_response", "gateway", False,
         "OPTIONS with Max-Forwards: 0 ends here (RFC 9110 7.6.2).",
-        "",
+        "Nothing; the client asked for it.",
     ),
     ReasonInfo(
         "draining", 503, "destination_unavailable", "gateway", True,
@@ -240,7 +240,7 @@ REASONS: tuple[ReasonInfo, ...] = (
     ReasonInfo(
         "queue-timeout", 503, "connection_limit_reached", "gateway", True,
         "No connection to the endpoint came free within pool.queue_timeout.",
-        "As above.",
+        "Raise pool.max_connections or pool.queue_timeout, or add endpoints.",
     ),
     ReasonInfo(
         "no-endpoint", 503, "destination_unavailable", "upstream", True,

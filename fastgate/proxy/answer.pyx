@@ -11,7 +11,9 @@ cdef tuple PROXY_STATUS = tuple([
     f'Proxy-Status: fastgate; error={info.proxy_error}; details="{info.code}"\r\n'.encode()
     for info in REASONS
 ])
-cdef tuple REASON_CODES = tuple([info.code.encode() for info in REASONS])
+cdef int[R_COUNT] REASON_STATUS
+for _reason_index, _reason_info in enumerate(REASONS):
+    REASON_STATUS[_reason_index] = _reason_info.status
 
 
 cdef Span phrase_of(int status) noexcept:

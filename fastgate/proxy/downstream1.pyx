@@ -63,10 +63,8 @@ cdef class Downstream1(ClientSide):
         if self.state == D_TUNNEL:
             self.x.tunnel_end(True)
             return True
-        if self.state == D_WAIT and self.listener.half_close == HALF_CLOSE_SERVE:
-            self.close_after = True
-            return True
-        return False
+        # What came before the FIN is answered still, if so configured; a request that is not whole never will be.
+        return self.state == D_WAIT and self.listener.half_close == HALF_CLOSE_SERVE
 
     def connection_lost(self, error):
         cdef Exchange x = self.x
@@ -132,6 +130,11 @@ cdef class Downstream1(ClientSide):
                     break
         finally:
             self.reading = False
+        if self.eof and (self.state == D_IDLE or self.state == D_HEAD or self.state == D_BODY):
+            # The client has nothing more to send: between requests that is a farewell, within one its end.
+            if self.x is not None:
+                self.x.client_gone(R_CLIENT_GONE, "closed in the middle of its request")
+            self._leave(False)
         return 0
 
     cdef int _hold(self, bytes data, Py_ssize_t at) except -1:
@@ -259,7 +262,7 @@ cdef class Downstream1(ClientSide):
             self.paused_ns = 0
             self.worker.arm(self, x.start_ns + self.listener.body_idle_ns)
             if facts.body == BODY_CHUNKED:
-                chunk_start(&self.chunks, <uint32_t>min(self.listener.head_limits.bytes, 0x7FFFFFFF))
+                chunk_start(&self.chunks, &self.listener.head_limits)
         x.begin(head + size, <size_t>part, end)
         return at + size + part
 
@@ -297,6 +300,8 @@ cdef class Downstream1(ClientSide):
             self.close_after = True
             x.refuse(reason, None)
             return len(data)
+        if x.request_trailers.len:
+            self.parser = None              # to the parser a trailer field counts like any other: not so here
         if event == CHUNK_END:
             self.state = D_WAIT
             self._watch_reader(now)             # of an answer that began before this
@@ -498,14 +503,18 @@ cdef class Downstream1(ClientSide):
 
     cdef int resume_request(self) except -1:
         cdef int64_t now
-        if self.state == D_BODY and self.paused_ns:
+        if self.paused_ns:
             now = now_ns()
             self.body_start_ns += now - self.paused_ns
             self.paused_ns = 0
-            self.worker.arm(self, now + self.listener.body_idle_ns)
+            if self.state == D_BODY:
+                self.worker.arm(self, now + self.listener.body_idle_ns)
+        if self.pending is None:
             self.wire.resume()
-        elif self.state == D_TUNNEL:
-            self.wire.resume()
+        return 0
+
+    cdef int no_more(self) except -1:
+        self.close_after = True
         return 0
 
     cdef int start_tunnel(self, Exchange x, EndpointSide peer) except -1:
@@ -535,9 +544,11 @@ cdef class Downstream1(ClientSide):
             return 0
         if self.state == D_TUNNEL:
             return self._leave(False)
-        if self.close_after:
+        if self.close_after or (self.eof and self.pending is None):
             return self._leave(linger)
         self.state = D_IDLE
+        if self.paused_ns:
+            self.resume_request()
         self.worker.arm(self, now_ns() + (self.listener.write_idle_ns if self.wire.congested
                                           else self.listener.keep_alive_ns))
         if self.pending is not None and not self.reading:

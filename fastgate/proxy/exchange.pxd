@@ -25,6 +25,8 @@ cdef class ClientSide(Timed):
     # The exchange is over and recorded; the wire may go on to its next request.
     cdef int exchange_done(self, Exchange x) except -1
     cdef int start_tunnel(self, Exchange x, EndpointSide peer) except -1
+    # No further request is taken from this wire: what follows this one can't be trusted.
+    cdef int no_more(self) except -1
     # Who is at the other end of the wire (not whom X-Forwarded-For names).
     cdef const Address* peer_address(self) noexcept
 

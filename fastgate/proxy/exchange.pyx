@@ -28,6 +28,9 @@ cdef class ClientSide(Timed):
     cdef int start_tunnel(self, Exchange x, EndpointSide peer) except -1:
         raise NotImplementedError
 
+    cdef int no_more(self) except -1:
+        raise NotImplementedError
+
     cdef const Address* peer_address(self) noexcept:
         return NULL
 
@@ -138,7 +141,7 @@ cdef class Exchange(Timed):
         self.body_limit = self.listener.body_limit if route.body_limit == -2 else route.body_limit
         if self.body_limit >= 0 and facts.content_length > self.body_limit:
             return self.refuse(R_BODY_TOO_LARGE, None)
-        self.upgrading = facts.connection_upgrade and facts.upgrade.ptr != NULL and self.chosen_upgrade().ptr != NULL
+        self.upgrading = facts.connection_upgrade and facts.http_minor == 1 and facts.upgrade.ptr != NULL and self.chosen_upgrade().ptr != NULL
         if route.filters:
             reason = self._filter()
             if reason != R_NONE:
@@ -346,7 +349,7 @@ cdef class Exchange(Timed):
                 return self._fail(R_UPSTREAM_RESET, "the connection took no byte of the request")
             self.raced = True
             return self._send(body, <size_t>len(body), end, True)
-        if sent != SENT_CONGESTED and not end:
+        if sent != SENT_CONGESTED:
             self.client.resume_request()
         return 0
 
@@ -425,7 +428,10 @@ cdef class Exchange(Timed):
         if self.phase == X_ANSWERING or self.phase == X_TUNNEL:
             self.client.cut(self)
         else:
-            send_problem(self, reason, REASONS[reason].status)
+            if REASON_STATUS[reason] == 400 or self.view.method_id == METHOD_CONNECT:
+                # Whoever sent this may mean something else by what follows it.
+                self.client.no_more()
+            send_problem(self, reason, REASON_STATUS[reason])
         return self._finish(now_ns())
 
     cdef int _drop_attempt(self) except -1:

@@ -40,6 +40,7 @@ cdef class Upstream1(EndpointSide):
     cdef int _read(self, bytes data) except -1
     cdef Py_ssize_t _scan(self, const char* data, Py_ssize_t length) except -2
     cdef bint _read_head(self, bytes owner, const char* data, Py_ssize_t size, Py_ssize_t length, int64_t now) except -1
+    cdef bint _switch_wanted(self) noexcept
     cdef bint _interim(self, ResponseHead* head, const char* rest, Py_ssize_t left, int64_t now) except -1
     cdef int _read_body(self, bytes owner, ResponseHead* head, const char* data, Py_ssize_t length, int64_t now) except -1
     cdef int _judge(self, bytes owner, const char* data, Py_ssize_t length) except? -1000

@@ -207,6 +207,10 @@ cdef class Upstream1(EndpointSide):
         if size < 0:
             self._broken(R_UPSTREAM_SYNTAX if reason == R_BARE_LF or reason == R_REQUEST_LINE_SYNTAX
                          else R_UPSTREAM_HEADER_TOO_LARGE, None)
+        elif size == 0 and length and memcmp(data, b"HTTP/1.", <size_t>min(length, 7)) != 0:
+            # Something else than HTTP/1 speaks there: no use in waiting for a head's end.
+            self._broken(R_UPSTREAM_SYNTAX, "not a status line")
+            return -1
         return size
 
     cdef bint _read_head(self, bytes owner, const char* data, Py_ssize_t size, Py_ssize_t length, int64_t now) except -1:
@@ -225,6 +229,8 @@ cdef class Upstream1(EndpointSide):
             self._broken(R_UPSTREAM_SYNTAX, "not a status line" if head.status < 0 else "not a field line")
             return True
         reason = read_response_facts(fields, head.field_count, head.status, self.head_request, facts)
+        if reason == R_NONE and head.status == 101 and not self._switch_wanted():
+            reason = R_UPSTREAM_UPGRADE
         if reason == R_NONE:
             # A Content-Length body that has come already is judged with its head.
             if facts.body == BODY_LENGTH and head.status >= 200:
@@ -257,19 +263,24 @@ cdef class Upstream1(EndpointSide):
         self.event_stream = facts.content_type.len >= 17 and span_is(
             span_of(facts.content_type.ptr, 17), b"text/event-stream", 17)
         if facts.body == BODY_CHUNKED:
-            chunk_start(&self.chunks, <uint32_t>min(self.endpoint.upstream.head_limits.bytes, 0x7FFFFFFF))
+            chunk_start(&self.chunks, &self.endpoint.upstream.head_limits)
         self.state = U_BODY
         self._read_body(owner, &head, data + size, length - size, now)
         return True
 
+    cdef bint _switch_wanted(self) noexcept:
+        # RFC 9110 7.8: a server switches only to what was asked for.
+        return self.x.upgrading and self.facts.connection_upgrade and self.facts.upgrade.ptr != NULL \
+            and span_equal_nocase(self.facts.upgrade, self.x.chosen_upgrade())
+
     cdef bint _interim(self, ResponseHead* head, const char* rest, Py_ssize_t left, int64_t now) except -1:
         cdef Exchange x = self.x
         cdef bytes lines
+        if not self.judged:
+            self._broken(R_UPSTREAM_FRAMING, "a body behind a 1xx head")
+            return True
         self.judged = False
         if head.status == 101:
-            if not x.upgrading or self.facts.upgrade.ptr == NULL or not self.facts.connection_upgrade:
-                self._broken(R_UPSTREAM_UPGRADE, None)
-                return True
             lines = b"Connection: upgrade\r\nUpgrade: " + span_bytes(self.facts.upgrade) + b"\r\n"
             head.lines = bytes_span(lines)
             self.state = U_TUNNEL
@@ -319,6 +330,8 @@ cdef class Upstream1(EndpointSide):
         self.body_bytes += body.len
         if limit >= 0 and self.body_bytes > limit:
             return self._broken(R_UPSTREAM_BODY_TOO_LARGE, None)
+        if x.response_trailers.len:
+            self.parser = None              # to the parser a trailer field counts like any other: not so here
         if head != NULL:
             x.upstream_head_ns = now - x.sent_ns
         if event != CHUNK_END:

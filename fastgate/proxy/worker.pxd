@@ -1,8 +1,5 @@
 # What all connections of one event loop share.
 
-cdef enum:
-    TRAILER_ROOM = 128          # trailer fields of one message
-
 cdef double TICK_SECONDS
 
 cdef class Worker:

@@ -1,0 +1,1 @@
+"""What `fastgate demo` shows: two small services, and a configuration in front of them."""

@@ -1,0 +1,190 @@
+"""examples/*.toml: each is accepted without a warning, runs, and sends requests where it says.
+
+To run here their addresses are replaced: listeners take free ports, each upstream is one of this test.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.client import request
+from support.gateway import ROOT, Gateway
+from support.proxy_header import v1
+from support.upstream import Upstream, read_body, reply, send
+
+from fastgate.config import load
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
+SECRET = "example-secret"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_KEY", SECRET)
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: str(file.stem))
+def test_accepted_without_warnings(file: Path) -> None:
+    loaded = load(str(file), strict=True)
+    assert not loaded.warnings
+    assert SECRET not in repr(loaded.config)
+
+
+class Example:
+    """A running example. `upstreams`: those of its names."""
+
+    def __init__(self, name: str, directory: Path, stack: ExitStack) -> None:
+        tables: dict[str, Any] = tomllib.loads((ROOT / "examples" / f"{name}.toml").read_text())
+        self.upstreams: dict[str, Upstream] = {}
+        for upstream_name, upstream in tables.get("upstreams", {}).items():
+            running = stack.enter_context(Upstream(name=upstream_name))
+            self.upstreams[upstream_name] = running
+            upstream["endpoints"] = [running.address]
+        for listener in tables["listeners"]:
+            unix = listener["bind"].startswith("unix:")
+            listener["bind"] = f"unix:{directory}/gateway.sock" if unix else "127.0.0.1:0"
+        # Each connection of a client ends with its test; the log's format is the example's own.
+        tables["server"] = {**tables.get("server", {}), "drain_timeout": "5s"}
+        tables["access_log"] = {**tables.get("access_log", {}), "flush_interval": "10ms"}
+        self.gateway = stack.enter_context(Gateway(tables, directory))
+
+    def ask(self, data: bytes, listener: str | None = None, prelude: bytes = b"") -> Any:
+        method = data.split(b" ", 1)[0].decode()
+        with self.gateway.client(listener) as client:
+            return client.send(prelude + data).response(method)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    with ExitStack() as stack:
+        yield lambda name: Example(name, tmp_path, stack)
+
+
+def test_every_example_is_run_here() -> None:
+    text = Path(__file__).read_text()
+    assert [file.stem for file in EXAMPLES if f'start("{file.stem}")' not in text] == []
+
+
+def test_api(start: Any) -> None:
+    api = start("api")
+    host = "api.example.com"
+    assert api.ask(request("GET", "/orders/7", host=host)).json()["upstream"] == "orders"
+    assert api.ask(request("DELETE", "/orders/7", host=host)).status == 404
+    assert api.ask(request("POST", "/orders", host=host, body=b"x" * 2_000_000)).status == 413
+    user = api.ask(request("GET", "/users/7", host=host))
+    assert user.json()["target"] == "/v2/users/7"
+    assert user.get("cache-control") == "private, max-age=60"
+    assert user.get("ratelimit-policy") == '"per-client";q=200;w=2'
+    # The office is told by the trusted terminator in front; everybody else is refused.
+    admin = request("GET", "/admin", host=host, lines=("X-Forwarded-For: 10.1.2.3",))
+    assert api.ask(admin).json()["upstream"] == "admin"
+    for address in ("203.0.113.9", "10.1.2.3, 203.0.113.9"):
+        lines = (f"X-Forwarded-For: {address}",)
+        assert api.ask(request("GET", "/admin", host=host, lines=lines)).status == 403
+    moved = api.ask(request("GET", "/a?b=c", host="www.example.com"))
+    assert (moved.status, moved.get("location")) == (308, "https://api.example.com/a?b=c")
+    assert api.ask(request("GET", "/healthz")).body == b"ok\n"
+
+
+@pytest.mark.parametrize(
+    ("listener", "target", "lines", "upstream", "seen"),
+    [
+        ("mobile", "/api/me", (), "mobile", "/me"),
+        ("web", "/api/me", (), "web", "/api/me"),
+        ("web", "/", ("Cookie: a=b; tester=yes",), "web-next", "/"),
+        ("web", "/", ("X-Version: 2.1",), "web-next", "/"),
+        ("web", "/", ("X-Version: 20",), "web", "/"),
+        ("web", "/v2/shop", (), "web-next", "/shop"),
+    ],
+)
+def test_frontends(
+    start: Any, listener: str, target: str, lines: tuple[str, ...], upstream: str, seen: str
+) -> None:
+    answer = start("frontends").ask(request("GET", target, lines=lines), listener)
+    assert (answer.json()["upstream"], answer.json()["target"]) == (upstream, seen)
+    assert ("x-ratelimit-limit" in answer) is (listener == "mobile")
+
+
+def test_frontends_of_mobile(start: Any) -> None:
+    frontends = start("frontends")
+    assert frontends.ask(request("GET", "/web"), "mobile").status == 404
+    statuses = [
+        frontends.ask(request("GET", "/api/", lines=("X-Api-Key: k",)), "mobile").status for _ in range(22)
+    ]
+    assert statuses[:20] == [200] * 20
+    assert 429 in statuses[20:]
+    assert frontends.ask(request("GET", "/api/", lines=("X-Api-Key: other",)), "mobile").status == 200
+    body = request("POST", "/api/", lines=("X-Api-Key: third",), body=b"x" * 300_000)
+    assert frontends.ask(body, "mobile").status == 413
+
+
+def test_chat(start: Any) -> None:
+    chat = start("chat")
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    upstream = chat.upstreams["chat"]
+    upstream.script(send(switch + b"hello"))
+    asks = ("Connection: Upgrade", "Upgrade: websocket")
+    with chat.gateway.client() as client:
+        assert client.send(request("GET", "/socket", lines=asks)).response().status == 101
+        assert client.stream.exactly(5, "the first bytes") == b"hello"
+    # Only there.
+    assert "upgrade" not in dict(chat.ask(request("GET", "/api/x", lines=asks)).json()["fields"])
+    upstream.script(reply(200, b"data: x\n\n", "Content-Type: text/event-stream"))
+    assert chat.ask(request("GET", "/events")).body == b"data: x\n\n"
+    statuses = [chat.ask(request("GET", "/socket")).status for _ in range(11)]
+    assert statuses[-1] == 429
+    assert chat.ask(request("GET", "/api/x")).status == 200
+
+
+def test_load_balancer(start: Any, tmp_path: Path) -> None:
+    balanced = start("load-balancer")
+    answer = balanced.ask(request(), "balanced", v1("203.0.113.9"))
+    fields = {name.lower(): value for name, value in answer.json()["fields"]}
+    assert fields["x-forwarded-for"] == "203.0.113.9"
+    assert "for=203.0.113.9" in fields["forwarded"]
+    assert fields["host"] == "app.internal"
+    assert fields["x-gateway-key"] == SECRET
+    assert balanced.ask(request(), "balanced").status == 400
+    lines = ("X-Internal: 1", "X-Request-ID: mine")
+    answer = balanced.ask(request(lines=lines), "local")
+    fields = {name.lower(): value for name, value in answer.json()["fields"]}
+    assert "x-internal" not in fields
+    assert fields["x-request-id"] == "mine"
+    assert SECRET not in "".join(balanced.gateway.stdout)
+
+
+def test_uploads(start: Any) -> None:
+    uploads = start("uploads")
+    big = b"x" * 3_000_000
+    uploads.upstreams["files"].script(read_body(), reply(201, b""))
+    assert uploads.ask(request("PUT", "/files/a", body=big)).status == 201
+    assert uploads.ask(request("GET", "/files/a/b")).status == 200
+    assert uploads.ask(request("DELETE", "/files/a")).status == 404
+    statuses = [uploads.ask(request("PUT", "/files/a", body=b"x")).status for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    assert uploads.ask(request("PUT", "/files/b", body=b"x")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "status", "location"),
+    [
+        ("example.com", "/articles/2024/hello?a=b", 301, "https://blog.example.com/2024/hello?a=b"),
+        ("www.example.com", "/articles", 301, "https://blog.example.com/"),
+        ("any.host", "/u/ann", 308, "https://people.example.com/profile/ann"),
+        ("any.host", "/api/v2/things", 410, None),
+        ("any.host", "/else", 503, None),
+    ],
+)
+def test_moved(start: Any, host: str, target: str, status: int, location: str | None) -> None:
+    answer = start("moved").ask(request("GET", target, host=host))
+    assert (answer.status, answer.get("location")) == (status, location)
+    if status == 410:
+        assert answer.get("content-type") == "application/json"
+        assert answer.get("link") == '</docs>; rel="help"'
+    if status == 503:
+        assert answer.get("retry-after") == "3600"
