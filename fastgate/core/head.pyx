@@ -350,7 +350,6 @@ cdef int read_request_facts(Field* fields, int count, HeadFacts* facts) noexcept
         elif field.id == F_MAX_FORWARDS:
             field.drop = 1                      # written anew: counted down where the method asks for it
             facts.max_forwards = parse_decimal(field.value)
-            field.drop |= facts.max_forwards >= 0       # a number is written anew
     if facts.host_count != 1:
         if facts.host_count > 1:
             return R_HOST_DUPLICATE

@@ -300,7 +300,7 @@ cdef class Downstream1(ClientSide):
             self.close_after = True
             x.refuse(reason, None)
             return len(data)
-        if x.request_trailers.len:
+        if event == CHUNK_END and x.request_trailers.len:
             self.parser = None              # to the parser a trailer field counts like any other: not so here
         if event == CHUNK_END:
             self.state = D_WAIT
