@@ -65,10 +65,8 @@ def mutate(random: Random, seeds: list[bytes], most: int = 4) -> bytes:
 
 def _put_at_line(random: Random, data: bytearray, piece: bytes) -> None:
     """Behind one of the line ends: where a field line, a chunk or a message would begin."""
-    ends = [i + 1 for i, byte in enumerate(data) if byte == 10]
-    if ends:
-        at = random.choice(ends)
-        data[at:at] = piece
+    at = random.choice([0, *(i + 1 for i, byte in enumerate(data) if byte == 10)])
+    data[at:at] = piece
 
 
 def split(random: Random, data: bytes) -> list[bytes]:

@@ -61,6 +61,14 @@ MANAGED = {
 }  # fmt: skip
 
 
+# A request that the strict reader takes may be refused for what it asks, not for how it is written.
+NOT_FOR_THE_WELL_FORMED = {
+    "request-syntax", "bare-line-feed", "request-line-syntax", "http-version", "field-syntax", "host-missing",
+    "host-duplicate", "content-length-syntax", "length-and-encoding", "transfer-encoding", "chunk-syntax",
+    "parsers-disagree", "internal-error", "queue-full", "connect-failed",
+}  # fmt: skip
+
+
 class Finding(AssertionError):
     """Something that must not be; the message says what."""
 
@@ -350,6 +358,10 @@ def run_client(rig: Rig, random: Random, data: bytes, *, listener: int = 0) -> s
             why = "short"  # the gateway judges a head when it is whole
         if not closed and (exchanges > (why == "short") or len(responses) < len(given) or why not in ("short", "end")):
             raise Finding(f"{exchanges} exchanges, {len(responses)} answers to {len(given)} requests ({why})")
+        for response in responses[: len(given)]:
+            reason = details(response)
+            if reason in NOT_FOR_THE_WELL_FORMED or reason.startswith("upstream-"):
+                raise Finding(f"{reason} for what is well-formed")
         if closed and not client.eof_given and not client.aborted and responses:
             last = responses[-1]
             if b"close" not in last.tokens(b"connection"):
@@ -357,6 +369,13 @@ def run_client(rig: Rig, random: Random, data: bytes, *, listener: int = 0) -> s
         return "forwarded" if forwarded else "refused" if responses else "nothing"
     finally:
         rig.leave(client)
+
+
+def details(response: Message) -> str:
+    """The reason code of an answer of the gateway's own, or ""."""
+    for value in response.values(b"proxy-status"):
+        return value.partition(b'details="')[2].partition(b'"')[0].decode()
+    return ""
 
 
 def behind_proxy_header(data: bytes) -> bytes:
