@@ -133,3 +133,32 @@ cdef class SampleExchange:
 
     cdef Span _keep(self, object text):
         return _sample_keep(self.kept, text)
+
+
+def sample_chunked(pieces: Iterable[bytes]) -> tuple[str, bytes, bytes, int]:
+    """What the decoder makes of a chunked body that comes in these pieces.
+
+    Returns ("more" | "end" | "bad" | "trailers", the body's bytes, the trailer lines, how many bytes were used).
+    """
+    cdef ChunkReader reader
+    cdef HeadLimits limits = HeadLimits(8192, 32768, 100)
+    cdef Out gathered = Out(NULL, 0, 0, False)
+    cdef Out trailers = Out(NULL, 0, 0, False)
+    cdef Field[TRAILER_ROOM] room
+    cdef Span run
+    cdef int event = CHUNK_MORE
+    cdef Py_ssize_t used = 0
+    cdef bytes piece
+    body = bytearray()
+    chunk_start(&reader, &limits)
+    try:
+        for piece in pieces:
+            used += gather_chunks(&reader, piece, len(piece), &run, &event, &gathered, &trailers, room, TRAILER_ROOM)
+            body += span_bytes(run)
+            if event != CHUNK_MORE:
+                break
+        words = {CHUNK_MORE: "more", CHUNK_END: "end", CHUNK_BAD: "bad"}
+        return words.get(event, "trailers"), bytes(body), span_bytes(span_of(trailers.data, <Py_ssize_t>trailers.len)), used
+    finally:
+        out_free(&gathered)
+        out_free(&trailers)

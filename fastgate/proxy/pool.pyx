@@ -96,6 +96,7 @@ cdef class Endpoint:
             return self.release(connection)
         self.open -= 1
         if connection is not None:
+            reason = R_UPSTREAM_RESET
             detail = "closed as soon as it was made"
         # Somebody hears of it, unless there are connects under way for all who wait.
         if len(self.waiting) > self.connecting:

@@ -1,0 +1,150 @@
+"""An event loop and transports that are lists: what the compiled core needs of them, and nothing that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+
+class Handle:
+    def cancel(self) -> None:
+        """Nothing runs by itself here."""
+
+
+class Loop:
+    """Tasks and callbacks run when `run` is called. `connect` makes the transport of a new upstream connection."""
+
+    def __init__(self, connect: Callable[[Any], Transport]) -> None:
+        self.connect = connect
+        self.tasks: list[Coroutine[Any, Any, None]] = []
+        self.soon: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+    def call_later(self, _delay: float, _callback: Callable[[], None]) -> Handle:
+        return Handle()
+
+    def call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
+        self.soon.append((callback, arguments))
+
+    def create_task(self, coroutine: Coroutine[Any, Any, None]) -> Handle:
+        self.tasks.append(coroutine)
+        return Handle()
+
+    async def create_connection(self, factory: Callable[[], Any], _host: str, _port: int) -> tuple[Any, Any]:
+        protocol = factory()
+        return self.connect(protocol), protocol
+
+    def run(self) -> bool:
+        """One round; False when there was nothing to do."""
+        soon, self.soon = self.soon, []
+        tasks, self.tasks = self.tasks, []
+        for callback, arguments in soon:
+            callback(*arguments)
+        for task in tasks:
+            try:
+                task.send(None)
+            except StopIteration:
+                continue
+            raise AssertionError("a connect that waits")
+        return bool(soon or tasks)
+
+
+class Transport:
+    """One end of a connection. `sent`: what has left it; `queue`: what waits for `drain`, if it is slow."""
+
+    def __init__(self, loop: Loop, protocol: Any, *, high: int = 0) -> None:
+        self.loop = loop
+        self.protocol = protocol
+        self.high = high  # 0: everything is sent at once
+        self.sent = bytearray()
+        self.queue = bytearray()
+        self.congested = False
+        self.paused = False
+        self.closing = False
+        self.finished = False  # FIN was asked for
+        self.eof_given = False
+        self.lost = False
+        self.aborted = False
+        protocol.connection_made(self)
+
+    # -- what the core calls
+
+    def get_extra_info(self, name: str) -> object:
+        return {"sslcontext": True, "peername": ("192.0.2.1", 4711)}.get(name)
+
+    def set_write_buffer_limits(self, _high: int, _low: int) -> None:
+        """The limits here are the scenario's."""
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.queue)
+
+    def write(self, data: bytes) -> None:
+        assert not self.finished, "bytes behind FIN"
+        if self.lost:
+            return
+        if not self.high:
+            self.sent += data
+            return
+        self.queue += data
+        if len(self.queue) > self.high and not self.congested:
+            self.congested = True
+            self.protocol.pause_writing()
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def write_eof(self) -> None:
+        self.finished = True
+
+    def close(self) -> None:
+        if not self.closing:
+            self.closing = True
+            if not self.queue:
+                self.loop.call_soon(self.lose)
+
+    def abort(self) -> None:
+        if not self.aborted:
+            self.aborted = True
+            self.closing = True
+            self.queue.clear()
+            self.loop.call_soon(self.lose)
+
+    # -- what the scenario does
+
+    def lose(self, error: Exception | None = None) -> None:
+        if not self.lost:
+            self.lost = True
+            self.closing = True
+            self.protocol.connection_lost(error)
+
+    @property
+    def readable(self) -> bool:
+        return not (self.lost or self.closing or self.paused or self.eof_given)
+
+    def give(self, data: bytes) -> None:
+        self.protocol.data_received(data)
+
+    def give_eof(self) -> None:
+        self.eof_given = True
+        if not self.protocol.eof_received():
+            self.close()
+
+    def drain(self, size: int) -> None:
+        """The peer takes so many bytes."""
+        self.sent += self.queue[:size]
+        del self.queue[:size]
+        if self.congested and len(self.queue) <= self.high // 4:
+            self.congested = False
+            self.protocol.resume_writing()
+        if self.closing and not self.queue and not self.lost:
+            self.loop.call_soon(self.lose)
+
+    @property
+    def ended_in_order(self) -> bool:
+        """Whether the peer has seen FIN behind all that was written."""
+        return (self.finished or self.closing) and not self.aborted
