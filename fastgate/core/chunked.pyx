@@ -150,6 +150,8 @@ cdef int split_trailers(const Out* trailers, Field* fields, int room) noexcept n
     cdef int count = 0
     while at < end:
         line_end = <const char*>memchr(at, 13, end - at)
+        if line_end == NULL:
+            return -1                           # memory ran out while it was gathered
         colon = <const char*>memchr(at, 58, line_end - at)
         if colon == NULL or count == room:
             return -1

@@ -189,7 +189,7 @@ cdef int split_request_line(const char* data, Py_ssize_t length, Span* method, u
     cdef const char* at = data
     cdef const char* end
     cdef const char* space
-    if length > 2 and at[0] == 13:
+    if length > 2 and at[0] == 13 and at[1] == 10:
         at += 2
     end = <const char*>memchr(at, 10, length - (at - data)) - 1
     space = <const char*>memchr(at, 32, end - at)
@@ -350,6 +350,7 @@ cdef int read_request_facts(Field* fields, int count, HeadFacts* facts) noexcept
         elif field.id == F_MAX_FORWARDS:
             field.drop = 1                      # written anew: counted down where the method asks for it
             facts.max_forwards = parse_decimal(field.value)
+            field.drop |= facts.max_forwards >= 0       # a number is written anew
     if facts.host_count != 1:
         if facts.host_count > 1:
             return R_HOST_DUPLICATE

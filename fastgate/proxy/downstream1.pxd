@@ -34,7 +34,7 @@ cdef class Downstream1(ClientSide):
     # -- answering
     cdef bint close_after               # no further request on this connection
     cdef bint chunked_out               # the answer under way is chunked
-    cdef size_t last_waiting            # bytes unsent at the last look, to tell a slow reader from none
+    cdef int64_t last_taken             # bytes that the client had taken at the last look: to tell a slow reader from none
     cdef int64_t lingered
     # -- who it is
     cdef Address address
@@ -58,6 +58,8 @@ cdef class Downstream1(ClientSide):
     cdef int _pass_on(self, const char* data, Py_ssize_t length) except -1
     cdef int _chunk(self, Out* out, const char* body, size_t length, bint end, Exchange x) except -1
     cdef int _sent(self, int sent) except -1
+    cdef int _watch_reader(self, int64_t now) except -1     # arms write_idle if the transport holds something, else disarms
+    cdef bint _reader_moves(self) except -1                 # whether it has taken anything since the last look
     cdef int _leave(self, bint linger) except -1
     cdef int drain(self) except -1
     cdef int cut_off(self) except -1

@@ -48,7 +48,8 @@ cdef class Downstream1(ClientSide):
         self.worker.arm(self, now_ns() + self.listener.head_ns)
 
     def data_received(self, bytes data not None):
-        if self.state == D_WAIT:
+        if self.state == D_WAIT or self.pending is not None:
+            # Also between requests, as long as the client does not read what it has been answered.
             self.pending = data if self.pending is None else self.pending[self.pending_at:] + data
             self.pending_at = 0
             if len(self.pending) > PENDING_LIMIT:
@@ -149,6 +150,8 @@ cdef class Downstream1(ClientSide):
         cdef Py_ssize_t kept = <Py_ssize_t>self.partial.len
         cdef Py_ssize_t size = -1
         out_put(&self.partial, PyBytes_AS_STRING(data) + at, <size_t>(len(data) - at))
+        if self.partial.failed:
+            raise MemoryError()
         if self.trusted or self.listener.trusted is None:
             size = read_proxy_header(self.partial.data, <Py_ssize_t>self.partial.len, &header)
         if size == 0:
@@ -163,6 +166,9 @@ cdef class Downstream1(ClientSide):
             self.address = header.source
             self.port = header.port
             self._know_address()
+        if not self.worker.count_address(self):
+            self.state = D_CLOSED
+            self.wire.abort()
         return at + size - kept
 
     cdef Py_ssize_t _read_head(self, bytes data, Py_ssize_t at) except -2:
@@ -245,7 +251,6 @@ cdef class Downstream1(ClientSide):
         if facts.close or facts.http_minor == 0 or self.worker.draining:
             # RFC 9112 9.3: HTTP/1.0 has no persistence that a gateway could rely on.
             self.close_after = True
-            self.parser = None
         self._choose_request_id(x)
         if end:
             self.state = D_WAIT
@@ -289,7 +294,7 @@ cdef class Downstream1(ClientSide):
                 reason = R_PARSERS_DISAGREE
         if reason == R_NONE and event != CHUNK_END:
             elapsed = now - self.body_start_ns
-            if elapsed > RATE_GRACE_NS and (x.bytes_in + body.len) * SECOND // elapsed < self.listener.body_min_rate:
+            if elapsed > RATE_GRACE_NS and (x.bytes_in + body.len) * 1e9 < <double>self.listener.body_min_rate * elapsed:
                 reason = R_BODY_TOO_SLOW
         if reason != R_NONE:
             self.close_after = True
@@ -299,7 +304,7 @@ cdef class Downstream1(ClientSide):
             self.parser = None              # to the parser a trailer field counts like any other: not so here
         if event == CHUNK_END:
             self.state = D_WAIT
-            disarm(self)
+            self._watch_reader(now)             # of an answer that began before this
         else:
             self.worker.arm(self, now + self.listener.body_idle_ns)
         if body.len or event == CHUNK_END:
@@ -473,14 +478,26 @@ cdef class Downstream1(ClientSide):
         if sent == SENT_BROKEN:
             self.wire.abort()
         elif self.timer.deadline == 0:
-            self.last_waiting = self.wire.waiting()
-            self.worker.arm(self, now_ns() + self.listener.write_idle_ns)
+            self._watch_reader(now_ns())
         return sent
+
+    cdef int _watch_reader(self, int64_t now) except -1:
+        if self.wire.waiting():
+            self._reader_moves()
+            self.worker.arm(self, now + self.listener.write_idle_ns)
+        else:
+            disarm(self)
+        return 0
+
+    cdef bint _reader_moves(self) except -1:
+        cdef int64_t before = self.last_taken
+        self.last_taken = self.wire.handed - <int64_t>self.wire.unsent()
+        return self.last_taken != before
 
     cdef int pause_request(self) except -1:
         if self.state == D_BODY and self.paused_ns == 0:
             self.paused_ns = now_ns()
-            disarm(self)
+            self._watch_reader(self.paused_ns)
             self.wire.pause()
         return 0
 
@@ -544,6 +561,7 @@ cdef class Downstream1(ClientSide):
         self.state = D_LINGER
         self.pending = None
         self.parser = None
+        self.last_taken = -1
         self.worker.arm(self, now_ns() + (LINGER_NS if linger else self.listener.write_idle_ns))
         if linger and not self.eof:
             self.wire.finish()
@@ -570,29 +588,26 @@ cdef class Downstream1(ClientSide):
 
     cdef int on_deadline(self, int64_t now) except -1:
         cdef Exchange x = self.x
-        cdef size_t waiting
         if self.state == D_IDLE or self.state == D_PROXY:
             self._leave(False)
         elif self.state == D_HEAD:
             self._refuse_head(R_HEAD_TIMEOUT)
-        elif self.state == D_BODY:
-            self.close_after = True
-            x.refuse(R_BODY_TIMEOUT, None)
-        elif self.state == D_WAIT:
-            waiting = self.wire.waiting()
-            if waiting == 0:
-                return 0
-            if waiting < self.last_waiting:
-                self.last_waiting = waiting
-                self.worker.arm(self, now + self.listener.write_idle_ns)
-                return 0
+        elif self.state == D_WAIT or (self.state == D_BODY and self.paused_ns):
+            if self.wire.waiting() == 0 or self._reader_moves():
+                return self._watch_reader(now)
             self.state = D_CLOSED
             self.wire.abort()
             x.client_gone(R_CLIENT_NOT_READING, None)
+        elif self.state == D_BODY:
+            self.close_after = True
+            x.refuse(R_BODY_TIMEOUT, None)
         elif self.state == D_TUNNEL:
             self.state = D_CLOSED
             self.wire.abort()
             x.client_gone(R_TUNNEL_IDLE, None)
         elif self.state == D_LINGER:
-            self.wire.abort()
+            if self.wire.unsent() and self._reader_moves():
+                self.worker.arm(self, now + self.listener.write_idle_ns)   # the last answer is still being read
+            else:
+                self.wire.abort()
         return 0

@@ -93,8 +93,11 @@ cdef class Exchange(Timed):
         self.unsent = None
         self.replay = None
         self.request_trailers.len = 0
+        self.request_trailers.failed = False
         self.extra.len = 0
+        self.extra.failed = False
         self.response_trailers.len = 0
+        self.response_trailers.failed = False
         self.status = 0
         self.interim = 0
         self.upgrading = False
@@ -293,8 +296,8 @@ cdef class Exchange(Timed):
                 self.wait_ns = now
                 self.unsent = body[:length] if length else None
                 self.unsent_done = end
-                self.worker.arm(self, now + self.endpoint.queue_ns if self.total_deadline == 0
-                                else min(self.total_deadline, now + self.endpoint.queue_ns))
+                self.worker.arm(self, now + self.endpoint.wait_ns() if self.total_deadline == 0
+                                else min(self.total_deadline, now + self.endpoint.wait_ns()))
                 if not end:
                     self.client.pause_request()
                 return 0

@@ -156,9 +156,9 @@ cdef void write_request_head(Out* out, Exchange x, Endpoint endpoint, const Addr
         at = put_decimal(_copy(at, b"Content-Length: ", 16), facts.content_length)
         at = _copy(at, b"\r\n", 2)
     if facts.max_forwards >= 0:
-        # RFC 9110 7.6.2: OPTIONS and TRACE are counted down; the latter never gets here.
+        # RFC 9110 7.6.2: counted down for OPTIONS (0 was answered by ourselves), kept for others.
         at = put_decimal(_copy(at, b"Max-Forwards: ", 14),
-                         facts.max_forwards - (1 if x.view.method_id == METHOD_OPTIONS else 0))
+                         facts.max_forwards - (x.view.method_id == METHOD_OPTIONS))
         at = _copy(at, b"\r\n", 2)
     if x.upgrading:
         chosen = x.chosen_upgrade()

@@ -13,6 +13,7 @@ cdef class Endpoint:
     # -- connections: idle ones, last used first, since it is the least likely to have been closed over there
     cdef list idle                      # of Upstream1
     cdef int open                       # idle, busy and connecting
+    cdef set connectors                 # of Connector, each under way
     cdef int connecting
     # -- who waits for one: an exchange stands here while it is X_WAITING
     cdef object waiting                 # deque of Exchange
@@ -27,10 +28,13 @@ cdef class Endpoint:
     cdef int acquire(self, Exchange x, bint fresh) except -1
     cdef int release(self, Upstream1 connection) except -1
     cdef int connection_closed(self, Upstream1 connection) except -1
+    cdef int64_t wait_ns(self) noexcept         # how long an exchange that begins to wait now may do so
     cdef int leave_queue(self, Exchange x) except -1
     cdef int _connect(self) except -1
+    cdef int _connect_more(self) except -1      # if more wait than connects are under way, and there is room
     cdef int connect_ended(self, Upstream1 connection, int reason, str detail) except -1
     cdef int close_idle(self) except -1
+    cdef int cut_connects(self) except -1
 
 cdef class Connector(Timed):
     # One attempt to make a connection: the only place of the way that needs a task.

@@ -23,6 +23,7 @@ cdef class Endpoint:
         self.unix_path = unix_path
         self.resolver = resolver
         self.idle = []
+        self.connectors = set()
         self.waiting = deque()
         self.max_open = max_open
         self.max_idle = max_idle
@@ -43,9 +44,12 @@ cdef class Endpoint:
         if self.open >= self.max_open and len(self.waiting) - self.connecting >= self.max_waiting:
             return R_QUEUE_FULL
         self.waiting.append(x)
-        if self.open < self.max_open and self.connecting < len(self.waiting):
-            self._connect()
+        self._connect_more()
         return R_NONE
+
+    cdef int64_t wait_ns(self) noexcept:
+        # The connect's own deadline is the Connector's affair; ours must not come before it.
+        return max(self.queue_ns, self.upstream.connect_ns + (2 << TICK_SHIFT)) if self.connecting else self.queue_ns
 
     cdef int leave_queue(self, Exchange x) except -1:
         try:
@@ -74,9 +78,7 @@ cdef class Endpoint:
             self.idle.remove(connection)
         except ValueError:
             pass                                # it was busy
-        if self.waiting and self.connecting < len(self.waiting) and self.open < self.max_open:
-            self._connect()
-        return 0
+        return self._connect_more()
 
     cdef int _connect(self) except -1:
         cdef Connector connector = Connector()
@@ -85,24 +87,41 @@ cdef class Endpoint:
         self.connecting += 1
         self.worker.connecting += 1
         self.worker.arm(connector, now_ns() + self.upstream.connect_ns)
+        self.connectors.add(connector)
         connector.task = self.worker.loop.create_task(connector.run())
         return 0
 
     cdef int connect_ended(self, Upstream1 connection, int reason, str detail) except -1:
         self.connecting -= 1
         self.worker.connecting -= 1
-        if connection is not None:
+        if connection is not None and connection.state == U_NEW:
+            connection.state = U_IDLE
             return self.release(connection)
         self.open -= 1
-        if self.waiting:
+        if connection is not None:
+            detail = "closed as soon as it was made"
+        # Somebody hears of it, unless there are connects under way for all who wait.
+        if len(self.waiting) > self.connecting:
             (<Exchange>self.waiting.popleft()).attempt_failed(reason, detail, False)
+        self._connect_more()
         self.worker.left()
+        return 0
+
+    cdef int _connect_more(self) except -1:
+        if self.connecting < len(self.waiting) and self.open < self.max_open:
+            self._connect()
         return 0
 
     cdef int close_idle(self) except -1:
         cdef Upstream1 connection
         for connection in list(self.idle):
             connection.abandon()
+        return 0
+
+    cdef int cut_connects(self) except -1:
+        cdef Connector connector
+        for connector in list(self.connectors):
+            connector.task.cancel()
         return 0
 
 
@@ -144,6 +163,7 @@ cdef class Connector(Timed):
             report_defect("connect", error)
         finally:
             self.task = None
+            endpoint.connectors.discard(self)
             forget_timer(endpoint.worker.wheel, self)
             endpoint.connect_ended(connection, reason, detail)
 

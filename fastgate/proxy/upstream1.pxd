@@ -1,6 +1,7 @@
 # HTTP/1 to an endpoint: one connection.
 
 cdef enum UpState:
+    U_NEW                   # being made; the endpoint counts it as the Connector's until it takes it over
     U_IDLE                  # in the pool
     U_HEAD                  # a request was sent, its response head is awaited
     U_BODY                  # a response's body is coming

@@ -3,7 +3,7 @@
 # no longer certain. All decisions about the exchange (retry, answer) are the exchange's; this side only says what
 # happened.
 #
-#   U_IDLE -> U_HEAD -> U_BODY -> U_IDLE ...;  U_HEAD -> U_TUNNEL on 101;  any -> U_CLOSED
+#   U_NEW -> U_IDLE -> U_HEAD -> U_BODY -> U_IDLE ...;  U_HEAD -> U_TUNNEL on 101;  any -> U_CLOSED
 
 from httptools import HttpResponseParser
 
@@ -13,7 +13,7 @@ cdef class Upstream1(EndpointSide):
         self.endpoint = endpoint
         self.worker = endpoint.worker
         self.wire = Wire()
-        self.state = U_IDLE
+        self.state = U_NEW
         self.keep = True
 
     def __dealloc__(self):
@@ -26,7 +26,7 @@ cdef class Upstream1(EndpointSide):
         self.worker.upstreams.add(self)
 
     def data_received(self, bytes data not None):
-        if self.state == U_IDLE:
+        if self.state == U_IDLE or self.state == U_NEW:
             # Nobody asked: a response without a request is never taken for the next one's.
             self._let_go()
             self.wire.abort()
@@ -39,7 +39,7 @@ cdef class Upstream1(EndpointSide):
             return True
         if self.state == U_BODY and self.body == BODY_EOF:
             self._end_by_eof()
-        elif self.state != U_IDLE and self.state != U_CLOSED:
+        elif U_IDLE < self.state < U_CLOSED:
             self._ended("closed")
         else:
             self._let_go()
@@ -52,7 +52,7 @@ cdef class Upstream1(EndpointSide):
             self.x = None
             self._let_go()
             x.client_gone(R_NONE if error is None else R_UPSTREAM_RESET, None if error is None else str(error))
-        elif self.state != U_IDLE and self.state != U_CLOSED:
+        elif U_IDLE < self.state < U_CLOSED:
             # Only a FIN ends a body that runs to the end of its connection: an error, or a TLS session that ended
             # without close_notify, means that it is cut short.
             self._ended("reset" if error is None else str(error))
@@ -68,6 +68,8 @@ cdef class Upstream1(EndpointSide):
     def resume_writing(self):
         self.wire.congested = False
         if self.x is not None:
+            if self.state == U_HEAD:
+                self._arm(now_ns())         # it takes the upload again: the pace is the client's once more
             self.x.attempt_drained()
 
     # -- the exchange's side -------------------------------------------------------------------------------------
@@ -249,7 +251,7 @@ cdef class Upstream1(EndpointSide):
         elif self.judged and not (facts.body == BODY_LENGTH and part == facts.content_length):
             self._broken(R_UPSTREAM_FRAMING, "the parser saw an end before the body")
             return True
-        if 0 <= self.endpoint.upstream.body_limit < facts.content_length and facts.body == BODY_LENGTH:
+        if facts.body == BODY_LENGTH and 0 <= self.endpoint.upstream.body_limit < facts.content_length:
             self._broken(R_UPSTREAM_BODY_TOO_LARGE, None)
             return True
         self.body = facts.body
@@ -300,6 +302,7 @@ cdef class Upstream1(EndpointSide):
         cdef Exchange x = self.x
         cdef Py_ssize_t taken
         cdef Span body
+        cdef bytes last
         cdef int event = CHUNK_MORE
         cdef int64_t limit = self.endpoint.upstream.body_limit
         if self.body == BODY_CHUNKED:
@@ -339,6 +342,10 @@ cdef class Upstream1(EndpointSide):
         if taken < length:
             # More than the response: whatever it is, nobody may read it as an answer (RFC 9112 6.3).
             self.keep = False
+        if self.endpoint.waiting and self.body == BODY_CHUNKED:
+            # `_over` gives this connection to who waits for it, and what follows from that may gather chunks of its own.
+            last = body.ptr[:body.len]
+            body = bytes_span(last)
         self._over()
         return x.response(head, body.ptr, <size_t>body.len, True, now)
 
@@ -399,8 +406,9 @@ cdef class Upstream1(EndpointSide):
 
     cdef int _let_go(self) except -1:
         # Out of the pool's books, once.
-        if self.state != U_CLOSED:
-            self.state = U_CLOSED
+        cdef bint counted = self.state != U_NEW and self.state != U_CLOSED
+        self.state = U_CLOSED
+        if counted:
             self.endpoint.connection_closed(self)
         return 0
 

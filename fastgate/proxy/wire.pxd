@@ -14,10 +14,11 @@ cdef class Wire:
     cdef object transport   # None once it is closed
     cdef int fd             # for writing past the transport; -1 under TLS and after close
     # -- flow control
+    cdef int64_t handed     # bytes ever given to it
     cdef bint queued        # bytes may still wait in the transport, so later ones must queue behind them
     cdef bint congested     # between pause_writing and resume_writing
     cdef bint paused        # reading is paused
-    cdef bint finished      # FIN is on its way: nothing may follow
+    cdef bint finished      # FIN is on its way, or the connection is being closed: nothing may follow
     # -- why the kernel refused the last write (errno), for the log
     cdef int error
 
@@ -26,6 +27,7 @@ cdef class Wire:
     cdef int send(self, const char* data, size_t length) except -1
     cdef int send_parts(self, Span* parts, int count) except -1         # up to MAX_PARTS; empty ones are allowed
     cdef size_t waiting(self) except? 0xFFFFFFFF      # bytes in the transport's queue
+    cdef size_t unsent(self) except? 0xFFFFFFFF       # the same, and those that the peer has not acknowledged
     cdef int pause(self) except -1
     cdef int resume(self) except -1
     cdef void lost(self) noexcept       # the loop has taken the connection away

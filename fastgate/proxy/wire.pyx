@@ -7,6 +7,10 @@ from cpython.buffer cimport PyBUF_READ
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport EAGAIN, EINTR, errno
 
+cdef extern from "<sys/ioctl.h>" nogil:
+    enum:
+        TIOCOUTQ            # SIOCOUTQ for sockets
+
 cdef extern from "<sys/socket.h>" nogil:
     cdef enum:
         MSG_NOSIGNAL
@@ -27,6 +31,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_send "send"(int fd, const void* data, size_t length, int flags)
     ssize_t c_recv "recv"(int fd, void* data, size_t length, int flags)
     ssize_t c_sendmsg "sendmsg"(int fd, const msghdr* message, int flags)
+    int c_ioctl "ioctl"(int fd, unsigned long request, int* value)
     int c_setsockopt "setsockopt"(int fd, int level, int option, const void* value, unsigned int length)
 
 cdef enum:
@@ -65,9 +70,10 @@ cdef class Wire:
         cdef int i, result = SENT_ALL
         if self.queued and self.waiting() == 0:
             self.queued = False
-        if self.fd >= 0 and not self.queued:
-            for i in range(count):
-                total += parts[i].len
+        for i in range(count):
+            total += parts[i].len
+        self.handed += total
+        if self.fd >= 0 and not self.queued and not self.finished:
             if count == 1:
                 sent = c_send(self.fd, parts[0].ptr, <size_t>total, MSG_NOSIGNAL | MSG_DONTWAIT)
             else:
@@ -105,6 +111,12 @@ cdef class Wire:
             return 0
         return <size_t>self.transport.get_write_buffer_size()
 
+    cdef size_t unsent(self) except? 0xFFFFFFFF:
+        cdef int kernel = 0
+        if self.fd >= 0 and c_ioctl(self.fd, TIOCOUTQ, &kernel) < 0:
+            kernel = 0
+        return self.waiting() + <size_t>kernel
+
     cdef int pause(self) except -1:
         if not self.paused and self.transport is not None:
             self.paused = True
@@ -123,19 +135,18 @@ cdef class Wire:
 
     cdef int finish(self) except -1:
         if self.transport is not None and not self.transport.is_closing():
-            self.fd = -1                    # whatever comes later is refused by `_queue`
             self.finished = True
             self.transport.write_eof()
         return 0
 
     cdef int close(self) except -1:
-        self.fd = -1
+        self.finished = True
         if self.transport is not None:
             self.transport.close()
         return 0
 
     cdef int abort(self) except -1:
-        self.fd = -1
+        self.finished = True
         if self.transport is not None:
             self.transport.abort()
         return 0

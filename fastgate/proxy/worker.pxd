@@ -46,5 +46,6 @@ cdef class Worker:
     cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept
     cdef Field* room(self, int count) except NULL       # `fields`, with room for that many
     cdef bint admit(self, Downstream1 connection) except -1
+    cdef bint count_address(self, Downstream1 connection) except -1     # False: over the cap of its address
     cdef int leave(self, Downstream1 connection) except -1
     cdef int left(self) except -1

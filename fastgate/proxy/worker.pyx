@@ -121,11 +121,16 @@ cdef class Worker:
     # -- who is here ---------------------------------------------------------------------------------------------
 
     cdef bint admit(self, Downstream1 connection) except -1:
-        # False: over a cap. Trusted proxies stand for many clients and are not held to the cap of one.
-        cdef bytes address
+        # False: over a cap. Trusted proxies stand for many clients and are not held to the cap of one; who is behind a
+        # PROXY header is counted when it has been read.
         if self.draining or (self.max_connections and len(self.downstreams) >= self.max_connections):
             self.refused += 1
             return False
+        self.downstreams.add(connection)
+        return connection.state == D_PROXY or self.count_address(connection)
+
+    cdef bint count_address(self, Downstream1 connection) except -1:
+        cdef bytes address
         if self.max_per_address and connection.address.family and not connection.trusted:
             address = PyBytes_FromStringAndSize(<char*>connection.address.bytes, 16)
             if self.per_address.get(address, 0) >= self.max_per_address:
@@ -133,7 +138,6 @@ cdef class Worker:
                 return False
             self.per_address[address] = self.per_address.get(address, 0) + 1
             connection.counted_as = address
-        self.downstreams.add(connection)
         return True
 
     cdef int leave(self, Downstream1 connection) except -1:
@@ -178,6 +182,9 @@ cdef class Worker:
             self.cut = self.exchanges
             for connection in list(self.downstreams):
                 connection.cut_off()
+            for upstream in upstreams:
+                for endpoint in upstream.endpoints:
+                    endpoint.cut_connects()
             self.drained = self.loop.create_future()
             self.left()
             async with asyncio.timeout(5):
