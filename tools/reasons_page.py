@@ -33,8 +33,8 @@ Proxy-Status: fastgate; error=connection_refused; details="connect-refused"
 An answer that an upstream gave is passed on as it is, whatever its status, and has no reason code.
 
 *again*: whether the same request may succeed if it is sent once more. Status -: the route decides it, or
-nothing can be sent any more. 499 is seen by the log alone. When an answer is already under way its status stands; the
-connection is then cut, so that the client cannot take the part for the whole.
+nothing can be sent any more. 499 is seen by the log alone. When an answer is already under way its status
+stands; the connection is then cut, so that the client cannot take the part for the whole.
 
 <!-- Below: made from fastgate/core/reasons.pyx by `make docs`. -->
 """

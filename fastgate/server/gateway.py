@@ -25,8 +25,8 @@ class BindError(Exception):
 class Gateway:
     """Serves one configuration until it is drained.
 
-    start() opens the listeners; drain() finishes what runs and closes everything. Both are called once, in the
-    loop that serves.
+    start() opens the listeners; drain() finishes what runs and closes everything. Both are called once, in
+    the loop that serves.
     """
 
     def __init__(self, config: Config) -> None:
