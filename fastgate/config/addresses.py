@@ -107,7 +107,7 @@ def check_host(host: str) -> None:
         except UnicodeError:
             raise BadValue(f"{quote(host)} is not a host: names are written in ASCII (RFC 5890)") from None
         raise BadValue(
-            f"{quote(host)}: names are written in ASCII (RFC 5890)", f'did you mean "{ascii_form}"?'
+            f"{quote(host)}: names are written in ASCII (RFC 5890)", f"did you mean {quote(ascii_form)}?"
         )
     if not _NAME.fullmatch(host) or len(host) > 253:
         raise BadValue(

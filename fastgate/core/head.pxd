@@ -43,6 +43,7 @@ cdef struct HeadFacts:
     bint close              # Connection: close
     bint keep_alive         # Connection: keep-alive
     bint connection_upgrade # Connection names upgrade
+    bint proxy_connection   # Proxy-Connection was there
     bint expect_continue
     bint te_trailers
     bint has_date

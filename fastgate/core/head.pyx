@@ -315,9 +315,8 @@ cdef int read_request_facts(Field* fields, int count, HeadFacts* facts) noexcept
                 if span_is(item, b"trailers", 8):
                     facts.te_trailers = True
         elif field.id == F_PROXY_CONNECTION:
-            # Not for us and not forwarded, but the parser takes it for Connection: the two must agree.
-            field.drop = 1
-            facts.close = facts.close or not span_is(field.value, b"keep-alive", 10)
+            field.drop = 1                      # no standard's, and not for us; but the parser reads it
+            facts.proxy_connection = True
         elif field.id in (F_KEEP_ALIVE, F_HTTP2_SETTINGS, F_PROXY_AUTHORIZATION):
             field.drop = 1
         elif field.id == F_EXPECT:
@@ -348,9 +347,8 @@ cdef int read_request_facts(Field* fields, int count, HeadFacts* facts) noexcept
             field.drop = 1
             facts.request_id = field.value
         elif field.id == F_MAX_FORWARDS:
-            field.drop = 1                      # written anew: counted down where the method asks for it
             facts.max_forwards = parse_decimal(field.value)
-            field.drop |= facts.max_forwards >= 0       # a number is written anew
+            field.drop |= facts.max_forwards >= 0       # a number is written anew, counted down where the method asks for it
     if facts.host_count != 1:
         if facts.host_count > 1:
             return R_HOST_DUPLICATE
@@ -409,7 +407,7 @@ cdef int read_response_facts(Field* fields, int count, int status, bint head_req
             facts.upgrade = field.value
         elif field.id == F_PROXY_CONNECTION:
             field.drop = 1
-            facts.close = facts.close or not span_is(field.value, b"keep-alive", 10)
+            facts.proxy_connection = True
         elif field.id in (F_KEEP_ALIVE, F_TE, F_PROXY_AUTHENTICATE):
             field.drop = 1
         elif field.id == F_CONTENT_TYPE:

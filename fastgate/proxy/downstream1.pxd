@@ -51,6 +51,7 @@ cdef class Downstream1(ClientSide):
     cdef Py_ssize_t _read_body(self, bytes data, Py_ssize_t at) except -2
     # The parser's opinion of these bytes: R_NONE, or minus the Reason; its words are in `verdict`.
     cdef int _judge(self, bytes owner, const char* data, Py_ssize_t length) except? -1000
+    cdef void _retire_parser(self, Exchange x) noexcept
     cdef int _refuse_head(self, int reason) except -1
     cdef int _believe_forwarded(self, Exchange x) except -1
     cdef int _choose_request_id(self, Exchange x) except -1

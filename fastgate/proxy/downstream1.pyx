@@ -254,6 +254,7 @@ cdef class Downstream1(ClientSide):
         self._choose_request_id(x)
         if end:
             self.state = D_WAIT
+            self._retire_parser(x)
             disarm(self)
         else:
             self.state = D_BODY
@@ -300,9 +301,8 @@ cdef class Downstream1(ClientSide):
             self.close_after = True
             x.refuse(reason, None)
             return len(data)
-        if x.request_trailers.len:
-            self.parser = None              # to the parser a trailer field counts like any other: not so here
         if event == CHUNK_END:
+            self._retire_parser(x)
             self.state = D_WAIT
             self._watch_reader(now)             # of an answer that began before this
         else:
@@ -329,6 +329,12 @@ cdef class Downstream1(ClientSide):
                 return -R_TARGET_SYNTAX
             return -R_FIELD_SYNTAX if "eader" in self.verdict else -R_REQUEST_SYNTAX
         return R_NONE
+
+    cdef void _retire_parser(self, Exchange x) noexcept:
+        # The parser takes Proxy-Connection, and fields of a trailer section, for Connection; we take neither. Where it
+        # may think that the connection is over, the next request gets a new one.
+        if x.request_trailers.len or x.facts.proxy_connection:
+            self.parser = None
 
     def on_message_complete(self):
         # Called by the parser.

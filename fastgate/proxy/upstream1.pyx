@@ -330,8 +330,8 @@ cdef class Upstream1(EndpointSide):
         self.body_bytes += body.len
         if limit >= 0 and self.body_bytes > limit:
             return self._broken(R_UPSTREAM_BODY_TOO_LARGE, None)
-        if x.response_trailers.len:
-            self.parser = None              # to the parser a trailer field counts like any other: not so here
+        if event == CHUNK_END and (x.response_trailers.len or self.facts.proxy_connection):
+            self.parser = None              # it may take these for Connection: close; see Downstream1._retire_parser
         if head != NULL:
             x.upstream_head_ns = now - x.sent_ns
         if event != CHUNK_END:
