@@ -11,7 +11,7 @@ cdef class Endpoint:
     cdef Upstream upstream
     cdef Worker worker
     # -- connections: idle ones, last used first, since it is the least likely to have been closed over there
-    cdef list idle                      # of Upstream1
+    cdef Stack idle                     # of Upstream1
     cdef int open                       # idle, busy and connecting
     cdef set connectors                 # of Connector, each under way
     cdef int connecting

@@ -22,7 +22,7 @@ cdef class Endpoint:
         self.port = port
         self.unix_path = unix_path
         self.resolver = resolver
-        self.idle = []
+        self.idle = Stack()
         self.connectors = set()
         self.waiting = deque()
         self.max_open = max_open
@@ -35,7 +35,7 @@ cdef class Endpoint:
         # `x.attempt` is set when a connection is at hand; else `x` waits. `fresh`: none that was used before.
         cdef Upstream1 connection
         cdef bint peek = x.replay is None       # not to be sent twice: look first whether the endpoint has closed
-        while self.idle and not fresh:
+        while self.idle.count and not fresh:
             connection = <Upstream1>self.idle.pop()
             if connection.state == U_IDLE and not (peek and connection.closed_by_peer()):
                 x.attempt = connection
@@ -63,8 +63,8 @@ cdef class Endpoint:
         cdef int64_t now
         if self.waiting:
             (<Exchange>self.waiting.popleft()).connected(connection, not connection.reused, now_ns())
-        elif len(self.idle) < self.max_idle and not self.worker.draining:
-            self.idle.append(connection)
+        elif self.idle.count < self.max_idle and not self.worker.draining:
+            self.idle.push(connection)
             now = now_ns()
             self.worker.arm(connection, now + self.idle_ns)
         else:
@@ -74,10 +74,7 @@ cdef class Endpoint:
     cdef int connection_closed(self, Upstream1 connection) except -1:
         # Its place is free: if somebody waits for one, a new connection is made.
         self.open -= 1
-        try:
-            self.idle.remove(connection)
-        except ValueError:
-            pass                                # it was busy
+        self.idle.remove(connection)            # not there if it was busy
         return self._connect_more()
 
     cdef int _connect(self) except -1:
@@ -113,9 +110,8 @@ cdef class Endpoint:
         return 0
 
     cdef int close_idle(self) except -1:
-        cdef Upstream1 connection
-        for connection in list(self.idle):
-            connection.abandon()
+        while self.idle.count:
+            (<Upstream1>self.idle.pop()).abandon()
         return 0
 
     cdef int cut_connects(self) except -1:

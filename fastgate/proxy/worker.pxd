@@ -17,7 +17,7 @@ cdef class Worker:
     cdef int field_room
     cdef Field[TRAILER_ROOM] trailer_fields
     # -- free list
-    cdef list free_exchanges
+    cdef Stack free_exchanges
     # -- what is written again and again
     cdef char[40] date_line             # "Date: ...\r\n", of this second
     cdef int64_t date_second

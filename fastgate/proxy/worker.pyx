@@ -33,7 +33,7 @@ cdef class Worker:
         self.log = log
         self.counters = counters
         self.wheel = TimerWheel()
-        self.free_exchanges = []
+        self.free_exchanges = Stack()
         self.downstreams = set()
         self.upstreams = set()
         self.per_address = {}
@@ -106,7 +106,7 @@ cdef class Worker:
     cdef Exchange take_exchange(self):
         cdef Exchange x
         self.exchanges += 1
-        if self.free_exchanges:
+        if self.free_exchanges.count:
             return <Exchange>self.free_exchanges.pop()
         x = Exchange()
         x.worker = self
@@ -115,8 +115,8 @@ cdef class Worker:
     cdef void give_exchange(self, Exchange x) noexcept:
         self.exchanges -= 1
         x.reset()
-        if len(self.free_exchanges) < 256:
-            self.free_exchanges.append(x)
+        if self.free_exchanges.count < 256:
+            self.free_exchanges.push(x)
 
     # -- who is here ---------------------------------------------------------------------------------------------
 
