@@ -33,6 +33,21 @@ def test_what_is_missing_is_named_where_nothing_can_be_installed(tmp_path: Path)
     assert "there is no apt-get" in done.stderr
 
 
+def test_what_is_missing_is_installed(tmp_path: Path) -> None:
+    """Without questions, and without starting the services among the packages."""
+    told = tmp_path / "told"
+    for name, text in {"apt-get": f'echo "$DEBIAN_FRONTEND $RUNLEVEL $*" >> {told}', "id": "echo 0"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    done = script("tools/apt.sh", "gcc", "curl", PATH=f"{tmp_path}:/usr/bin:/bin")
+    assert done.returncode == 0
+    update, install = told.read_text().splitlines()
+    assert update.startswith("noninteractive 1 ")
+    assert update.endswith(" update")
+    assert install.startswith("noninteractive 1 ")
+    assert install.endswith(" install -y --no-install-recommends gcc curl")
+
+
 def test_sudo_that_would_ask_is_not_waited_for(tmp_path: Path) -> None:
     for name, text in {"apt-get": "exit 9", "id": "echo 1000", "sudo": "exit 1"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
