@@ -59,7 +59,7 @@ cdef class RouteTable:
     cdef Condition* _conditions
     cdef Span* _methods
     # -- Python objects: only regular expressions are looked at while matching
-    cdef list _regex_sets           # (RegexSet, rules in its order)
+    cdef list _regex_sets           # (RegexSet, places in _rules, in its order)
     cdef list _patterns             # RegexSet of each regex condition
     cdef list _kept                 # bytes that the Spans point into
     cdef Out _scratch

@@ -39,6 +39,7 @@ cdef class RouteTable:
         cdef int i
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._patterns = [RegexSet([pattern]) for pattern in builder.patterns]
+        in_order = []                   # numbers of the builder's rules, as they will lie in _rules
         self._regex_sets = builder.regex_sets()
         self._kept = builder.kept
         self._wildcard_labels = builder.wildcard_labels
@@ -50,7 +51,14 @@ cdef class RouteTable:
         self._groups = <HostGroup*>_table_array(len(builder.groups), sizeof(HostGroup))
         self._nodes = <TreeNode*>_table_array(len(builder.nodes), sizeof(TreeNode))
         self._lists = <RuleList*>_table_array(len(builder.lists), sizeof(RuleList))
-        self._rules = <RouteRule*>_table_array(sum(map(len, builder.lists)), sizeof(RouteRule))
+        # A rule of several hosts stands in several places: a copy costs less than a step more to each match.
+        for number, (patterns, rules) in enumerate(self._regex_sets):
+            self._regex_sets[number] = (patterns, tuple(range(len(in_order), len(in_order) + len(rules))))
+            in_order += rules
+        at = len(in_order)
+        for rules in builder.lists:
+            in_order += sorted(rules, key=builder.precedence)
+        self._rules = <RouteRule*>_table_array(len(in_order), sizeof(RouteRule))
         self._conditions = <Condition*>_table_array(len(builder.conditions), sizeof(Condition))
         self._methods = <Span*>_table_array(len(builder.methods), sizeof(Span))
         for i, group in enumerate(builder.groups):
@@ -59,17 +67,15 @@ cdef class RouteTable:
             )
         for i, node in enumerate(builder.nodes):
             self._nodes[i] = TreeNode(node.rules, node.parent, node.capture, node.literals)
-        at = 0
         for i, rules in enumerate(builder.lists):
             self._lists[i] = RuleList(at, len(rules))
-            for rule in sorted(rules, key=builder.precedence):
-                # A rule of several hosts stands in several lists: a copy costs less than a step more to each match.
-                row = builder.rules[rule]
-                self._rules[at] = RouteRule(
-                    row.index, not row.method_count and not row.condition_count, row.method_mask,
-                    row.method_at, row.method_count, row.condition_at, row.condition_count,
-                )
-                at += 1
+            at += len(rules)
+        for i, rule in enumerate(in_order):
+            row = builder.rules[rule]
+            self._rules[i] = RouteRule(
+                row.index, not row.method_count and not row.condition_count, row.method_mask,
+                row.method_at, row.method_count, row.condition_at, row.condition_count,
+            )
         for i, (place, kind, pattern, name, value) in enumerate(builder.conditions):
             self._conditions[i] = Condition(place, kind, pattern, _kept_span(name), _kept_span(value))
         for i, name in enumerate(builder.methods):
