@@ -34,7 +34,7 @@ respond = {{ body = "ok" }}
 
 
 async def ask(address: str, *targets: str) -> asyncio.StreamWriter:
-    """Sends GETs one after the other on one connection, reads each answer whole, and leaves the connection open."""
+    """Sends GETs one after the other on one connection and reads each answer whole; the connection stays open."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     for target in targets:
@@ -47,7 +47,9 @@ async def ask(address: str, *targets: str) -> asyncio.StreamWriter:
 
 async def test_exchanges_and_connections_are_counted(tmp_path: Path) -> None:
     with Upstream() as service:
-        gateway = Gateway(loads(CONFIG.format(address=service.address), str(tmp_path / "gateway.toml")).config)
+        gateway = Gateway(
+            loads(CONFIG.format(address=service.address), str(tmp_path / "gateway.toml")).config
+        )
         opened = await gateway.start()
         writer = await ask(opened[0][0], "/orders", "/orders/1", "/fixed", "/nowhere")
         gateway.worker.show_gauges()
