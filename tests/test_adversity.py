@@ -60,7 +60,7 @@ def test_bare_cr_before_the_request_line(start_gateway: StartGateway, start_upst
     service = start_upstream()
     with start_gateway(config(service.address)).client() as client:
         client.send(b"\r" + request("UNLOCK"))
-        assert reason_of(client.response()) == "request-line-syntax"
+        assert reason_of(client.response()) == "bare-line-feed"
     assert not service.requests
 
 

@@ -94,6 +94,16 @@ def test_the_services_are_sound(demo: Demo, data: bytes, status: int) -> None:
             assert client.send(data).response(method).status == status
 
 
+def test_head_has_no_body(demo: Demo) -> None:
+    """Asked directly: the gateway would hide it."""
+    ports = re.findall(r"127\.0\.0\.1:(\d+)[,)]", "\n".join(demo.guide))
+    assert len(ports) == 2
+    for port in ports:
+        with Client(("127.0.0.1", int(port))) as client:
+            for _ in range(2):
+                assert client.send(request("HEAD", "/orders")).response("HEAD").status == 200
+
+
 def test_ctrl_c_leaves_nothing() -> None:
     with Demo("--port", str(free_port())) as demo:
         file = Path(next(line for line in demo.guide if "The configuration" in line).split(": ", 1)[1])

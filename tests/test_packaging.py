@@ -1,4 +1,4 @@
-"""The sdist is complete, the wheel that is built from it holds what it should, and works where nothing else is."""
+"""The sdist is complete; the wheel that is built from it holds what it should and works on its own."""
 
 from __future__ import annotations
 

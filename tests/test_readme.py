@@ -105,7 +105,7 @@ def completed(tables: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)
 def test_configurations(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block with listeners and routes is whole, and must be so without warnings. Any other is a fragment."""
+    """A block with listeners and routes is whole, and has no warnings. Any other is a fragment."""
     tables = tomllib.loads(block.text)
     for name in re.findall(r'env = "(\w+)"', block.text):
         monkeypatch.setenv(name, "a-secret")

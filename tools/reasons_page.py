@@ -1,4 +1,4 @@
-"""Writes docs/reasons.md from the table of reason codes in the compiled core: `python -m tools.reasons_page FILE`."""
+"""Writes docs/reasons.md from the core's table of reason codes: `python -m tools.reasons_page FILE`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fastgate._core import REASONS, ReasonInfo
 HEAD = """\
 # Reason codes
 
-Every answer that the gateway makes itself, and every exchange that it ends, has one of these codes. They are stable: a
-code keeps its name and meaning. The same code stands
+Every answer that the gateway makes itself, and every exchange that it ends, has one of these codes. They are
+stable: a code keeps its name and meaning. The same code stands
 
-- in the body, as `code` of the problem document (RFC 9457; plain text for a client whose `Accept` takes that and no
-  JSON), beside the `request_id` that the log line has;
+- in the body, as `code` of the problem document (RFC 9457; plain text for a client whose `Accept` takes that
+  and no JSON), beside the `request_id` that the log line has;
 - in `Proxy-Status` (RFC 9209), as `details`, beside the error type of that RFC;
 - in the access log, as `reason`; its `detail` often says more (the rule, the system's error);
 - in the counters.
@@ -32,9 +32,9 @@ Proxy-Status: fastgate; error=connection_refused; details="connect-refused"
 
 An answer that an upstream gave is passed on as it is, whatever its status, and has no reason code.
 
-*again*: whether the same request may succeed if it is sent once more. Status -: the route decides it, or nothing
-can be sent any more. 499 is seen by the log alone. When an answer is already under way its status stands; the
-connection is then cut, so that the client cannot take the part for the whole.
+*again*: whether the same request may succeed if it is sent once more. Status -: the route decides it, or
+nothing can be sent any more. 499 is seen by the log alone. When an answer is already under way its status
+stands; the connection is then cut, so that the client cannot take the part for the whole.
 
 <!-- Below: made from fastgate/core/reasons.pyx by `make docs`. -->
 """

@@ -29,17 +29,16 @@ cdef enum:
     HISTOGRAM_OCTAVES = 21
     HISTOGRAM_BUCKETS = 4 * HISTOGRAM_OCTAVES + 2
 
-cdef struct Histogram:
-    uint64_t sum_ns
-    uint64_t[HISTOGRAM_BUCKETS] buckets
-
 cdef struct RouteCounts:
+    # The first ten numbers lie together: with the two buckets they are all that most exchanges write.
     uint64_t[6] status              # by class: none sent, 1xx .. 5xx
     uint64_t bytes_in
     uint64_t bytes_out
+    uint64_t total_sum_ns
+    uint64_t upstream_head_sum_ns
+    uint64_t[HISTOGRAM_BUCKETS] total
+    uint64_t[HISTOGRAM_BUCKETS] upstream_head
     uint64_t[R_COUNT] reasons
-    Histogram total
-    Histogram upstream_head
 
 cdef struct CountersHead:
     # What lies where, at the start of the mapping: a reader needs nothing else. Offsets and strides in bytes;
@@ -79,6 +78,8 @@ cdef class Counters:
 
     # Counts an ended exchange. The indexes of the record are positions in the names given to the constructor.
     cdef void record(self, const ExchangeRecord* record) noexcept nogil
+    # That an exchange of this route will be recorded soon: with thousands of routes its numbers are in no cache.
+    cdef void expect(self, int route_index) noexcept nogil
     cdef void gauge_add(self, int gauge, int64_t by) noexcept nogil
     cdef void gauge_set(self, int gauge, int64_t value) noexcept nogil
     cdef void upstream_add(self, int upstream_index, int which, int64_t by) noexcept nogil

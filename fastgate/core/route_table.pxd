@@ -14,7 +14,7 @@ cdef struct RouteRule:
     int condition_count
 
 cdef struct RuleList:
-    # Rules of one host and path, in the order of precedence: _order[at : at + count].
+    # Rules of one host and path, in the order of precedence: _rules[at : at + count].
     int at
     int count
 
@@ -55,12 +55,11 @@ cdef class RouteTable:
     cdef HostGroup* _groups
     cdef TreeNode* _nodes
     cdef RuleList* _lists
-    cdef int* _order
     cdef RouteRule* _rules
     cdef Condition* _conditions
     cdef Span* _methods
     # -- Python objects: only regular expressions are looked at while matching
-    cdef list _regex_sets           # (RegexSet, rules in its order)
+    cdef list _regex_sets           # (RegexSet, places in _rules, in its order)
     cdef list _patterns             # RegexSet of each regex condition
     cdef list _kept                 # bytes that the Spans point into
     cdef Out _scratch

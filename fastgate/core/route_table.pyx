@@ -30,7 +30,6 @@ cdef class RouteTable:
         free(self._groups)
         free(self._nodes)
         free(self._lists)
-        free(self._order)
         free(self._rules)
         free(self._conditions)
         free(self._methods)
@@ -40,6 +39,7 @@ cdef class RouteTable:
         cdef int i
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._patterns = [RegexSet([pattern]) for pattern in builder.patterns]
+        in_order = []                   # numbers of the builder's rules, as they will lie in _rules
         self._regex_sets = builder.regex_sets()
         self._kept = builder.kept
         self._wildcard_labels = builder.wildcard_labels
@@ -51,8 +51,14 @@ cdef class RouteTable:
         self._groups = <HostGroup*>_table_array(len(builder.groups), sizeof(HostGroup))
         self._nodes = <TreeNode*>_table_array(len(builder.nodes), sizeof(TreeNode))
         self._lists = <RuleList*>_table_array(len(builder.lists), sizeof(RuleList))
-        self._order = <int*>_table_array(sum(map(len, builder.lists)), sizeof(int))
-        self._rules = <RouteRule*>_table_array(len(builder.rules), sizeof(RouteRule))
+        # A rule of several hosts stands in several places: a copy costs less than a step more to each match.
+        for number, (patterns, rules) in enumerate(self._regex_sets):
+            self._regex_sets[number] = (patterns, tuple(range(len(in_order), len(in_order) + len(rules))))
+            in_order += rules
+        at = len(in_order)
+        for rules in builder.lists:
+            in_order += sorted(rules, key=builder.precedence)
+        self._rules = <RouteRule*>_table_array(len(in_order), sizeof(RouteRule))
         self._conditions = <Condition*>_table_array(len(builder.conditions), sizeof(Condition))
         self._methods = <Span*>_table_array(len(builder.methods), sizeof(Span))
         for i, group in enumerate(builder.groups):
@@ -61,13 +67,11 @@ cdef class RouteTable:
             )
         for i, node in enumerate(builder.nodes):
             self._nodes[i] = TreeNode(node.rules, node.parent, node.capture, node.literals)
-        at = 0
         for i, rules in enumerate(builder.lists):
             self._lists[i] = RuleList(at, len(rules))
-            for rule in sorted(rules, key=builder.precedence):
-                self._order[at] = rule
-                at += 1
-        for i, row in enumerate(builder.rules):
+            at += len(rules)
+        for i, rule in enumerate(in_order):
+            row = builder.rules[rule]
             self._rules[i] = RouteRule(
                 row.index, not row.method_count and not row.condition_count, row.method_mask,
                 row.method_at, row.method_count, row.condition_at, row.condition_count,
@@ -224,7 +228,7 @@ cdef class RouteTable:
         cdef int end = at + self._lists[number].count
         cdef const RouteRule* rule
         while at < end:
-            rule = &self._rules[self._order[at]]
+            rule = &self._rules[at]
             self.work += 1
             if rule.plain or self._rule_holds(rule, view):
                 return rule.index

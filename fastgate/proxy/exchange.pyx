@@ -134,7 +134,9 @@ cdef class Exchange(Timed):
         index = self.listener.table.match(&self.view)
         if index < 0:
             return self.refuse(R_NO_ROUTE, None)
+        self.worker.counters.expect(index)
         route = <Route>self.listener.routes[index]
+        route.expect()
         self.route = route
         if self.target.encoded_slash and not route.keep_encoded_slash:
             return self.refuse(R_ENCODED_SLASH, None)

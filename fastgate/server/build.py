@@ -22,7 +22,10 @@ class Snapshot:
 
 
 def build(config: Config, worker: _core.Worker, resolver: Resolver) -> Snapshot:
-    """Compiles a configuration for one worker. The configuration has been checked: nothing here is expected to fail."""
+    """Compiles a configuration for one worker.
+
+    The configuration has been checked: nothing here is expected to fail.
+    """
     upstreams = {
         name: _upstream(index, upstream, worker, resolver)
         for index, (name, upstream) in enumerate(config.upstreams.items())

@@ -25,8 +25,8 @@ class BindError(Exception):
 class Gateway:
     """Serves one configuration until it is drained.
 
-    start() opens the listeners; drain() finishes what runs and closes everything. Both are called once, in the loop
-    that serves.
+    start() opens the listeners; drain() finishes what runs and closes everything. Both are called once, in
+    the loop that serves.
     """
 
     def __init__(self, config: Config) -> None:
@@ -35,7 +35,10 @@ class Gateway:
         self._unix_paths: list[str] = []
 
     async def start(self) -> list[tuple[str, str]]:
-        """Opens every listener. Returns (address, listener's name) of each. Raises BindError; then nothing is open."""
+        """Opens every listener and returns (address, listener's name) of each.
+
+        Raises BindError; then nothing is open.
+        """
         config = self.config
         loop = asyncio.get_running_loop()
         self.log = _core.AccessLog(config.access_log) if config.access_log.enabled else None
@@ -108,7 +111,8 @@ def _sockets(listener: model.Listener) -> list[socket.socket]:
     if listener.host:
         family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
         return [_tcp_socket(family, listener.host, listener.port)]
-    # Every address. One dual-stack socket would show IPv4 clients as mapped addresses and needs IPv6 to be there.
+    # Every address. One dual-stack socket would show IPv4 clients as mapped addresses and needs IPv6 to be
+    # there.
     first = _tcp_socket(socket.AF_INET, "0.0.0.0", listener.port)
     try:
         return [first, _tcp_socket(socket.AF_INET6, "::", first.getsockname()[1])]

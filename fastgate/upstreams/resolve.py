@@ -10,11 +10,12 @@ __all__ = ["Resolver"]
 
 FRESH_SECONDS: Final = 30.0
 
+
 class Resolver:
     """Resolves A and AAAA by the system's resolver, in the loop's thread pool.
 
-    An answer is used for 30 seconds. When a later look-up fails the last good answer stays in use, so a resolver
-    that is down does not take down what it once named. Concurrent look-ups of one name are one.
+    An answer is used for 30 seconds. When a later look-up fails the last good answer stays in use, so a
+    resolver that is down does not take down what it once named. Concurrent look-ups of one name are one.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
