@@ -12,9 +12,9 @@ class Handle:
 
 
 class Loop:
-    """Tasks and callbacks run when `run` is called. `connect` makes the transport of a new upstream connection."""
+    """Tasks and callbacks run when `run` is called. `connect` makes the transport and protocol of a new upstream connection."""
 
-    def __init__(self, connect: Callable[[Any], Transport]) -> None:
+    def __init__(self, connect: Callable[[Callable[[], Any]], tuple[Transport, Any]]) -> None:
         self.connect = connect
         self.tasks: list[Coroutine[Any, Any, None]] = []
         self.soon: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
@@ -30,8 +30,7 @@ class Loop:
         return Handle()
 
     async def create_connection(self, factory: Callable[[], Any], _host: str, _port: int) -> tuple[Any, Any]:
-        protocol = factory()
-        return self.connect(protocol), protocol
+        return self.connect(factory)
 
     def run(self) -> bool:
         """One round; False when there was nothing to do."""

@@ -1,0 +1,81 @@
+"""The fuzzer's short, repeatable run, and what it once found or could have found; `python -m tests.fuzz` is the
+long one."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from fuzz.crowd import run_crowd
+from fuzz.grammar import load
+from fuzz.reader import read_requests
+from fuzz.run import SEEDS, one
+from fuzz.scenario import Rig, read_responses, run_client, run_upstream
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+@pytest.mark.parametrize("first", range(0, 8000, 1000))
+def test_inputs(rig: Rig, first: int) -> None:
+    for seed in range(first, first + 1000):
+        one(rig, seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS["requests"])
+def test_seeds_are_requests(rig: Rig, seed: bytes) -> None:
+    """A corpus of refusals would find little."""
+    assert read_requests(seed)[1] == "end"
+    for number in range(20):
+        assert run_client(rig, Random(number), seed) in ("forwarded", "lost", "refused")
+
+
+@pytest.mark.parametrize("seed", SEEDS["responses"])
+def test_seeds_are_responses(rig: Rig, seed: bytes) -> None:
+    words = {run_upstream(rig, Random(number), seed) for number in range(40)}
+    assert words & {"passed", "tunnel"}
+
+
+def test_corpus_is_there() -> None:
+    assert all(load(kind) for kind in ("requests", "responses", "chunked", "proxy"))
+
+
+def test_crowd_without_faults(rig: Rig) -> None:
+    for number in range(200):
+        run_crowd(rig, Random(number))
+
+
+def test_pipelined_request_behind_an_unread_answer_is_kept(rig: Rig) -> None:
+    """It waited, an answer filled the client's buffer, and then more came: that must not take its place."""
+    client = rig.client(0, 100)
+    ends = rig.upstreams
+    paths = [b"/1", b"/2", b"/3"]
+    heads = [b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in paths]
+    try:
+        client.give(heads[0])
+        rig.loop.run()
+        client.give(heads[1])
+        ends[0].transport.give(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + b"x" * 200)
+        assert client.congested
+        if client.readable:
+            client.give(heads[2])
+            heads.pop()
+        client.drain(1000)
+        for end in ends:
+            end.at = len(bytes(end.transport.sent).partition(b"\r\n\r\n")[0]) + 4
+        while client.readable and len(heads) > 2:
+            client.give(heads.pop())
+        random = Random(0)
+        for _ in range(20):
+            rig.loop.run()
+            for end in ends:
+                end.look(random)
+                while end.to_send:
+                    end.transport.give(end.to_send.pop(0))
+            client.drain(1000)
+        answers = read_responses(client, [b"GET"] * 3)
+        assert [answer.body[-2:] for answer in answers] == [b"xx", b"/2", b"/3"]
+    finally:
+        rig.leave(client)
