@@ -34,7 +34,7 @@ respond = {{ body = "ok" }}
 
 
 async def ask(address: str, *targets: str) -> asyncio.StreamWriter:
-    """Sends GETs one after the other on one connection and reads each answer whole; the connection stays open."""
+    """Sends GETs one after the other, reads each answer whole, and leaves the connection open."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     for target in targets:
