@@ -183,6 +183,8 @@ class SampleRequest:
         captures: tuple[str, ...] = (),
     ) -> None: ...
 
+def sample_chunked(pieces: Iterable[bytes]) -> tuple[str, bytes, bytes, int]: ...
+
 class SampleExchange:
     def __init__(
         self,

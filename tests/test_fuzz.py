@@ -1,5 +1,4 @@
-"""The fuzzer's short, repeatable run, and what it once found or could have found; `python -m tests.fuzz` is the
-long one."""
+"""The fuzzer's short, repeatable run, and what it might have found; `python -m tests.fuzz` is longer."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ def test_inputs(rig: Rig, first: int) -> None:
 def test_seeds_are_requests(rig: Rig, seed: bytes) -> None:
     """A corpus of refusals would find little."""
     assert read_requests(seed)[1] == "end"
-    for number in range(20):
-        assert run_client(rig, Random(number), seed) in ("forwarded", "lost", "refused")
+    assert {run_client(rig, Random(number), seed) for number in range(20)} & {"forwarded", "refused"}
 
 
 @pytest.mark.parametrize("seed", SEEDS["responses"])
@@ -50,32 +48,22 @@ def test_crowd_without_faults(rig: Rig) -> None:
 def test_pipelined_request_behind_an_unread_answer_is_kept(rig: Rig) -> None:
     """It waited, an answer filled the client's buffer, and then more came: that must not take its place."""
     client = rig.client(0, 100)
-    ends = rig.upstreams
-    paths = [b"/1", b"/2", b"/3"]
-    heads = [b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in paths]
+    heads = [b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in (1, 2, 3)]
     try:
         client.give(heads[0])
         rig.loop.run()
+        service = rig.upstreams[0]
         client.give(heads[1])
-        ends[0].transport.give(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + b"x" * 200)
+        service.at = len(service.transport.sent)
+        service.transport.give(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n" + b"x" * 200)
         assert client.congested
-        if client.readable:
-            client.give(heads[2])
-            heads.pop()
-        client.drain(1000)
-        for end in ends:
-            end.at = len(bytes(end.transport.sent).partition(b"\r\n\r\n")[0]) + 4
-        while client.readable and len(heads) > 2:
-            client.give(heads.pop())
-        random = Random(0)
-        for _ in range(20):
-            rig.loop.run()
-            for end in ends:
-                end.look(random)
-                while end.to_send:
-                    end.transport.give(end.to_send.pop(0))
+        client.give(heads[2])
+        for _ in range(4):
             client.drain(1000)
+            service.look(Random(0))
+            while service.to_send:
+                service.transport.give(service.to_send.pop(0))
         answers = read_responses(client, [b"GET"] * 3)
-        assert [answer.body[-2:] for answer in answers] == [b"xx", b"/2", b"/3"]
+        assert [answer.body.split(b" ")[-1] for answer in answers] == [b"x" * 200, b"/2", b"/3"]
     finally:
         rig.leave(client)

@@ -1,1 +1,1 @@
-"""Fuzzing of the HTTP/1 core: both connections of the gateway over transports in memory, judged by two readers."""
+"""Fuzzing of the HTTP/1 core: both its connections over transports in memory, judged by two readers."""

@@ -1,4 +1,4 @@
-"""Several clients at one small pool, and endpoints that fail: whoever is answered gets the answer to what they asked."""
+"""Several clients at one small pool, and endpoints that fail: every answer is the one to its request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An event loop and transports that are lists: what the compiled core needs of them, and nothing that waits."""
+"""An event loop and transports that are lists: what the core needs of them, and nothing that waits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ class Handle:
 
 
 class Loop:
-    """Tasks and callbacks run when `run` is called. `connect` makes the transport and protocol of a new upstream connection."""
+    """Tasks and callbacks run when `run` is called. `connect` makes a new upstream connection: transport and
+    protocol."""
 
     def __init__(self, connect: Callable[[Callable[[], Any]], tuple[Transport, Any]]) -> None:
         self.connect = connect

@@ -93,7 +93,9 @@ def one(rig: Rig, seed: int) -> tuple[str, str]:
     return kind, KINDS[kind](rig, random)
 
 
-def run(first: int, inputs: int, *, keep_going: bool = False, progress: float = 0) -> tuple[Counter[str], list[str]]:
+def run(
+    first: int, inputs: int, *, keep_going: bool = False, progress: float = 0
+) -> tuple[Counter[str], list[str]]:
     """Runs inputs `first`, `first` + 1, ... Returns what became of them and what was found."""
     rig = Rig()
     counts: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """One input through the gateway's core, and what must hold afterwards.
 
 Theory: a client's bytes come in segments to a Downstream1, what the gateway sends to its upstream is read by
-`reader`, answered, and read by h11 as well. The order in which segments, answers, room in the buffers and ends come
-is drawn from the input's own random generator, so a failure is repeated by its seed.
+`reader`, answered, and read by h11 as well. The order in which segments, answers, room in the buffers and ends
+come is drawn from the input's own random generator, so a failure is repeated by its seed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from random import Random
 
 import h11
+
 from fastgate import _core
 from fastgate.config import loads
 from fastgate.server.build import build
@@ -61,11 +62,12 @@ match = { prefix = "/fixed" }
 respond = { status = 200, body = "fixed" }
 """
 
-# Fields that the gateway itself writes or takes away; all others must arrive as they were sent, in their order.
+# Fields that the gateway itself writes or takes away; all others arrive as they were sent, in order.
 MANAGED = {
-    b"host", b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"content-length",
-    b"http2-settings", b"proxy-authorization", b"proxy-authenticate", b"x-forwarded-for", b"x-forwarded-proto",
-    b"x-forwarded-host", b"forwarded", b"x-request-id", b"max-forwards", b"expect", b"via", b"date",
+    b"host", b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding",
+    b"upgrade", b"content-length", b"http2-settings", b"proxy-authorization", b"proxy-authenticate",
+    b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded", b"x-request-id",
+    b"max-forwards", b"expect", b"via", b"date",
 }  # fmt: skip
 
 
@@ -93,7 +95,12 @@ class Rig:
         counters = _core.Counters([route.name for route in config.routes], list(config.upstreams), 1)
         counters.use_worker(0)
         self.worker = _core.Worker(
-            self.loop, None, counters, max_connections=0, max_per_address=0, flush_interval=10**9
+            self.loop,  # type: ignore[arg-type]  # what the core needs of one
+            None,
+            counters,
+            max_connections=0,
+            max_per_address=0,
+            flush_interval=10**9,
         )
         self.snapshot = build(config, self.worker, None)  # type: ignore[arg-type]  # endpoints are addresses
         self.upstreams: list[UpstreamEnd] = []
@@ -142,7 +149,7 @@ class Script:
 
 
 class UpstreamEnd:
-    """The service at the other end of one connection: reads requests strictly, answers each when it is whole."""
+    """The service at the other end of one connection: reads requests strictly, answers each."""
 
     def __init__(self, rig: Rig, transport: Transport) -> None:
         self.rig = rig
@@ -185,7 +192,10 @@ def plain_answer(random: Random, message: Message) -> bytes:
     if message.line[0] == b"HEAD":
         return b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
     if random.random() < 0.3:
-        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n3;x\r\nend\r\n0\r\n\r\n" % (len(body), body)
+        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n3;x\r\nend\r\n0\r\n\r\n" % (
+            len(body),
+            body,
+        )
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
@@ -231,7 +241,9 @@ def play(rig: Rig, random: Random, client: Transport, data: bytes, end: str) -> 
         waits = bool(
             client.queue
             or (client.readable and (pieces or end != "stay"))
-            or any(u.transport.queue or (u.transport.readable and (u.to_send or u.end)) for u in rig.upstreams)
+            or any(
+                u.transport.queue or (u.transport.readable and (u.to_send or u.end)) for u in rig.upstreams
+            )
         )
         idle = 0 if moved or waits else idle + 1
     if pieces and not client.closing:
@@ -376,7 +388,9 @@ def run_client(rig: Rig, random: Random, data: bytes, *, listener: int = 0) -> s
         closed = client.closing or client.finished
         if why not in ("short", "end") and b"\r\n\r\n" not in tail:
             why = "short"  # the gateway judges a head when it is whole
-        if not closed and (exchanges > (why == "short") or len(responses) < len(given) or why not in ("short", "end")):
+        if not closed and (
+            exchanges > (why == "short") or len(responses) < len(given) or why not in ("short", "end")
+        ):
             raise Finding(f"{exchanges} exchanges, {len(responses)} answers to {len(given)} requests ({why})")
         for request, response in zip(given, responses, strict=False):
             reason = details(response)
