@@ -1,5 +1,9 @@
 # cython: language_level=3
 # The contract of the compiled module, room by room. `core/` decides, `proxy/` moves bytes.
+
+cimport cython
+
+# Classes are final unless something of ours derives from them: their methods are then called directly.
 # -- core
 include "core/text.pxd"
 include "core/reasons.pxd"

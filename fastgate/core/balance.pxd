@@ -1,5 +1,6 @@
 # Which endpoint is next: smooth weighted round robin.
 
+@cython.final
 cdef class RoundRobin:
     cdef readonly int count
     cdef int64_t total

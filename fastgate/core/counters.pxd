@@ -59,6 +59,7 @@ cdef struct CountersHead:
     uint64_t routes_at
     uint64_t route_stride
 
+@cython.final
 cdef class Counters:
     # -- the mapping: anonymous and shared, made before the fork; one block for each worker
     cdef CountersHead* head

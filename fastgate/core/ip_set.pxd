@@ -25,6 +25,7 @@ cdef struct NetTrie:
     int jump_bits
     int jump_at             # = bits of the root
 
+@cython.final
 cdef class IpSet:
     # Immutable once built, so the cdef methods need no lock and no GIL.
     cdef NetTrie v4
@@ -36,6 +37,7 @@ cdef class IpSet:
     cdef bint holds(self, const Address* address) noexcept nogil
     cdef int _add(self, const Address* address, int bits, Py_ssize_t room) except -1
 
+@cython.final
 cdef class IpFilterCore:
     cdef readonly str name
     cdef readonly bint report_only

@@ -15,6 +15,7 @@ cdef struct RateVerdict:
     uint8_t limited         # the bucket had no whole token
     uint8_t refused         # limited, and not report-only: answer 429, R_RATE_LIMITED
 
+@cython.final
 cdef class RateLimiter:
     # -- what it was built from
     cdef readonly str name

@@ -10,6 +10,7 @@ cdef struct PathPiece:
     int capture
     Span text
 
+@cython.final
 cdef class PathRewrite:
     # What is written begins with "/" (or is "*" for OPTIONS *), and has no "//" and no dot segment: it is made of normal paths,
     # whole segments and a replacement that was brought into normal form when it was compiled.
@@ -27,6 +28,7 @@ cdef class PathRewrite:
     # The path and, when there is one, "?" and the query: what stands on the upstream's request line.
     cdef void write_target(self, const RequestView* view, Out* out) noexcept nogil
 
+@cython.final
 cdef class Redirector:
     cdef readonly int status
     cdef PathRewrite _path

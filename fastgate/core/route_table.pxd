@@ -43,6 +43,7 @@ cdef struct RouteSearch:
     Span[ROUTE_SEGMENTS] segment
     uint64_t[ROUTE_SEGMENTS] hash
 
+@cython.final
 cdef class RouteTable:
     # -- look-up tables, immutable after __init__
     cdef uint64_t _seed

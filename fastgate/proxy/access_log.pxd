@@ -35,6 +35,7 @@ cdef struct LogOp:
     int field
     Span text               # of a LOG_LITERAL
 
+@cython.final
 cdef class AccessLog:
     # -- where it goes
     cdef readonly bint enabled

@@ -10,6 +10,7 @@ cdef enum DownState:
     D_LINGER                # answered for the last time; what still comes is dropped until the client closes
     D_CLOSED
 
+@cython.final
 cdef class Downstream1(ClientSide):
     # -- where it belongs
     cdef Worker worker

@@ -543,7 +543,7 @@ cdef class Downstream1(ClientSide):
         self.state = D_CLOSED
         return self.wire.reset()
 
-    cdef int exchange_done(self, Exchange x) except -1:
+    cdef int exchange_done(self, Exchange x, int64_t now) except -1:
         cdef bint linger = self.state != D_WAIT or self.pending is not None
         self.x = None
         if self.state == D_CLOSED or self.state == D_LINGER:
@@ -555,7 +555,7 @@ cdef class Downstream1(ClientSide):
         self.state = D_IDLE
         if self.paused_ns:
             self.resume_request()
-        self.worker.arm(self, now_ns() + (self.listener.write_idle_ns if self.wire.congested
+        self.worker.arm(self, now + (self.listener.write_idle_ns if self.wire.congested
                                           else self.listener.keep_alive_ns))
         if self.pending is not None and not self.reading:
             self._read(b"", 0)

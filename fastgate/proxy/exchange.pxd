@@ -23,7 +23,7 @@ cdef class ClientSide(Timed):
     # The answer can't be completed: the client must see that it is cut short.
     cdef int cut(self, Exchange x) except -1
     # The exchange is over and recorded; the wire may go on to its next request.
-    cdef int exchange_done(self, Exchange x) except -1
+    cdef int exchange_done(self, Exchange x, int64_t now) except -1
     cdef int start_tunnel(self, Exchange x, EndpointSide peer) except -1
     # No further request is taken from this wire: what follows this one can't be trusted.
     cdef int no_more(self) except -1
@@ -32,7 +32,7 @@ cdef class ClientSide(Timed):
 
 cdef class EndpointSide(Timed):
     # What an exchange needs of the wire that its attempt goes by.
-    cdef int send_request(self, Exchange x, const char* body, size_t length, bint end) except -1
+    cdef int send_request(self, Exchange x, const char* body, size_t length, bint end, int64_t now) except -1
     cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1
     cdef int pause_response(self) except -1
     cdef int resume_response(self) except -1
@@ -52,6 +52,7 @@ cdef enum:
     REPLAY_LIMIT = 65536    # body bytes kept for the one replay that the keep-alive race may need
     MAX_INTERIM = 16        # 1xx responses for one request
 
+@cython.final
 cdef class Exchange(Timed):
     # -- the two sides, and where they belong
     cdef Worker worker
@@ -120,7 +121,7 @@ cdef class Exchange(Timed):
     cdef int attempt_drained(self) except -1
     # -- within
     cdef int _filter(self) except -1
-    cdef int _send(self, const char* body, size_t length, bint end, bint fresh) except -1
+    cdef int _send(self, const char* body, size_t length, bint end, bint fresh, int64_t now) except -1
     cdef int _keep_for_replay(self, const char* body, size_t length) except -1
     cdef Span chosen_upgrade(self) noexcept
     cdef int _answer_fixed(self) except -1

@@ -22,7 +22,7 @@ cdef class ClientSide(Timed):
     cdef int cut(self, Exchange x) except -1:
         raise NotImplementedError
 
-    cdef int exchange_done(self, Exchange x) except -1:
+    cdef int exchange_done(self, Exchange x, int64_t now) except -1:
         raise NotImplementedError
 
     cdef int start_tunnel(self, Exchange x, EndpointSide peer) except -1:
@@ -36,7 +36,7 @@ cdef class ClientSide(Timed):
 
 
 cdef class EndpointSide(Timed):
-    cdef int send_request(self, Exchange x, const char* body, size_t length, bint end) except -1:
+    cdef int send_request(self, Exchange x, const char* body, size_t length, bint end, int64_t now) except -1:
         raise NotImplementedError
 
     cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1:
@@ -159,7 +159,7 @@ cdef class Exchange(Timed):
         self.request_done = end
         if _idempotent(self.view.method_id):
             self.replay = b""
-        return self._send(body, length, end, False)
+        return self._send(body, length, end, False, self.start_ns)
 
     cdef Span chosen_upgrade(self) noexcept:
         # The first protocol that the client names and the route allows; ptr NULL when there is none.
@@ -281,10 +281,9 @@ cdef class Exchange(Timed):
 
     # -- from the endpoint side ----------------------------------------------------------------------------------
 
-    cdef int _send(self, const char* body, size_t length, bint end, bint fresh) except -1:
+    cdef int _send(self, const char* body, size_t length, bint end, bint fresh, int64_t now) except -1:
         # Asks for a connection and, if one is at hand, sends what there is of the request.
         cdef int reason, sent
-        cdef int64_t now
         while True:
             self.phase = X_WAITING
             reason = self._pick()
@@ -294,7 +293,6 @@ cdef class Exchange(Timed):
                 self.phase = X_NEW
                 return self._fail(reason, None)
             if self.attempt is None:
-                now = now_ns()
                 self.wait_ns = now
                 self.unsent = body[:length] if length else None
                 self.unsent_done = end
@@ -306,7 +304,7 @@ cdef class Exchange(Timed):
             self.phase = X_SENT
             self.attempts += 1
             self._keep_for_replay(body, length)
-            sent = self.attempt.send_request(self, body, length, end)
+            sent = self.attempt.send_request(self, body, length, end, now)
             if sent != SENT_BROKEN:
                 if sent == SENT_CONGESTED and not end:
                     self.client.pause_request()
@@ -344,13 +342,13 @@ cdef class Exchange(Timed):
         self.phase = X_SENT
         self.attempts += 1
         self._keep_for_replay(body, <size_t>len(body))
-        sent = attempt.send_request(self, body, <size_t>len(body), end)
+        sent = attempt.send_request(self, body, <size_t>len(body), end, now)
         if sent == SENT_BROKEN:
             self._drop_attempt()
             if self.raced:
                 return self._fail(R_UPSTREAM_RESET, "the connection took no byte of the request")
             self.raced = True
-            return self._send(body, <size_t>len(body), end, True)
+            return self._send(body, <size_t>len(body), end, True, now)
         if sent != SENT_CONGESTED:
             self.client.resume_request()
         return 0
@@ -405,7 +403,7 @@ cdef class Exchange(Timed):
             self.raced = True
             body = self.replay
             self.replay = b""
-            return self._send(body, <size_t>len(body), self.request_done, True)
+            return self._send(body, <size_t>len(body), self.request_done, True, now_ns())
         return self._fail(reason, detail)
 
     cdef int attempt_drained(self) except -1:
@@ -497,6 +495,6 @@ cdef class Exchange(Timed):
         if worker.log is not None:
             worker.log.write(&record)
         worker.counters.record(&record)
-        client.exchange_done(this)
+        client.exchange_done(this, now)
         worker.give_exchange(this)
         return 0

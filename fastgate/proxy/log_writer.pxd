@@ -49,6 +49,7 @@ cdef struct LogShared:
     uint64_t errors             # failed writes and reopenings
     uint64_t untold             # lines dropped for a full queue, not told yet
 
+@cython.final
 cdef class LogWriter:
     cdef LogShared* shared
     cdef pthread_t thread

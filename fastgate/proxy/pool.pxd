@@ -1,5 +1,6 @@
 # The connections to one endpoint, and who waits for one.
 
+@cython.final
 cdef class Endpoint:
     # -- where
     cdef readonly str address           # "host:port" or "unix:/path", as configured
@@ -26,7 +27,7 @@ cdef class Endpoint:
 
     # R_NONE: the exchange has a connection or waits for one; else why not.
     cdef int acquire(self, Exchange x, bint fresh) except -1
-    cdef int release(self, Upstream1 connection) except -1
+    cdef int release(self, Upstream1 connection, int64_t now) except -1
     cdef int connection_closed(self, Upstream1 connection) except -1
     cdef int64_t wait_ns(self) noexcept         # how long an exchange that begins to wait now may do so
     cdef int leave_queue(self, Exchange x) except -1
@@ -36,6 +37,7 @@ cdef class Endpoint:
     cdef int close_idle(self) except -1
     cdef int cut_connects(self) except -1
 
+@cython.final
 cdef class Connector(Timed):
     # One attempt to make a connection: the only place of the way that needs a task.
     cdef Endpoint endpoint

@@ -58,14 +58,12 @@ cdef class Endpoint:
             pass                                # it was just given a connection
         return 0
 
-    cdef int release(self, Upstream1 connection) except -1:
+    cdef int release(self, Upstream1 connection, int64_t now) except -1:
         # A connection that is ready for a request.
-        cdef int64_t now
         if self.waiting:
-            (<Exchange>self.waiting.popleft()).connected(connection, not connection.reused, now_ns())
+            (<Exchange>self.waiting.popleft()).connected(connection, not connection.reused, now)
         elif self.idle.count < self.max_idle and not self.worker.draining:
             self.idle.push(connection)
-            now = now_ns()
             self.worker.arm(connection, now + self.idle_ns)
         else:
             connection.abandon()
@@ -94,7 +92,7 @@ cdef class Endpoint:
         if connection is not None and connection.state == U_NEW:
             connection.state = U_IDLE
             self.worker.counters.upstream_add(self.upstream.index, UPSTREAM_CONNECTIONS_MADE, 1)
-            return self.release(connection)
+            return self.release(connection, now_ns())
         self.open -= 1
         if connection is not None:
             reason = R_UPSTREAM_RESET

@@ -26,6 +26,7 @@ cdef class NativeFilter:
     cdef readonly str name
     cdef int check(self, Exchange x) except -1
 
+@cython.final
 cdef class Route:
     cdef inline void expect(self) noexcept:
         # With thousands of routes this one is in no cache: its lines are asked for together, not one by one.
@@ -60,6 +61,7 @@ cdef class Route:
     cdef int64_t tunnel_idle_ns
     cdef int64_t event_idle_ns
 
+@cython.final
 cdef class Upstream:
     # -- who
     cdef readonly int index
@@ -78,6 +80,7 @@ cdef class Upstream:
     cdef int host_mode                  # HostMode
     cdef bytes host_literal
 
+@cython.final
 cdef class Listener:
     # -- who
     cdef readonly str name

@@ -1,5 +1,6 @@
 # A stack of Python objects whose memory does not move with each push and pop, as a list's does.
 
+@cython.final
 cdef class Stack:
     cdef list items             # items[count:] are None
     cdef readonly Py_ssize_t count

@@ -19,6 +19,7 @@ cdef class Timed:
     # Called once when the deadline has passed; may arm again. An error here is the gateway's own defect.
     cdef int on_deadline(self, int64_t now_ns) except -1
 
+@cython.final
 cdef class TimerWheel:
     cdef TimerNode[WHEEL_SLOTS] slots   # heads of circular lists
     cdef int64_t tick                   # the last one that was walked

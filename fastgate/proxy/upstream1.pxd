@@ -8,6 +8,7 @@ cdef enum UpState:
     U_TUNNEL
     U_CLOSED
 
+@cython.final
 cdef class Upstream1(EndpointSide):
     # -- where it belongs
     cdef Worker worker
@@ -47,7 +48,7 @@ cdef class Upstream1(EndpointSide):
     cdef int _end_by_eof(self) except -1
     cdef int _broken(self, int reason, str detail) except -1
     cdef int _ended(self, str how) except -1
-    cdef int _over(self) except -1
+    cdef int _over(self, int64_t now) except -1
     cdef int _let_go(self) except -1
     cdef int _arm(self, int64_t now) except -1
     cdef int _sent(self, int sent) except -1

@@ -74,9 +74,8 @@ cdef class Upstream1(EndpointSide):
 
     # -- the exchange's side -------------------------------------------------------------------------------------
 
-    cdef int send_request(self, Exchange x, const char* body, size_t length, bint end) except -1:
+    cdef int send_request(self, Exchange x, const char* body, size_t length, bint end, int64_t now) except -1:
         cdef Out* out = &self.worker.out
-        cdef int64_t now = now_ns()
         cdef int sent
         out.len = 0
         self.x = x
@@ -346,7 +345,7 @@ cdef class Upstream1(EndpointSide):
             # `_over` gives this connection to who waits for it, and what follows from that may gather chunks of its own.
             last = body.ptr[:body.len]
             body = bytes_span(last)
-        self._over()
+        self._over(now)
         return x.response(head, body.ptr, <size_t>body.len, True, now)
 
     cdef int _judge(self, bytes owner, const char* data, Py_ssize_t length) except? -1000:
@@ -369,9 +368,10 @@ cdef class Upstream1(EndpointSide):
 
     cdef int _end_by_eof(self) except -1:
         cdef Exchange x = self.x
+        cdef int64_t now = now_ns()
         self.keep = False
-        self._over()
-        return x.response(NULL, NULL, 0, True, now_ns())
+        self._over(now)
+        return x.response(NULL, NULL, 0, True, now)
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
@@ -393,15 +393,15 @@ cdef class Upstream1(EndpointSide):
         self.wire.abort()
         return x.attempt_failed(reason, how, reused)
 
-    cdef int _over(self) except -1:
+    cdef int _over(self, int64_t now) except -1:
         # The response is whole; the exchange hears of it from the caller, after this.
         self.x = None
         self.reused = True
         if self.keep and self.request_sent and self.state != U_CLOSED:
             self.state = U_IDLE
-            return self.endpoint.release(self)
+            return self.endpoint.release(self, now)
         self._let_go()
-        self.worker.arm(self, now_ns() + LINGER_NS)
+        self.worker.arm(self, now + LINGER_NS)
         return self.wire.close()
 
     cdef int _let_go(self) except -1:

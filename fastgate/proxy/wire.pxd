@@ -9,6 +9,7 @@ cdef enum Sent:
 cdef enum:
     MAX_PARTS = 4
 
+@cython.final
 cdef class Wire:
     # -- the connection
     cdef object transport   # None once it is closed

@@ -2,6 +2,7 @@
 
 cdef double TICK_SECONDS
 
+@cython.final
 cdef class Worker:
     # -- the loop and its time
     cdef readonly object loop
