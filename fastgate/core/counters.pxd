@@ -83,5 +83,6 @@ cdef class Counters:
     cdef void gauge_add(self, int gauge, int64_t by) noexcept nogil
     cdef void gauge_set(self, int gauge, int64_t value) noexcept nogil
     cdef void upstream_add(self, int upstream_index, int which, int64_t by) noexcept nogil
+    cdef void upstream_set(self, int upstream_index, int which, int64_t value) noexcept nogil
     cdef int _use(self, uint64_t worker) except -1
     cdef dict _sum_route(self, int route)

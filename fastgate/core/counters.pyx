@@ -168,6 +168,10 @@ cdef class Counters:
         if 0 <= upstream_index < self.upstream_count:
             self.upstreams[upstream_index * UPSTREAM_COUNT + which] += by
 
+    cdef void upstream_set(self, int upstream_index, int which, int64_t value) noexcept nogil:
+        if 0 <= upstream_index < self.upstream_count:
+            self.upstreams[upstream_index * UPSTREAM_COUNT + which] = value
+
     def count(self, exchange: SampleExchange) -> None:
         """`record` for an exchange made in Python."""
         self.record(&(<SampleExchange?>exchange).record)

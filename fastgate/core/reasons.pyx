@@ -213,16 +213,6 @@ REASONS: tuple[ReasonInfo, ...] = (
         "Nothing; the client asked for it.",
     ),
     ReasonInfo(
-        "draining", 503, "destination_unavailable", "gateway", True,
-        "The gateway is draining and takes no new request.",
-        "Come again; another replica answers.",
-    ),
-    ReasonInfo(
-        "connection-limit", 503, "connection_limit_reached", "gateway", True,
-        "server.max_connections or max_connections_per_ip is reached.",
-        "Raise the cap or add replicas.",
-    ),
-    ReasonInfo(
         "internal-error", 500, "proxy_internal_error", "gateway", False,
         "A defect of the gateway; the error log has its trace.",
         "Please report it.",

@@ -215,7 +215,19 @@ cdef Py_ssize_t _utf8_length(const char* at, Py_ssize_t left) noexcept nogil:
     return length
 
 
+cdef uint64_t _is_line_break(const char* at, Py_ssize_t length) noexcept nogil:
+    # C1 controls and U+2028, U+2029: many readers end a line or act there, though JSON would let them stand. The code
+    # point, or 0.
+    cdef const unsigned char* p = <const unsigned char*>at
+    if length == 2 and p[0] == 0xC2 and p[1] < 0xA0:
+        return p[1]
+    if length == 3 and p[0] == 0xE2 and p[1] == 0x80 and (p[2] == 0xA8 or p[2] == 0xA9):
+        return 0x2028 + p[2] - 0xA8
+    return 0
+
+
 cdef void out_json(Out* out, Span span) noexcept nogil:
+    cdef uint64_t breaks
     cdef Py_ssize_t i = 0, start = 0, length
     cdef unsigned char c
     while i < span.len:
@@ -225,11 +237,16 @@ cdef void out_json(Out* out, Span span) noexcept nogil:
             continue
         if c >= 128:
             length = _utf8_length(span.ptr + i, span.len - i)
-            if length:
+            breaks = _is_line_break(span.ptr + i, length)
+            if length and not breaks:
                 i += length
                 continue
         out_put(out, span.ptr + start, <size_t>(i - start))
-        if c == 34 or c == 92:
+        if c >= 128 and breaks:
+            out_put(out, b"\\u", 2)
+            out_hex(out, breaks, 4)
+            i += length - 1
+        elif c == 34 or c == 92:
             out_byte(out, 92)
             out_byte(out, <char>c)
         else:

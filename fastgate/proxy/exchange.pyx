@@ -384,6 +384,7 @@ cdef class Exchange(Timed):
         # 101: from here on bytes pass as they come.
         cdef EndpointSide attempt = self.attempt
         self.phase = X_TUNNEL
+        self.worker.tunnels += 1
         self.status = 101
         self.request_done = False               # in a tunnel these two say which side has sent FIN
         self.unsent_done = False
@@ -454,6 +455,8 @@ cdef class Exchange(Timed):
         if self.phase == X_DONE:
             return 0
         self._drop_attempt()
+        if self.phase == X_TUNNEL:
+            worker.tunnels -= 1
         self.phase = X_DONE
         forget_timer(worker.wheel, self)
         memset(&record, 0, sizeof(record))

@@ -93,6 +93,7 @@ cdef class Endpoint:
         self.worker.connecting -= 1
         if connection is not None and connection.state == U_NEW:
             connection.state = U_IDLE
+            self.worker.counters.upstream_add(self.upstream.index, UPSTREAM_CONNECTIONS_MADE, 1)
             return self.release(connection)
         self.open -= 1
         if connection is not None:

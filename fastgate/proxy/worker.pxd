@@ -34,7 +34,11 @@ cdef class Worker:
     cdef readonly int connecting
     cdef int64_t max_connections
     cdef int64_t max_per_address
+    cdef tuple watched                  # of Upstream: shown by the gauges
+    cdef int64_t gauges_ns              # when the gauges are shown next
+    cdef readonly int64_t accepted
     cdef readonly int64_t refused       # connections over a cap
+    cdef int tunnels
     cdef bint draining
     cdef object drained                 # a Future while draining
     cdef readonly int cut               # exchanges cut at the end of a drain
@@ -48,4 +52,5 @@ cdef class Worker:
     cdef bint admit(self, Downstream1 connection) except -1
     cdef bint count_address(self, Downstream1 connection) except -1     # False: over the cap of its address
     cdef int leave(self, Downstream1 connection) except -1
+    cpdef int show_gauges(self) except -1
     cdef int left(self) except -1

@@ -37,6 +37,7 @@ cdef class Worker:
         self.downstreams = set()
         self.upstreams = set()
         self.per_address = {}
+        self.watched = ()
         self.max_connections = max_connections
         self.max_per_address = max_per_address
         self.flush_every = flush_interval
@@ -62,7 +63,39 @@ cdef class Worker:
         if self.log is not None and now >= self.flush_ns:
             self.flush_ns = now + self.flush_every
             self.log.hand_over()
+        if now >= self.gauges_ns:
+            self.gauges_ns = now + SECOND
+            self.show_gauges()
         self.tick_handle = self.loop.call_later(TICK_SECONDS, self._tick)
+
+    def watch(self, tuple upstreams):
+        """Whose connections the gauges show: every Upstream in use."""
+        self.watched = upstreams
+
+    cpdef int show_gauges(self) except -1:
+        """Writes the gauges into the counters. The clock calls it once a second: nothing is counted twice on the way of a
+        request."""
+        cdef Counters counters = self.counters
+        cdef Upstream upstream
+        cdef Endpoint endpoint
+        cdef int64_t open, idle, waiting
+        counters.gauge_set(GAUGE_CONNECTIONS_OPEN, len(self.downstreams))
+        counters.gauge_set(GAUGE_CONNECTIONS_ACCEPTED, self.accepted)
+        counters.gauge_set(GAUGE_CONNECTIONS_REFUSED, self.refused)
+        counters.gauge_set(GAUGE_EXCHANGES_ACTIVE, self.exchanges)
+        counters.gauge_set(GAUGE_TUNNELS_ACTIVE, self.tunnels)
+        if self.log is not None:
+            counters.gauge_set(GAUGE_LOG_DROPPED, <int64_t>self.log.dropped)
+        for upstream in self.watched:
+            open = idle = waiting = 0
+            for endpoint in upstream.endpoints:
+                open += endpoint.open - endpoint.connecting
+                idle += endpoint.idle.count
+                waiting += len(endpoint.waiting)
+            counters.upstream_set(upstream.index, UPSTREAM_CONNECTIONS_OPEN, open)
+            counters.upstream_set(upstream.index, UPSTREAM_CONNECTIONS_IDLE, idle)
+            counters.upstream_set(upstream.index, UPSTREAM_REQUESTS_WAITING, waiting)
+        return 0
 
     cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept:
         self.wheel.arm(timed, deadline_ns)
@@ -127,6 +160,7 @@ cdef class Worker:
             self.refused += 1
             return False
         self.downstreams.add(connection)
+        self.accepted += 1
         return connection.state == D_PROXY or self.count_address(connection)
 
     cdef bint count_address(self, Downstream1 connection) except -1:

@@ -53,6 +53,7 @@ class Gateway:
             flush_interval=config.access_log.flush_interval,
         )
         self.snapshot: Snapshot = build(config, self.worker, Resolver(loop))
+        self.worker.watch(self.snapshot.upstreams)
         opened: list[tuple[str, str]] = []
         try:
             for listener, compiled in zip(config.listeners, self.snapshot.listeners, strict=True):

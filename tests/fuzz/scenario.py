@@ -1,8 +1,8 @@
 """One input through the gateway's core, and what must hold afterwards.
 
 Theory: a client's bytes come in segments to a Downstream1, what the gateway sends to its upstream is read by
-`reader`, answered, and read by h11 as well. The order in which segments, answers, room in buffers and ends
-come is drawn from the input's own random generator, so a failure is repeated by its seed.
+`reader`, answered, and read by h11 as well. The order in which segments, answers, room in the buffers and
+ends come is drawn from the input's own random generator, so a failure is repeated by its seed.
 """
 
 from __future__ import annotations
