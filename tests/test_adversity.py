@@ -162,6 +162,22 @@ def send_until_blocked(sock: socket.socket, data: bytes = b"x" * 65536) -> None:
         return
 
 
+def test_abandoned_answer_does_not_look_whole(
+    start_gateway: StartGateway, start_upstream: StartUpstream
+) -> None:
+    """To HTTP/1.0 the end of the connection is the end of the body: after a half-close it must be a reset."""
+    service = start_upstream()
+    service.script(
+        up.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n"), up.wait_close()
+    )
+    with start_gateway(config(service.address)).client() as client:
+        client.send(request(version="1.0"))
+        assert "transfer-encoding" not in client.head()
+        client.stream.exactly(4, "the part")
+        client.half_close()
+        assert client.ended() == "reset"
+
+
 # -- the pool
 
 

@@ -64,7 +64,11 @@ cdef class Downstream1(ClientSide):
             self.x.tunnel_end(True)
             return True
         # What came before the FIN is answered still, if so configured; a request that is not whole never will be.
-        return self.state == D_WAIT and self.listener.half_close == HALF_CLOSE_SERVE
+        if self.state == D_WAIT and self.listener.half_close == HALF_CLOSE_SERVE:
+            return True
+        if self.x is not None and self.x.phase == X_ANSWERING:
+            self.wire.reset()               # what there is of the answer must not look whole
+        return False
 
     def connection_lost(self, error):
         cdef Exchange x = self.x
