@@ -7,7 +7,8 @@ cdef inline char* _copy(char* at, const char* text, size_t length) noexcept nogi
 
 
 cdef inline char* _copy_span(char* at, Span text) noexcept nogil:
-    memcpy(at, text.ptr, <size_t>text.len)
+    if text.len:                    # an absent span's pointer is NULL, which memcpy must not be given
+        memcpy(at, text.ptr, <size_t>text.len)
     return at + text.len
 
 
