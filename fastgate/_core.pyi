@@ -293,6 +293,10 @@ def loop_next(balancer: RoundRobin, times: int) -> int: ...
 class HeaderRules:
     def __init__(self, set: dict[str, str], add: dict[str, str], remove: tuple[str, ...]) -> None: ...
 
+# -- proxy/heads.pyx
+
+def measure_heads(head: bytes, rules: HeaderRules | None, rounds: int) -> int: ...
+
 # -- proxy/snapshot.pyx: the configuration, ready to run. Nanoseconds and bytes; -1 for none.
 
 class NativeFilter:
