@@ -1,6 +1,7 @@
 """Heads: reading a request's fields and copying those that go on, with and without header rules.
 
-The loop runs inside the compiled module; a round is ROUNDS heads. `python -m pytest bench/micro --benchmark-only`.
+The loop runs inside the compiled module; a round is ROUNDS heads.
+`python -m pytest bench/micro --benchmark-only`.
 """
 
 from __future__ import annotations
