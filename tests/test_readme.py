@@ -73,6 +73,9 @@ def test_commands_without_output(block: Block, command: str, place: Path) -> Non
         subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True, timeout=30)
     elif words[:3] == ["python", "-m", "bench"]:
         bench_parser().parse_args(words[3:])
+    elif words[:4] == ["python", "-m", "pytest", "bench/micro"]:
+        collect = [sys.executable, *words[1:], "--collect-only", "-q"]
+        subprocess.run(collect, cwd=ROOT, check=True, capture_output=True, timeout=60)
     elif words[:2] == ["fastgate", "run"]:
         # test_examples.py runs them.
         assert shell(command.replace("fastgate run", "fastgate check"), place).returncode == 0
