@@ -89,7 +89,7 @@ class Redirector:
 
 def path_rewrite_of(route: Any) -> PathRewrite: ...
 
-# -- core/measure.pyx
+# -- core/loops.pyx
 
 def measure_routing(
     heads: list[tuple[bytes, bytes]], rounds: int, table: RouteTable | None = None

@@ -23,7 +23,6 @@ include "core/samples.pyx"
 include "core/rate_limit.pyx"
 include "core/balance.pyx"
 include "core/counters.pyx"
-include "core/measure.pyx"
 include "core/loops.pyx"
 # -- proxy
 include "proxy/log_writer.pyx"

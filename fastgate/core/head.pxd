@@ -4,9 +4,6 @@
 # on where a message ends. This part adds what the parser does not do: limits while the head still trickles in,
 # spans instead of Python objects, and the rules that RFC 9112 lays on a server beside its grammar.
 
-cdef enum:
-    MAX_LINES = 1024        # limits.header_count may not be over this
-
 cdef struct HeadLimits:
     int64_t line            # bytes of the request line (414) or status line
     int64_t bytes           # bytes of all lines together (431)
