@@ -3,6 +3,7 @@ found."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -143,7 +144,9 @@ def test_reader_that_stops_after_an_early_answer(
         if when == "upload ended":
             client.send(b"x" * 9)
         else:
-            send_until_blocked(client.sock)
+            # On a busy machine the gateway may cut the connection while this is still sending.
+            with contextlib.suppress(ConnectionError):
+                send_until_blocked(client.sock)
         record = gateway.wait_log()[0]
     assert record["reason"] == "client-not-reading"
 
