@@ -23,6 +23,8 @@ include "core/samples.pyx"
 include "core/rate_limit.pyx"
 include "core/balance.pyx"
 include "core/counters.pyx"
+include "core/shared_table.pyx"
+include "core/seat.pyx"
 include "core/loops.pyx"
 # -- proxy
 include "proxy/log_writer.pyx"

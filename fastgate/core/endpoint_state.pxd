@@ -1,0 +1,60 @@
+# What is known of an endpoint and of its upstream, by all workers: the operator's word, probes, ejection, breakers.
+
+cdef enum OperatorState:
+    OPERATOR_NONE           # health and outliers decide
+    OPERATOR_READY          # in use whatever probes and outliers say
+    OPERATOR_DRAINING       # no new requests; what runs may finish
+    OPERATOR_DOWN
+
+cdef enum ProbeState:
+    PROBE_UNKNOWN           # no active check has decided yet: in use
+    PROBE_UP
+    PROBE_DOWN
+
+cdef enum BreakerState:
+    BREAKER_CLOSED
+    BREAKER_OPEN
+    BREAKER_HALF_OPEN
+
+cdef enum EndpointStatus:
+    # What an endpoint is, all told. In the order in which they are shown; names in ENDPOINT_STATUSES.
+    STATUS_READY
+    STATUS_DRAINING
+    STATUS_DOWN             # by the operator, or by its probes
+    STATUS_EJECTED          # as an outlier, or its breaker is open
+
+cdef struct Breaker:
+    # An error-ratio breaker; see breaker.pyx.
+    uint32_t state          # BreakerState
+    uint32_t trials         # HALF_OPEN: requests let through
+    int64_t until_ns        # OPEN: when it goes half-open
+    int64_t window_ns       # when the window began
+    uint64_t requests       # in it
+    uint64_t failures
+
+cdef struct EndpointState:
+    SharedKey key
+    # -- the operator
+    uint32_t operator_state
+    uint32_t weight         # in place of the configured one; 0: none
+    # -- probes
+    uint32_t probe_state
+    uint32_t probe_streak   # results in a row that speak against `probe_state`
+    # -- outliers
+    uint32_t errors_row     # 5xx and gateway failures in a row
+    uint32_t gateway_row    # gateway failures alone
+    uint64_t interval_requests
+    uint64_t interval_failures
+    int64_t ejected_until_ns   # monotonic; 0: not ejected
+    uint32_t ejections      # how often, lately: the factor of the next one's length
+    uint32_t spare
+    int64_t returned_ns     # when it came (back) into use: the beginning of its slow start; 0: before we looked
+    # -- its breaker
+    Breaker breaker
+
+cdef struct UpstreamState:
+    SharedKey key
+    uint64_t generation     # goes up with every change of the state of one of its endpoints, or of its own
+    uint64_t lock           # the id of the process that decides about an ejection; 0: nobody
+    int64_t interval_ns     # when the present interval of success rates began
+    Breaker breaker
