@@ -24,6 +24,7 @@ include "core/rate_limit.pyx"
 include "core/balance.pyx"
 include "core/counters.pyx"
 include "core/shared_table.pyx"
+include "core/endpoint_state.pyx"
 include "core/seat.pyx"
 include "core/loops.pyx"
 # -- proxy

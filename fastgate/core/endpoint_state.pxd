@@ -58,3 +58,19 @@ cdef struct UpstreamState:
     uint64_t lock           # the id of the process that decides about an ejection; 0: nobody
     int64_t interval_ns     # when the present interval of success rates began
     Breaker breaker
+
+cdef enum Outcome:
+    # How an attempt ended, as far as the endpoint's health goes.
+    OUTCOME_OK
+    OUTCOME_5XX             # it answered 500 or another 5xx that is not a gateway's
+    OUTCOME_GATEWAY         # connect failure, reset, time-out, or 502, 503, 504: nobody who works is there
+
+cdef enum:
+    NEVER_NS = 0x7FFFFFFFFFFFFFFF
+
+# The status at this moment. An open breaker whose time is over counts as ready: its next request is a trial.
+cdef int endpoint_status(const EndpointState* state, int64_t now) noexcept nogil
+# When time alone will change that; NEVER_NS: it will not.
+cdef int64_t endpoint_changes_at(const EndpointState* state, int64_t now) noexcept nogil
+# To be called behind every change that a balancer must see.
+cdef void upstream_changed(UpstreamState* upstream) noexcept nogil
