@@ -12,8 +12,10 @@ cdef tuple PROXY_STATUS = tuple([
     for info in REASONS
 ])
 cdef int[R_COUNT] REASON_STATUS
+cdef bint[R_COUNT] REASON_OF_UPSTREAM       # it is an endpoint that has failed
 for _reason_index, _reason_info in enumerate(REASONS):
     REASON_STATUS[_reason_index] = _reason_info.status
+    REASON_OF_UPSTREAM[_reason_index] = _reason_info.source == "upstream"
 
 
 cdef Span phrase_of(int status) noexcept:

@@ -40,8 +40,13 @@ cdef class EndpointSide(Timed):
     cdef int abandon(self) except -1
 
 cdef enum ExchangePhase:
-    # Each exchange goes down this list, and may leave it at any point for X_DONE.
+    # Each exchange goes down this list, and may leave it at any point for X_DONE. A retry or a fallback takes it back
+    # up to X_QUEUED or X_BACKOFF; from X_ANSWERING on there is no way back.
     X_NEW                   # its head is being read
+    X_DELAYED               # by fault injection
+    X_QUEUED                # for a place in the upstream's concurrency limit
+    X_UNRESOLVED            # until the upstream's endpoints are known
+    X_BACKOFF               # before a retry
     X_WAITING               # for a connection to the endpoint
     X_SENT                  # the request's head is on its way; no response head yet
     X_ANSWERING             # a response head went to the client
@@ -51,6 +56,20 @@ cdef enum ExchangePhase:
 cdef enum:
     REPLAY_LIMIT = 65536    # body bytes kept for the one replay that the keep-alive race may need
     MAX_INTERIM = 16        # 1xx responses for one request
+    MAX_TRIES = 10          # of one exchange; retry.attempts is at most that
+
+cdef enum ExchangeKind:
+    KIND_CLIENT             # somebody outside asked
+    KIND_HEDGE              # a second request for an answer that is late
+    KIND_MIRROR             # a copy whose answer nobody wants
+    KIND_SUBREQUEST         # the gateway asks for itself
+
+cdef enum Holds:
+    # What an exchange has taken from its upstream and must give back.
+    HOLDS_REQUEST = 1       # counted by `load`
+    HOLDS_SLOT = 2          # a place in `admission`
+    HOLDS_RETRY = 4         # a part of the retry budget
+    HOLDS_PENDING = 8       # counted as waiting for a connection
 
 @cython.final
 cdef class Exchange(Timed):
@@ -60,8 +79,29 @@ cdef class Exchange(Timed):
     cdef EndpointSide attempt           # None while there is none
     cdef Listener listener
     cdef Route route                    # None until matched
-    cdef Endpoint endpoint
     cdef int phase                      # ExchangePhase
+    cdef int kind                       # ExchangeKind
+    # -- where it goes; see attempts.pyx
+    cdef Upstream upstream              # None until chosen
+    cdef Endpoint endpoint              # of the last try
+    cdef bint pinned                    # to `endpoint`: no other is chosen
+    cdef bint seated                    # counted among the endpoint's active requests
+    cdef int holds                      # Holds
+    cdef int arm                        # of the route's split; -1: none
+    cdef RetryPolicy retry              # None: no retries
+    cdef int tries                      # choices of an endpoint so far
+    cdef int[MAX_TRIES] tried           # their seats
+    cdef int retries                    # of `retry`; the replay of the keep-alive race is none
+    cdef bint fell_back
+    cdef bint stick                     # the answer shall carry the sticky cookie
+    cdef bint mirrored                  # a copy is to be sent when the body is whole
+    cdef int fault_status               # what fault injection answers when its delay is over; 0: nothing
+    cdef Exchange hedge                 # the second request under way for this one
+    cdef int64_t phase_deadline         # when the present phase is over; 0: it has no deadline
+    cdef int64_t slot_ns                # when it got its place in `admission`
+    # -- a failure that is kept back while the hedge may still answer; R_NONE: none
+    cdef int held_reason
+    cdef str held_detail
     # -- the request's head; every Span below points into `head`, `scratch` or static memory
     cdef bytes head
     cdef RequestView view
@@ -79,7 +119,9 @@ cdef class Exchange(Timed):
     cdef bint request_done              # all of it is here
     cdef bint unsent_done               # `unsent` holds the end as well
     cdef bytes unsent                   # body bytes that wait for a connection; None: none
-    cdef bytes replay                   # body bytes sent so far, as long as a replay may need them; None: given up
+    cdef bint replayable                # the method may be sent again
+    cdef bytes replay                   # body bytes sent so far, as long as somebody may need them; None: given up
+    cdef int64_t replay_limit
     cdef Out request_trailers           # field lines, CRLF each
     # -- the response
     cdef Out extra                      # field lines that filters add to whatever answer goes out
@@ -119,14 +161,22 @@ cdef class Exchange(Timed):
     cdef int switched(self, ResponseHead* head, const char* rest, size_t length) except -1
     cdef int attempt_failed(self, int reason, str detail, bint reused) except -1
     cdef int attempt_drained(self) except -1
+    # -- from the upstream and its queue, and from attempts.pyx
+    cdef int send(self, const char* body, size_t length, bint end, bint fresh, int64_t now) except -1
+    cdef int send_stashed(self, bint fresh, int64_t now) except -1
+    cdef int stash(self, int phase, const char* body, size_t length, bint end) except -1
+    cdef int wait_until(self, int64_t deadline) except -1       # of this phase; 0: none
+    cdef int fail(self, int reason, str detail) except -1       # for good
+    cdef int rise(self) except -1
     # -- within
     cdef int _filter(self) except -1
-    cdef int _send(self, const char* body, size_t length, bint end, bint fresh, int64_t now) except -1
+    cdef int _dispatched(self, int64_t now) except -1
+    cdef int _rewind(self) except -1
     cdef int _keep_for_replay(self, const char* body, size_t length) except -1
     cdef Span chosen_upgrade(self) noexcept
     cdef int _answer_fixed(self) except -1
-    cdef int _pick(self) except -1
-    cdef int _fail(self, int reason, str detail) except -1
+    cdef int _pick(self, int64_t now) except -1
+    cdef int _head_arrived(self, ResponseHead* head, bint end, int64_t now) except -1
     cdef int _finish(self, int64_t now) except -1
     cdef int _drop_attempt(self) except -1
     cdef void reset(self) noexcept

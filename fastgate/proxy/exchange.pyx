@@ -78,8 +78,25 @@ cdef class Exchange(Timed):
         self.attempt = None
         self.listener = None
         self.route = None
-        self.endpoint = None
         self.phase = X_NEW
+        self.kind = KIND_CLIENT
+        self.upstream = None
+        self.endpoint = None
+        self.pinned = False
+        self.seated = False
+        self.holds = 0
+        self.arm = -1
+        self.retry = None
+        self.tries = 0
+        self.retries = 0
+        self.fell_back = False
+        self.stick = False
+        self.mirrored = False
+        self.fault_status = 0
+        self.hedge = None
+        self.phase_deadline = 0
+        self.held_reason = R_NONE
+        self.held_detail = None
         self.head = None
         memset(&self.view, 0, sizeof(RequestView))
         memset(&self.target, 0, sizeof(Target))
@@ -91,6 +108,7 @@ cdef class Exchange(Timed):
         self.request_done = False
         self.unsent_done = False
         self.unsent = None
+        self.replayable = False
         self.replay = None
         self.request_trailers.len = 0
         self.request_trailers.failed = False
@@ -148,7 +166,7 @@ cdef class Exchange(Timed):
             reason = self._filter()
             if reason != R_NONE:
                 return self.refuse(reason, self.detail)
-        if route.action != ACTION_UPSTREAM:
+        if route.action > ACTION_SPLIT:
             return self._answer_fixed()
         if route.total_ns >= 0:
             self.total_deadline = self.start_ns + route.total_ns
@@ -157,9 +175,14 @@ cdef class Exchange(Timed):
         if self.body_limit >= 0 and self.bytes_in > self.body_limit:
             return self.refuse(R_BODY_TOO_LARGE, None)
         self.request_done = end
+        self.upstream = route.upstream
+        self.replay_limit = REPLAY_LIMIT
         if _idempotent(self.view.method_id):
+            self.replayable = True
             self.replay = b""
-        return self._send(body, length, end, False, self.start_ns)
+        if route.detour:
+            return begin_detour(self, body, length, end)
+        return enter_upstream(self, body, length, end, self.start_ns)
 
     cdef Span chosen_upgrade(self) noexcept:
         # The first protocol that the client names and the route allows; ptr NULL when there is none.
@@ -207,9 +230,9 @@ cdef class Exchange(Timed):
         cdef int sent
         self.bytes_in += <int64_t>length
         if self.body_limit >= 0 and self.bytes_in > self.body_limit:
-            return self._fail(R_BODY_TOO_LARGE, None)
+            return self.fail(R_BODY_TOO_LARGE, None)
         self.request_done = end
-        if self.phase == X_WAITING:
+        if X_NEW < self.phase < X_SENT:
             self.unsent = (self.unsent or b"") + body[:length]
             self.unsent_done = end
             if not end:
@@ -218,6 +241,8 @@ cdef class Exchange(Timed):
         if self.attempt is None:
             return 0
         self._keep_for_replay(body, length)
+        if end and self.mirrored:
+            mirror_request(self)
         sent = self.attempt.send_body(self, body, length, end)
         if sent == SENT_CONGESTED and not end:
             self.client.pause_request()
@@ -225,8 +250,9 @@ cdef class Exchange(Timed):
 
     cdef int _keep_for_replay(self, const char* body, size_t length) except -1:
         if self.replay is not None and length:
-            if self.phase != X_SENT or len(self.replay) + <Py_ssize_t>length > REPLAY_LIMIT:
+            if self.phase != X_SENT or len(self.replay) + <Py_ssize_t>length > self.replay_limit:
                 self.replay = None
+                self.replayable = False
             else:
                 self.replay = self.replay + body[:length]
         return 0
@@ -245,10 +271,12 @@ cdef class Exchange(Timed):
     cdef int client_drained(self) except -1:
         if self.attempt is not None:
             self.attempt.resume_response()
+        elif self.hedge is not None:
+            self.hedge.client_drained()         # it is the hedge's answer that goes out
         return 0
 
     cdef int refuse(self, int reason, str detail) except -1:
-        return self._fail(reason, detail)
+        return self.fail(reason, detail)
 
     cdef int make_room(self, int fields) except -1:
         cdef Field* grown
@@ -281,62 +309,114 @@ cdef class Exchange(Timed):
 
     # -- from the endpoint side ----------------------------------------------------------------------------------
 
-    cdef int _send(self, const char* body, size_t length, bint end, bint fresh, int64_t now) except -1:
-        # Asks for a connection and, if one is at hand, sends what there is of the request.
+    cdef int send(self, const char* body, size_t length, bint end, bint fresh, int64_t now) except -1:
+        # Chooses an endpoint, asks for a connection and, if one is at hand, sends what there is of the request.
         cdef int reason, sent
         while True:
-            self.phase = X_WAITING
-            reason = self._pick()
+            reason = self._pick(now)
+            if reason == R_ENDPOINTS_PENDING:
+                return await_endpoints(self, body, length, end, now)
             if reason == R_NONE:
+                self.phase = X_WAITING
                 reason = self.endpoint.acquire(self, fresh)
             if reason != R_NONE:
-                self.phase = X_NEW
-                return self._fail(reason, None)
+                self.rise()
+                return attempt_over(self, body, length, end, reason, None, now)
             if self.attempt is None:
                 self.wait_ns = now
-                self.unsent = body[:length] if length else None
-                self.unsent_done = end
-                self.worker.arm(self, now + self.endpoint.wait_ns() if self.total_deadline == 0
-                                else min(self.total_deadline, now + self.endpoint.wait_ns()))
-                if not end:
-                    self.client.pause_request()
-                return 0
+                self.stash(X_WAITING, body, length, end)
+                return self.wait_until(now + self.endpoint.wait_ns())
             self.phase = X_SENT
             self.attempts += 1
             self._keep_for_replay(body, length)
             sent = self.attempt.send_request(self, body, length, end, now)
             if sent != SENT_BROKEN:
-                if sent == SENT_CONGESTED and not end:
-                    self.client.pause_request()
-                return 0
+                if not end:
+                    if sent == SENT_CONGESTED:
+                        self.client.pause_request()
+                    else:
+                        self.client.resume_request()        # it was held back, if this is not the first try
+                return self._dispatched(now)
             # The connection was dead before it took a byte: nothing was sent, any method may go again (9.2.2).
             self._drop_attempt()
             if self.raced:
-                return self._fail(R_UPSTREAM_RESET, "the connection took no byte of the request")
+                return attempt_over(self, body, length, end, R_UPSTREAM_RESET, TOOK_NOTHING, now)
             self.raced = True
             fresh = True
 
-    cdef int _pick(self) except -1:
-        cdef Upstream upstream = self.route.upstream
-        cdef int index = upstream.balancer.next()
-        if index < 0:
-            return R_NO_ENDPOINT
-        self.endpoint = <Endpoint>upstream.endpoints[index]
+    cdef int stash(self, int phase, const char* body, size_t length, bint end) except -1:
+        # What has come of the body waits in `unsent`; no more of it is read.
+        self.phase = phase
+        self.unsent = body[:length] if length else None
+        self.unsent_done = end
+        if not end:
+            self.client.pause_request()
+        return 0
+
+    cdef int send_stashed(self, bint fresh, int64_t now) except -1:
+        cdef bytes body = self.unsent if self.unsent is not None else b""
+        self.unsent = None
+        return self.send(body, <size_t>len(body), self.unsent_done, fresh, now)
+
+    cdef int wait_until(self, int64_t deadline) except -1:
+        self.phase_deadline = deadline
+        if self.total_deadline and (deadline == 0 or self.total_deadline < deadline):
+            deadline = self.total_deadline
+        if deadline:
+            self.worker.arm(self, deadline)
+        else:
+            disarm(self)
+        return 0
+
+    cdef int _dispatched(self, int64_t now) except -1:
+        # The request is on its way.
+        if self.upstream.hedge is not None and self.kind == KIND_CLIENT:
+            return self.wait_until(hedge_at(self, now))
+        if self.phase_deadline:
+            return self.wait_until(0)
+        return 0
+
+    cdef int _pick(self, int64_t now) except -1:
+        cdef Upstream upstream = self.upstream
+        cdef int at
+        if self.pinned:
+            self.endpoint.active += 1
+            self.seated = True
+            return R_NONE
+        if self.seated:
+            self.rise()
+        at = choose_endpoint(self, now)
+        if at < 0:
+            if not upstream.known:
+                return R_ENDPOINTS_PENDING
+            return R_OVERLOADED if at == PICK_FULL else R_NO_ENDPOINT
+        if self.tries < MAX_TRIES:
+            self.tried[self.tries] = at
+            self.tries += 1
+        self.endpoint = <Endpoint>PyTuple_GET_ITEM(upstream.group.seats, at)
+        self.endpoint.active += 1
+        self.seated = True
         return R_NONE
+
+    cdef int rise(self) except -1:
+        # The endpoint is done with this exchange.
+        if self.seated:
+            self.seated = False
+            self.endpoint.active -= 1
+        return 0
 
     cdef int connected(self, EndpointSide attempt, bint fresh, int64_t now) except -1:
         # The pool has a connection for an exchange that waited.
         cdef bytes body = self.unsent if self.unsent is not None else b""
         cdef bint end = self.unsent_done
         cdef int sent
+        if self.holds & HOLDS_PENDING:
+            leave_pending(self)
         if fresh:
             self.connect_ns = now - self.wait_ns
         else:
             self.queue_ns = now - self.wait_ns
-        if self.total_deadline:
-            self.worker.arm(self, self.total_deadline)
-        else:
-            disarm(self)
+        self.wait_until(0)
         self.unsent = None
         self.attempt = attempt
         self.phase = X_SENT
@@ -346,30 +426,48 @@ cdef class Exchange(Timed):
         if sent == SENT_BROKEN:
             self._drop_attempt()
             if self.raced:
-                return self._fail(R_UPSTREAM_RESET, "the connection took no byte of the request")
+                return attempt_over(self, body, <size_t>len(body), end, R_UPSTREAM_RESET, TOOK_NOTHING, now)
             self.raced = True
-            return self._send(body, <size_t>len(body), end, True, now)
+            return self.send(body, <size_t>len(body), end, True, now)
         if sent != SENT_CONGESTED:
             self.client.resume_request()
-        return 0
+        return self._dispatched(now)
 
     cdef int response(self, ResponseHead* head, const char* body, size_t length, bint end, int64_t now) except -1:
         # A final response's head (once), body bytes, its end. With `end` the attempt has let go of the exchange.
         cdef int sent
-        self.bytes_out += <int64_t>length
         if end:
             self.attempt = None
         if head != NULL:
-            self.phase = X_ANSWERING
-            self.status = head.status
-            self.replay = None
+            if self._head_arrived(head, end, now):
+                return 0
+            self.bytes_out += <int64_t>length
             sent = self.client.send_head(self, head, body, length, end)
         else:
+            self.bytes_out += <int64_t>length
             sent = self.client.send_body(self, body, length, end)
         if end:
             return self._finish(now)
         if sent == SENT_CONGESTED and self.attempt is not None:
             self.attempt.pause_response()
+        return 0
+
+    cdef int _head_arrived(self, ResponseHead* head, bint end, int64_t now) except -1:
+        # 1: this answer is not for the client, something else is under way.
+        if self.upstream.observed:
+            observe_answer(self, head.status, now)
+        if head.status >= 400 and (self.retry is not None or self.route.fallback is not None):
+            if answer_refused(self, head, end, now):
+                return 1
+        if self.phase_deadline:
+            self.wait_until(0)
+        if self.hedge is not None:
+            drop_hedge(self)
+        if self.stick:
+            add_sticky_cookie(self)
+        self.phase = X_ANSWERING
+        self.status = head.status
+        self.replay = None
         return 0
 
     cdef int interim_response(self, ResponseHead* head) except -1:
@@ -397,14 +495,37 @@ cdef class Exchange(Timed):
     cdef int attempt_failed(self, int reason, str detail, bint reused) except -1:
         # The attempt ended without a whole response and has let go. `reused`: it was a kept-alive connection that
         # closed before a byte of the response: the endpoint may have closed it before it saw the request.
+        cdef int64_t now = now_ns()
         cdef bytes body
         self.attempt = None
-        if self.phase == X_SENT and reused and not self.raced and self.replay is not None:
+        if self.phase == X_SENT and reused and not self.raced and self.replayable:
             self.raced = True
-            body = self.replay
+            self._rewind()
+            return self.send_stashed(True, now)
+        if self.upstream.observed:
+            observe_failure(self, reason, now)
+        self.rise()
+        if self.holds & HOLDS_PENDING:
+            leave_pending(self)
+        if self.phase >= X_ANSWERING:
+            return self.fail(reason, detail)
+        if self.phase == X_SENT:
+            if self.hedge is not None:
+                self.held_reason = reason       # the other one may still answer
+                self.held_detail = detail
+                return 0
+            self._rewind()
+        body = self.unsent if self.unsent is not None else b""
+        self.unsent = None
+        return attempt_over(self, body, <size_t>len(body), self.unsent_done, reason, detail, now)
+
+    cdef int _rewind(self) except -1:
+        # What was sent is unsent again, if it was kept.
+        self.unsent = self.replay
+        self.unsent_done = self.request_done
+        if self.replay is not None:
             self.replay = b""
-            return self._send(body, <size_t>len(body), self.request_done, True, now_ns())
-        return self._fail(reason, detail)
+        return 0
 
     cdef int attempt_drained(self) except -1:
         if not self.request_done:
@@ -415,12 +536,15 @@ cdef class Exchange(Timed):
 
     cdef int on_deadline(self, int64_t now) except -1:
         if self.total_deadline and now >= self.total_deadline:
-            return self._fail(R_TOTAL_TIMEOUT, None)
-        if self.phase == X_WAITING:
-            return self._fail(R_CONNECT_TIMEOUT if self.endpoint.connecting else R_QUEUE_TIMEOUT, None)
+            return self.fail(R_TOTAL_TIMEOUT, None)
+        if self.phase_deadline and now >= self.phase_deadline:
+            self.phase_deadline = 0
+            phase_over(self, now)
+        if self.phase != X_DONE and self.timer.deadline == 0:
+            self.wait_until(self.phase_deadline)
         return 0
 
-    cdef int _fail(self, int reason, str detail) except -1:
+    cdef int fail(self, int reason, str detail) except -1:
         if self.phase == X_DONE:
             return 0
         self.reason = reason
@@ -428,7 +552,7 @@ cdef class Exchange(Timed):
         self._drop_attempt()
         if self.phase == X_ANSWERING or self.phase == X_TUNNEL:
             self.client.cut(self)
-        else:
+        elif self.kind == KIND_CLIENT:
             if REASON_STATUS[reason] == 400 or self.view.method_id == METHOD_CONNECT:
                 # Whoever sent this may mean something else by what follows it.
                 self.client.no_more()
@@ -437,12 +561,14 @@ cdef class Exchange(Timed):
 
     cdef int _drop_attempt(self) except -1:
         cdef EndpointSide attempt = self.attempt
+        if self.hedge is not None:
+            drop_hedge(self)
         if attempt is not None:
             self.attempt = None
             attempt.abandon()
-        elif self.phase == X_WAITING and self.endpoint is not None:
-            self.endpoint.leave_queue(self)
-        return 0
+        elif X_NEW < self.phase < X_SENT:
+            leave_waiting(self)
+        return self.rise()
 
     cdef int _finish(self, int64_t now) except -1:
         cdef ExchangeRecord record
@@ -457,6 +583,14 @@ cdef class Exchange(Timed):
             worker.tunnels -= 1
         self.phase = X_DONE
         forget_timer(worker.wheel, self)
+        if self.kind != KIND_CLIENT:
+            if self.holds:
+                leave_upstream(self, now)
+            client.exchange_done(this, now)
+            worker.give_exchange(this)
+            return 0
+        if self.arm >= 0:
+            observe_arm(self, now)
         memset(&record, 0, sizeof(record))
         record.request_id = span_of(self.request_id, self.request_id_length)
         record.listener = bytes_span(self.listener.name_bytes)
@@ -465,9 +599,9 @@ cdef class Exchange(Timed):
         if self.route is not None:
             record.route = bytes_span(self.route.name_bytes)
             record.route_index = self.route.index
-            if self.route.upstream is not None:
-                record.upstream = bytes_span(self.route.upstream.name_bytes)
-                record.upstream_index = self.route.upstream.index
+            if self.upstream is not None:
+                record.upstream = bytes_span(self.upstream.name_bytes)
+                record.upstream_index = self.upstream.index
         if self.endpoint is not None:
             record.endpoint = bytes_span(self.endpoint.address_bytes)
         record.method = self.view.method
@@ -495,6 +629,8 @@ cdef class Exchange(Timed):
         if worker.log is not None:
             worker.log.write(&record)
         worker.counters.record(&record)
+        if self.holds:
+            leave_upstream(self, now)
         client.exchange_done(this, now)
         worker.give_exchange(this)
         return 0

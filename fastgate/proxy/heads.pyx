@@ -110,6 +110,8 @@ cdef char* _copy_forwarded(char* at, Exchange x, const Address* peer) noexcept:
 
 
 cdef Span _host_for(Exchange x, Endpoint endpoint) noexcept:
+    if x.kind == KIND_SUBREQUEST:
+        return x.target.authority           # the gateway knew what it asked for
     if x.route.rewrite_host is not None:
         return bytes_span(x.route.rewrite_host)
     if endpoint.upstream.host_mode == HOST_LITERAL:

@@ -1,21 +1,21 @@
 # The connections to one endpoint, and who waits for one.
 
 @cython.final
-cdef class Endpoint:
+cdef class Endpoint(Seat):
     # -- where
-    cdef readonly str address           # "host:port" or "unix:/path", as configured
-    cdef bytes address_bytes
-    cdef str host                       # None: a Unix socket
-    cdef int port
-    cdef str unix_path
-    cdef object resolver                # async (host, port) -> list of IP addresses; None: `host` is one already
+    cdef bytes address_bytes            # of Seat.address
+    cdef readonly tuple hosts           # IP addresses, tried in this order; empty: a Unix socket
+    cdef readonly int port
+    cdef readonly str unix_path
     cdef Upstream upstream
     cdef Worker worker
+    cdef bytes sticky_token             # what the sticky cookie says for it; None: there is none
+    cdef bint retired                   # out of use for good: what runs may finish, nothing is kept
     # -- connections: idle ones, last used first, since it is the least likely to have been closed over there
     cdef Stack idle                     # of Upstream1
-    cdef int open                       # idle, busy and connecting
+    cdef readonly int open                       # idle, busy and connecting
     cdef set connectors                 # of Connector, each under way
-    cdef int connecting
+    cdef readonly int connecting
     # -- who waits for one: an exchange stands here while it is X_WAITING
     cdef object waiting                 # deque of Exchange
     # -- bounds
@@ -34,6 +34,7 @@ cdef class Endpoint:
     cdef int _connect(self) except -1
     cdef int _connect_more(self) except -1      # if more wait than connects are under way, and there is room
     cdef int connect_ended(self, Upstream1 connection, int reason, str detail) except -1
+    cdef int _count_out(self) except -1
     cdef int close_idle(self) except -1
     cdef int cut_connects(self) except -1
 

@@ -7,21 +7,25 @@ import asyncio
 from collections import deque
 
 
-cdef class Endpoint:
-    """One address of an upstream and its connections. Built by `fastgate.server.build`; durations in nanoseconds."""
+cdef class Endpoint(Seat):
+    """One address of an upstream and its connections. Built by `fastgate.server`; durations in nanoseconds.
+
+    hosts: IP addresses, the later ones for when a connection to those before cannot be made; empty for a Unix socket.
+    """
 
     def __init__(
-        self, Worker worker not None, Upstream upstream not None, *, str address, host, int port, unix_path, resolver,
-        int max_open, int max_idle, int max_waiting, int64_t idle_ns, int64_t queue_ns,
+        self, Worker worker not None, Upstream upstream not None, *, str address, tuple hosts, int port, unix_path,
+        SharedTable table not None, int weight=1, int max_requests=0, str region="", str zone="", int max_open,
+        int max_idle, int max_waiting, int64_t idle_ns, int64_t queue_ns,
     ):
+        Seat.__init__(self, upstream.name, address, table=table, weight=weight, max_requests=max_requests,
+                      region=region, zone=zone)
         self.worker = worker
         self.upstream = upstream
-        self.address = address
         self.address_bytes = address.encode()
-        self.host = host
+        self.hosts = hosts
         self.port = port
         self.unix_path = unix_path
-        self.resolver = resolver
         self.idle = Stack()
         self.connectors = set()
         self.waiting = deque()
@@ -30,11 +34,23 @@ cdef class Endpoint:
         self.max_waiting = max_waiting
         self.idle_ns = idle_ns
         self.queue_ns = queue_ns
+        if upstream.sticky is not None:
+            self.sticky_token = upstream.sticky.token_of(address)
+
+    def retire(self) -> None:
+        """Out of use for good: idle connections are closed, the others when their exchange is over."""
+        self.retired = True
+        self.close_idle()
+
+    def numbers(self) -> dict[str, int]:
+        """Of this worker: connections open and idle, requests under way and waiting for a connection."""
+        return {"open": self.open - self.connecting, "idle": self.idle.count, "active": self.active,
+                "waiting": len(self.waiting)}
 
     cdef int acquire(self, Exchange x, bint fresh) except -1:
         # `x.attempt` is set when a connection is at hand; else `x` waits. `fresh`: none that was used before.
         cdef Upstream1 connection
-        cdef bint peek = x.replay is None       # not to be sent twice: look first whether the endpoint has closed
+        cdef bint peek = not x.replayable       # not to be sent twice: look first whether the endpoint has closed
         while self.idle.count and not fresh:
             connection = <Upstream1>self.idle.pop()
             if connection.state == U_IDLE and not (peek and connection.closed_by_peer()):
@@ -43,6 +59,10 @@ cdef class Endpoint:
             connection.abandon()
         if self.open >= self.max_open and len(self.waiting) - self.connecting >= self.max_waiting:
             return R_QUEUE_FULL
+        if self.upstream.load is not None:
+            if not self.upstream.load.enter_pending():
+                return R_BREAKER_LIMIT
+            x.holds |= HOLDS_PENDING
         self.waiting.append(x)
         self._connect_more()
         return R_NONE
@@ -62,7 +82,7 @@ cdef class Endpoint:
         # A connection that is ready for a request.
         if self.waiting:
             (<Exchange>self.waiting.popleft()).connected(connection, not connection.reused, now)
-        elif self.idle.count < self.max_idle and not self.worker.draining:
+        elif self.idle.count < self.max_idle and not self.worker.draining and not self.retired:
             self.idle.push(connection)
             self.worker.arm(connection, now + self.idle_ns)
         else:
@@ -71,7 +91,7 @@ cdef class Endpoint:
 
     cdef int connection_closed(self, Upstream1 connection) except -1:
         # Its place is free: if somebody waits for one, a new connection is made.
-        self.open -= 1
+        self._count_out()
         self.idle.remove(connection)            # not there if it was busy
         return self._connect_more()
 
@@ -79,6 +99,8 @@ cdef class Endpoint:
         cdef Connector connector = Connector()
         connector.endpoint = self
         self.open += 1
+        if self.upstream.load is not None:
+            self.upstream.load.connections_changed(1)
         self.connecting += 1
         self.worker.connecting += 1
         self.worker.arm(connector, now_ns() + self.upstream.connect_ns)
@@ -93,7 +115,7 @@ cdef class Endpoint:
             connection.state = U_IDLE
             self.worker.counters.upstream_add(self.upstream.index, UPSTREAM_CONNECTIONS_MADE, 1)
             return self.release(connection, now_ns())
-        self.open -= 1
+        self._count_out()
         if connection is not None:
             reason = R_UPSTREAM_RESET
             detail = "closed as soon as it was made"
@@ -105,8 +127,17 @@ cdef class Endpoint:
         return 0
 
     cdef int _connect_more(self) except -1:
-        if self.connecting < len(self.waiting) and self.open < self.max_open:
+        # An endpoint without any connection may have one, whatever the others have (as Envoy does): else its waiters
+        # would wait for nothing.
+        if self.connecting < len(self.waiting) and self.open < self.max_open and (
+                self.open == 0 or self.upstream.load is None or self.upstream.load.may_connect()):
             self._connect()
+        return 0
+
+    cdef int _count_out(self) except -1:
+        self.open -= 1
+        if self.upstream.load is not None:
+            self.upstream.load.connections_changed(-1)
         return 0
 
     cdef int close_idle(self) except -1:
@@ -132,13 +163,8 @@ cdef class Connector(Timed):
             if endpoint.unix_path is not None:
                 _, connection = await loop.create_unix_connection(lambda: Upstream1(endpoint), endpoint.unix_path)
             else:
-                hosts = [endpoint.host]
-                if endpoint.resolver is not None:
-                    reason = R_DNS_FAILURE
-                    hosts = await endpoint.resolver(endpoint.host, endpoint.port)
-                    reason = R_CONNECT_FAILED
                 failed = None
-                for host in hosts:
+                for host in endpoint.hosts:
                     try:
                         _, connection = await loop.create_connection(lambda: Upstream1(endpoint), host, endpoint.port)
                         break

@@ -3,6 +3,7 @@
 
 cdef enum RouteAction:
     ACTION_UPSTREAM
+    ACTION_SPLIT
     ACTION_REDIRECT
     ACTION_RESPOND
 
@@ -43,6 +44,9 @@ cdef class Route:
     # -- what happens
     cdef int action                     # RouteAction
     cdef Upstream upstream              # ACTION_UPSTREAM
+    cdef Splitter split                 # ACTION_SPLIT, and the upstreams of its arms
+    cdef tuple split_upstreams
+    cdef RequestKey split_key
     cdef Redirector redirect            # ACTION_REDIRECT
     cdef int respond_status             # ACTION_RESPOND
     cdef bytes respond_lines            # its field lines, Content-Type included
@@ -55,6 +59,14 @@ cdef class Route:
     cdef HeaderRules response_rules
     cdef tuple upgrades                 # lower-case protocol names that may be switched to
     cdef bint keep_encoded_slash
+    # -- when things go wrong
+    cdef int priority                   # Priority, in the upstream's queue
+    cdef RetryPolicy retry              # None: the upstream's
+    cdef Fallback fallback              # None: none
+    # -- off the common way: any of split, fault, mirror
+    cdef bint detour
+    cdef FaultRule fault                # None: none
+    cdef Mirror mirror
     # -- bounds; -1: none. body_limit -2: the listener's
     cdef int64_t body_limit
     cdef int64_t total_ns
@@ -62,14 +74,44 @@ cdef class Route:
     cdef int64_t event_idle_ns
 
 @cython.final
+cdef class Fallback:
+    # Another way when an upstream fails.
+    cdef RetryPolicy when               # the failures and statuses, and which requests may be sent a second time
+    cdef bint on_no_endpoint
+    cdef bint on_overload
+    cdef Upstream upstream              # None: a fixed answer
+    cdef int status
+    cdef bytes lines
+    cdef bytes body
+
+    cdef bint wants(self, int reason, int status) noexcept
+
+@cython.final
 cdef class Upstream:
     # -- who
     cdef readonly int index
     cdef readonly str name
     cdef bytes name_bytes
-    # -- where
-    cdef list endpoints                 # of Endpoint
-    cdef RoundRobin balancer
+    # -- where: its endpoints are `group.seats`; who came before they were known waits in `arrivals`
+    cdef readonly Group group
+    cdef RequestKey hash_key            # None: the policy needs none
+    cdef Sticky sticky                  # None: none
+    cdef readonly bint known            # its endpoints have been told, even if there is none
+    cdef readonly str problem           # why there is none
+    cdef set arrivals                   # of Exchange in X_UNRESOLVED
+    # -- how its endpoints do
+    cdef readonly UpstreamHealth health
+    cdef bint observed                  # somebody learns from the outcome of attempts:
+    cdef bint rated                     #   outliers, breakers
+    cdef bint ewma                      #   the balancer
+    cdef HedgePolicy hedge              #   None: no hedging
+    # -- how much of it, and again how often
+    cdef readonly UpstreamLoad load     # None: nobody counts
+    cdef readonly Admission admission   # None: no concurrency limit
+    cdef bint guarded                   # any of breaker, load, admission
+    cdef bint serving_queue             # inside `next_in_line`
+    cdef list next_up                   # exchanges that have a place and are to be sent
+    cdef readonly RetryPolicy retry     # None: no retries
     # -- bounds
     cdef int64_t connect_ns
     cdef int64_t head_ns
@@ -79,6 +121,9 @@ cdef class Upstream:
     # -- what it is told
     cdef int host_mode                  # HostMode
     cdef bytes host_literal
+
+    # `next`: who has got a place in `admission`, or None.
+    cdef int next_in_line(self, object next, int64_t now) except -1
 
 @cython.final
 cdef class Listener:

@@ -38,22 +38,34 @@ cdef class Route:
     """A route, ready to run. Built by `fastgate.server.build`; durations in nanoseconds, -1 for none."""
 
     def __init__(
-        self, *, int index, str name, upstream=None, redirect=None, respond=None, tuple filters=(), rewrite=None,
-        rewrite_host=None, request_rules=None, response_rules=None, upgrades=(), bint keep_encoded_slash=False,
-        body_limit=-2, total_ns=-1, tunnel_idle_ns, event_idle_ns,
+        self, *, int index, str name, upstream=None, split=None, tuple split_upstreams=(), split_key=None, redirect=None,
+        respond=None, int priority=PRIORITY_NORMAL, retry=None, fallback=None, fault=None, mirror=None, tuple filters=(),
+        rewrite=None, rewrite_host=None, request_rules=None, response_rules=None, upgrades=(),
+        bint keep_encoded_slash=False, body_limit=-2, total_ns=-1, tunnel_idle_ns, event_idle_ns,
     ):
         self.index = index
         self.name = name
         self.name_bytes = name.encode()
         self.upstream = upstream
+        self.split = split
+        self.split_upstreams = split_upstreams
+        self.split_key = split_key
         self.redirect = redirect
         if upstream is not None:
             self.action = ACTION_UPSTREAM
+        elif split is not None:
+            self.action = ACTION_SPLIT
         elif redirect is not None:
             self.action = ACTION_REDIRECT
         else:
             self.action = ACTION_RESPOND
             self.respond_status, self.respond_lines, self.respond_body = respond
+        self.priority = priority
+        self.retry = retry
+        self.fallback = fallback
+        self.fault = fault
+        self.mirror = mirror
+        self.detour = split is not None or fault is not None or mirror is not None
         self.filters = filters
         self.rewrite = rewrite
         self.rewrite_host = None if rewrite_host is None else rewrite_host.encode("latin-1")
@@ -67,18 +79,55 @@ cdef class Route:
         self.event_idle_ns = event_idle_ns
 
 
+cdef class Fallback:
+    """What is done when a route's upstream fails: another upstream, or a fixed answer (status, field lines, body)."""
+
+    def __init__(self, RetryPolicy when not None, *, bint on_no_endpoint, bint on_overload, upstream=None, respond=None):
+        self.when = when
+        self.on_no_endpoint = on_no_endpoint
+        self.on_overload = on_overload
+        self.upstream = upstream
+        if respond is not None:
+            self.status, self.lines, self.body = respond
+
+    cdef bint wants(self, int reason, int status) noexcept:
+        if reason in (R_NO_ENDPOINT, R_ENDPOINTS_PENDING, R_DNS_FAILURE):
+            return self.on_no_endpoint
+        if reason in (R_OVERLOADED, R_OVERLOAD_TIMEOUT, R_BREAKER_OPEN, R_BREAKER_LIMIT, R_QUEUE_FULL, R_QUEUE_TIMEOUT):
+            return self.on_overload
+        return self.when.wants(reason, status)
+
+
 cdef class Upstream:
-    """A named group of endpoints. Built by `fastgate.server.build`; sizes in bytes, -1 for unlimited."""
+    """A named group of endpoints. Built by `fastgate.server.build`; sizes in bytes, -1 for unlimited.
+
+    known: its endpoints are set before the first request; else requests wait until `endpoints_found` or
+    `endpoints_missing` is called, `connect_ns` at most.
+    """
 
     def __init__(
-        self, *, int index, str name, weights, connect_ns, head_ns, idle_ns, header_bytes, header_count, body_limit,
-        str host,
+        self, *, int index, str name, Group group not None, UpstreamHealth health not None, bint known, hash_key=None,
+        sticky=None, bint rated=False, bint ewma=False, hedge=None, load=None, admission=None, bint breaker=False,
+        retry=None, connect_ns, head_ns, idle_ns, header_bytes, header_count, body_limit, str host,
     ):
         self.index = index
         self.name = name
         self.name_bytes = name.encode()
-        self.endpoints = []
-        self.balancer = RoundRobin(list(weights))
+        self.group = group
+        self.health = health
+        self.known = known
+        self.hash_key = hash_key
+        self.sticky = sticky
+        self.arrivals = set()
+        self.rated = rated
+        self.ewma = ewma
+        self.hedge = hedge
+        self.observed = rated or ewma or hedge is not None
+        self.load = load
+        self.admission = admission
+        self.guarded = breaker or load is not None or admission is not None
+        self.next_up = []
+        self.retry = retry
         self.connect_ns = connect_ns
         self.head_ns = head_ns
         self.idle_ns = idle_ns
@@ -89,8 +138,50 @@ cdef class Upstream:
         self.host_mode = {"client": HOST_CLIENT, "endpoint": HOST_ENDPOINT}.get(host, HOST_LITERAL)
         self.host_literal = host.encode("latin-1")
 
-    def add(self, Endpoint endpoint not None):
-        self.endpoints.append(endpoint)
+    def endpoints_found(self, tuple endpoints not None):
+        """These are its endpoints from now on. Those that were and are no more finish what runs and are closed."""
+        cdef Endpoint endpoint
+        cdef set gone = set(self.group.seats).difference(endpoints)
+        self.group.replace(endpoints)
+        self.problem = None
+        for endpoint in gone:
+            endpoint.retire()
+        self._settle()
+
+    def endpoints_missing(self, str why not None):
+        """Its endpoints can't be told at present: requests that wait for them are answered, those that were last known
+        stay in use."""
+        self.problem = why
+        self._settle()
+
+    def _settle(self):
+        cdef Exchange x
+        cdef int64_t now = now_ns()
+        self.known = True
+        waiting, self.arrivals = self.arrivals, set()
+        for x in waiting:
+            x.send_stashed(False, now)
+
+    cdef int next_in_line(self, object next, int64_t now) except -1:
+        # Not by recursion: who is sent may be over at once, and give its place to the next.
+        cdef Exchange x
+        if next is None:
+            return 0
+        self.next_up.append(next)
+        if self.serving_queue:
+            return 0
+        self.serving_queue = True
+        try:
+            while self.next_up:
+                x = self.next_up.pop(0)
+                x.holds |= HOLDS_SLOT
+                x.slot_ns = now
+                x.queue_ns = now - x.start_ns
+                x.phase = X_NEW
+                x.send_stashed(False, now)
+        finally:
+            self.serving_queue = False
+        return 0
 
 
 cdef class Listener:

@@ -419,6 +419,8 @@ cdef class Upstream1(EndpointSide):
             wait = self.x.route.tunnel_idle_ns
         elif self.state == U_HEAD and self.request_sent:
             wait = upstream.head_ns
+            if self.x.retry is not None and 0 < self.x.retry.per_try_ns < wait:
+                wait = self.x.retry.per_try_ns
         elif self.event_stream:
             wait = self.x.route.event_idle_ns
         elif self.state == U_HEAD:

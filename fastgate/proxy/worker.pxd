@@ -19,6 +19,12 @@ cdef class Worker:
     cdef Field[TRAILER_ROOM] trailer_fields
     # -- free list
     cdef Stack free_exchanges
+    # -- choices by chance
+    cdef RandomState random
+    # -- exchanges that no client asked for, and what stands for their listener and route
+    cdef set inner                      # of Exchange
+    cdef Listener inner_listener
+    cdef Route inner_route
     # -- what is written again and again
     cdef char[40] date_line             # "Date: ...\r\n", of this second
     cdef int64_t date_second

@@ -34,6 +34,8 @@ cdef class Worker:
         self.counters = counters
         self.wheel = TimerWheel()
         self.free_exchanges = Stack()
+        random_seed(&self.random)
+        self.inner = set()
         self.downstreams = set()
         self.upstreams = set()
         self.per_address = {}
@@ -68,6 +70,11 @@ cdef class Worker:
             self.show_gauges()
         self.tick_handle = self.loop.call_later(TICK_SECONDS, self._tick)
 
+    def serve_inner(self, Listener listener not None, Route route not None):
+        """What stands for the listener and the route of requests that the gateway makes itself."""
+        self.inner_listener = listener
+        self.inner_route = route
+
     def watch(self, tuple upstreams):
         """Whose connections the gauges show: every Upstream in use."""
         self.watched = upstreams
@@ -88,7 +95,7 @@ cdef class Worker:
             counters.gauge_set(GAUGE_LOG_DROPPED, <int64_t>self.log.dropped)
         for upstream in self.watched:
             open = idle = waiting = 0
-            for endpoint in upstream.endpoints:
+            for endpoint in upstream.group.seats:
                 open += endpoint.open - endpoint.connecting
                 idle += endpoint.idle.count
                 waiting += len(endpoint.waiting)
@@ -201,12 +208,16 @@ cdef class Worker:
         cdef Downstream1 connection
         cdef Upstream upstream
         cdef Endpoint endpoint
+        cdef Exchange x
         self.draining = True
         self.drained = self.loop.create_future()
+        for x in list(self.inner):
+            if x.kind != KIND_HEDGE:        # a hedge ends with the exchange that it is for
+                x.client_gone(R_DRAIN_CUT, None)
         for connection in list(self.downstreams):
             connection.drain()
         for upstream in upstreams:
-            for endpoint in upstream.endpoints:
+            for endpoint in upstream.group.seats:
                 endpoint.close_idle()
         self.left()
         try:
@@ -217,7 +228,7 @@ cdef class Worker:
             for connection in list(self.downstreams):
                 connection.cut_off()
             for upstream in upstreams:
-                for endpoint in upstream.endpoints:
+                for endpoint in upstream.group.seats:
                     endpoint.cut_connects()
             self.drained = self.loop.create_future()
             self.left()

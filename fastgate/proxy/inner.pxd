@@ -1,0 +1,34 @@
+# Client sides of exchanges that no client asked for.
+
+cdef class InnerSide(ClientSide):
+    cdef Address address                # told to the upstream as the client's; family 0: nobody's
+
+@cython.final
+cdef class Discard(InnerSide):
+    cdef Mirror mirror
+
+@cython.final
+cdef class Mirror:
+    cdef Upstream upstream
+    cdef uint64_t chance                # of 2^64
+    cdef int max_active
+    cdef readonly int active            # copies under way
+    cdef int64_t body_limit
+
+    cdef bint wants(self, Exchange x) noexcept
+    cdef int start(self, Exchange copy, const char* body, size_t length, int64_t now) except -1
+
+@cython.final
+cdef class HedgeSide(InnerSide):
+    cdef Exchange main                  # None: it has an answer already, or is over
+    cdef bint answered                  # the client is being sent our answer
+    cdef bint cut_short
+
+@cython.final
+cdef class Subrequest(InnerSide):
+    cdef object future
+    cdef int64_t limit
+    cdef int64_t taken
+    cdef int status                     # 0: no whole answer
+    cdef list fields
+    cdef list parts

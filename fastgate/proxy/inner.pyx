@@ -1,0 +1,296 @@
+# Exchanges that no client asked for: hedges, mirrors, and what the gateway asks for itself. Each is an Exchange like
+# any other, on the same pools; only its client side is one of these.
+
+cdef Exchange twin_of(Exchange x, ClientSide side, int kind):
+    # The same request once more. Spans into `head` are shared with it (the bytes are kept alive by both); what was
+    # written anew (`scratch`) is written anew.
+    cdef Exchange twin = x.worker.take_exchange()
+    cdef int count = x.view.field_count
+    x.worker.inner.add(twin)
+    twin.kind = kind
+    twin.client = side
+    twin.listener = x.listener
+    twin.route = x.route
+    twin.upstream = x.upstream
+    twin.head = x.head
+    twin.raw_target = x.raw_target
+    twin.facts = x.facts
+    twin.view = x.view
+    twin.make_room(count)
+    memcpy(twin.fields, x.fields, <size_t>count * sizeof(Field))
+    twin.view.fields = twin.fields
+    normalise_target(x.view.method_id, x.raw_target, x.facts.host, &twin.target, &twin.scratch)
+    twin.view.path = twin.target.path
+    twin.view.query = twin.target.query
+    twin.view.host = twin.target.host
+    if x.view.capture_count:
+        twin.listener.table.match(&twin.view)       # the captures, in its own memory
+    memcpy(twin.request_id, x.request_id, sizeof(x.request_id))
+    twin.request_id_length = x.request_id_length
+    twin.client_port = x.client_port
+    twin.client_trusted = x.client_trusted
+    twin.start_ns = now_ns()
+    twin.body_limit = -1
+    twin.request_done = True
+    return twin
+
+
+cdef class InnerSide(ClientSide):
+    """A client side with nobody behind it: takes everything and keeps nothing."""
+
+    cdef int send_head(self, Exchange x, ResponseHead* head, const char* body, size_t length, bint end) except -1:
+        return SENT_ALL
+
+    cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1:
+        return SENT_ALL
+
+    cdef int send_interim(self, Exchange x, ResponseHead* head) except -1:
+        return SENT_ALL
+
+    cdef int pause_request(self) except -1:
+        return 0
+
+    cdef int resume_request(self) except -1:
+        return 0
+
+    cdef int cut(self, Exchange x) except -1:
+        return 0
+
+    cdef int exchange_done(self, Exchange x, int64_t now) except -1:
+        x.worker.inner.discard(x)
+        return 0
+
+    cdef int no_more(self) except -1:
+        return 0
+
+    cdef const Address* peer_address(self) noexcept:
+        return &self.address
+
+
+# -- mirrors ---------------------------------------------------------------------------------------------------------
+
+cdef class Discard(InnerSide):
+    def __cinit__(self, Mirror mirror not None):
+        self.mirror = mirror
+        mirror.active += 1
+
+    cdef int exchange_done(self, Exchange x, int64_t now) except -1:
+        self.mirror.active -= 1
+        return InnerSide.exchange_done(self, x, now)
+
+
+cdef class Mirror:
+    """Copies of a share of a route's requests, whose answers nobody waits for.
+
+    percent: of the requests. max_active: copies under way at one time, in this worker; one more is not made. body_limit:
+    bytes of a request's body; a request with more is not copied.
+    """
+
+    def __init__(self, Upstream upstream not None, *, double percent, int max_active, int64_t body_limit):
+        self.upstream = upstream
+        self.chance = <uint64_t>min(percent / 100.0 * 2.0 ** 64, 2.0 ** 64 - 2048)
+        self.max_active = max_active
+        self.body_limit = body_limit
+
+    cdef bint wants(self, Exchange x) noexcept:
+        return self.active < self.max_active and not x.upgrading and random64(&x.worker.random) <= self.chance \
+            and not x.worker.draining
+
+    cdef int start(self, Exchange copy, const char* body, size_t length, int64_t now) except -1:
+        cdef ClientSide side = copy.client
+        (<Discard>side).address = copy.view.client
+        copy.upstream = self.upstream
+        copy.replayable = False
+        return enter_upstream(copy, body, length, True, now)
+
+
+# -- hedges ----------------------------------------------------------------------------------------------------------
+
+cdef int64_t hedge_at(Exchange x, int64_t now) noexcept:
+    # When the second request is to be sent; 0: never.
+    cdef int64_t delay
+    if x.facts.body != BODY_NONE or x.upgrading or x.hedge is not None or not _idempotent(x.view.method_id):
+        return 0
+    delay = x.upstream.hedge.delay(now)
+    return 0 if delay < 0 else now + delay
+
+
+cdef int start_hedge(Exchange x, int64_t now) except -1:
+    cdef Exchange hedge
+    cdef HedgeSide side
+    if x.attempt is None or x.worker.draining or not x.upstream.hedge.take():
+        return 0
+    side = HedgeSide()
+    side.main = x
+    side.address = x.client.peer_address()[0]
+    hedge = twin_of(x, side, KIND_HEDGE)
+    hedge.tries = x.tries
+    memcpy(hedge.tried, x.tried, sizeof(x.tried))
+    hedge.replayable = True
+    hedge.replay = b""
+    x.hedge = hedge
+    return hedge.send(b"", 0, True, False, now)
+
+
+cdef int drop_hedge(Exchange x) except -1:
+    cdef Exchange hedge = x.hedge
+    x.hedge = None
+    (<HedgeSide>hedge.client).main = None
+    return hedge.client_gone(R_NONE, None)
+
+
+cdef class HedgeSide(InnerSide):
+    cdef int send_head(self, Exchange hedge, ResponseHead* head, const char* body, size_t length, bint end) except -1:
+        # It was first: its answer is the answer.
+        cdef Exchange x = self.main
+        cdef EndpointSide late = x.attempt
+        self.answered = True
+        x.attempt = None
+        if late is not None:
+            late.abandon()
+        x.rise()
+        x.endpoint = hedge.endpoint
+        x.attempts += hedge.attempts
+        x.upstream_head_ns = hedge.upstream_head_ns
+        x.held_reason = R_NONE
+        x.wait_until(0)
+        x.phase = X_ANSWERING
+        x.status = head.status
+        x.replay = None
+        x.bytes_out += <int64_t>length
+        return x.client.send_head(x, head, body, length, end)
+
+    cdef int send_body(self, Exchange hedge, const char* body, size_t length, bint end) except -1:
+        cdef Exchange x = self.main
+        x.bytes_out += <int64_t>length
+        if end and hedge.response_trailers.len:
+            out_put(&x.response_trailers, hedge.response_trailers.data, hedge.response_trailers.len)
+        return x.client.send_body(x, body, length, end)
+
+    cdef int send_interim(self, Exchange hedge, ResponseHead* head) except -1:
+        return SENT_ALL                     # its own attempt may have sent the client some already
+
+    cdef int cut(self, Exchange hedge) except -1:
+        self.cut_short = True
+        return 0
+
+    cdef int exchange_done(self, Exchange hedge, int64_t now) except -1:
+        cdef Exchange x = self.main
+        InnerSide.exchange_done(self, hedge, now)
+        self.main = None
+        if x is None:
+            return 0
+        x.hedge = None
+        if self.cut_short:
+            return x.fail(hedge.reason, hedge.detail)
+        if self.answered:
+            return x._finish(now)
+        x.attempts += hedge.attempts
+        if x.held_reason == R_NONE:
+            return 0                        # the first one is still under way
+        x._rewind()
+        return attempt_over(x, b"", 0, True, x.held_reason, x.held_detail, now)
+
+
+# -- what the gateway asks for itself --------------------------------------------------------------------------------
+
+class SubrequestError(Exception):
+    """A request of the gateway's own that got no answer. `reason` is a code of REASONS."""
+
+    def __init__(self, str reason, detail=None):
+        super().__init__(reason if detail is None else f"{reason}: {detail}")
+        self.reason = reason
+
+
+cdef class Subrequest(InnerSide):
+    def __cinit__(self, object future, int64_t limit):
+        self.future = future
+        self.limit = limit
+        self.parts = []
+
+    cdef int send_head(self, Exchange x, ResponseHead* head, const char* body, size_t length, bint end) except -1:
+        cdef int i
+        self.status = head.status
+        self.fields = [(span_text(head.fields[i].name), span_text(head.fields[i].value)) for i in range(head.field_count)]
+        return self.send_body(x, body, length, end)
+
+    cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1:
+        # What lies beyond the limit is read and dropped, so that the connection can be used again.
+        cdef size_t take = <size_t>max(0, min(<int64_t>length, self.limit - self.taken))
+        if take:
+            self.parts.append(body[:take])
+            self.taken += <int64_t>take
+        return SENT_ALL
+
+    cdef int cut(self, Exchange x) except -1:
+        self.status = 0
+        return 0
+
+    cdef int exchange_done(self, Exchange x, int64_t now) except -1:
+        InnerSide.exchange_done(self, x, now)
+        if self.future.done():
+            return 0
+        if self.status and x.reason == R_NONE:
+            self.future.set_result((self.status, self.fields, b"".join(self.parts)))
+        else:
+            self.future.set_exception(SubrequestError(REASONS[x.reason].code, x.detail))
+        return 0
+
+
+def ask_endpoint(Endpoint endpoint not None, bytes head not None, int64_t timeout_ns, int64_t body_limit):
+    """Sends a request of the gateway's own to one endpoint, on its pool, whatever state it is in.
+
+    head: a whole HTTP/1.1 request head without a body. Returns a Future of (status, [(name, value)], at most `body_limit`
+    bytes of the body). It fails with SubrequestError, at the latest after `timeout_ns`. Raises ValueError for a head that
+    is none.
+    """
+    cdef Worker worker = endpoint.worker
+    cdef Exchange x
+    cdef HeadScan scan
+    cdef HeadLimits limits
+    cdef Py_ssize_t size
+    cdef int reason = R_NONE
+    future = worker.loop.create_future()
+    memset(&scan, 0, sizeof(scan))
+    limits.line = limits.bytes = 65536
+    limits.count = 100
+    size = scan_head(PyBytes_AS_STRING(head), len(head), &scan, &limits, &reason)
+    if size != len(head):
+        raise ValueError("not a whole request head")
+    x = worker.take_exchange()
+    worker.inner.add(x)
+    x.kind = KIND_SUBREQUEST
+    x.client = Subrequest(future, body_limit)
+    x.listener = worker.inner_listener
+    x.route = worker.inner_route
+    x.upstream = endpoint.upstream
+    x.endpoint = endpoint
+    x.pinned = True
+    x.head = head
+    x.start_ns = now_ns()
+    x.request_done = True
+    x.body_limit = -1
+    memset(&x.facts, 0, sizeof(HeadFacts))
+    x.request_id_length = worker.make_request_id(x.request_id)
+    x.make_room(scan.lines)
+    reason = split_request_line(PyBytes_AS_STRING(head), size, &x.view.method, &x.view.method_id, &x.raw_target,
+                                &x.facts.http_minor)
+    if reason == R_NONE:
+        x.view.field_count = max(0, split_fields(PyBytes_AS_STRING(head), size, x.fields, x.field_room))
+        x.view.fields = x.fields
+        reason = read_request_facts(x.fields, x.view.field_count, &x.facts)
+    if reason == R_NONE:
+        reason = normalise_target(x.view.method_id, x.raw_target, x.facts.host, &x.target, &x.scratch)
+    if reason != R_NONE or x.facts.body != BODY_NONE:
+        x.client_gone(reason, None)
+        future.cancel()
+        raise ValueError(f"not a request head: {REASONS[reason].code}")
+    x.view.path = x.target.path
+    x.view.query = x.target.query
+    x.view.host = x.target.host
+    x.replayable = True
+    x.replay = b""
+    x.total_deadline = x.start_ns + timeout_ns
+    worker.arm(x, x.total_deadline)
+    x.send(b"", 0, True, False, x.start_ns)
+    return future
