@@ -149,7 +149,24 @@ cdef int choose_endpoint(Exchange x, int64_t now) except -3:
         x.stick = True
     if upstream.hash_key is not None:
         keyed = upstream.hash_key.first(&x.view, x.route.index, &key)
-    return upstream.group.pick(keyed, key.low, x.tried, x.tries, random64(&x.worker.random), now)
+    while True:
+        at = upstream.group.pick(keyed, key.low, x.tried, x.tries, random64(&x.worker.random), now)
+        if at < 0 or not upstream.health.endpoint_breakers or upstream.group.panicking or upstream.health.admits_seat(
+                <Seat>upstream.group.seats[at], now):
+            return at
+        # Half-open, and its trials are under way: for this exchange it is as good as tried.
+        if x.tries == MAX_TRIES or was_tried(x, at):
+            return PICK_NONE
+        x.tried[x.tries] = at
+        x.tries += 1
+
+
+cdef bint was_tried(Exchange x, int at) noexcept:
+    cdef int i
+    for i in range(x.tries):
+        if x.tried[i] == at:
+            return True
+    return False
 
 
 cdef int await_endpoints(Exchange x, const char* body, size_t length, bint end, int64_t now) except -1:

@@ -320,8 +320,9 @@ cdef class Exchange(Timed):
                 self.phase = X_WAITING
                 reason = self.endpoint.acquire(self, fresh)
             if reason != R_NONE:
+                self.phase = X_NEW
                 self.rise()
-                return attempt_over(self, body, length, end, reason, None, now)
+                return attempt_over(self, body, length, end, reason, self.detail, now)
             if self.attempt is None:
                 self.wait_ns = now
                 self.stash(X_WAITING, body, length, end)
@@ -379,16 +380,19 @@ cdef class Exchange(Timed):
     cdef int _pick(self, int64_t now) except -1:
         cdef Upstream upstream = self.upstream
         cdef int at
+        if self.seated:
+            self.rise()
         if self.pinned:
             self.endpoint.active += 1
             self.seated = True
             return R_NONE
-        if self.seated:
-            self.rise()
         at = choose_endpoint(self, now)
         if at < 0:
             if not upstream.known:
                 return R_ENDPOINTS_PENDING
+            if upstream.problem is not None and not upstream.group.seats:
+                self.detail = upstream.problem
+                return R_DNS_FAILURE
             return R_OVERLOADED if at == PICK_FULL else R_NO_ENDPOINT
         if self.tries < MAX_TRIES:
             self.tried[self.tries] = at
@@ -515,6 +519,8 @@ cdef class Exchange(Timed):
                 self.held_detail = detail
                 return 0
             self._rewind()
+        else:
+            self.phase = X_NEW
         body = self.unsent if self.unsent is not None else b""
         self.unsent = None
         return attempt_over(self, body, <size_t>len(body), self.unsent_done, reason, detail, now)

@@ -24,6 +24,8 @@ cdef class HedgeSide(InnerSide):
     cdef bint answered                  # the client is being sent our answer
     cdef bint cut_short
 
+    cdef int pass_trailers(self, Exchange hedge) except -1
+
 @cython.final
 cdef class Subrequest(InnerSide):
     cdef object future

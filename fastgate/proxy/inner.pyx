@@ -158,14 +158,23 @@ cdef class HedgeSide(InnerSide):
         x.status = head.status
         x.replay = None
         x.bytes_out += <int64_t>length
+        if x.stick:
+            add_sticky_cookie(x)
+        if end:
+            self.pass_trailers(hedge)
         return x.client.send_head(x, head, body, length, end)
 
     cdef int send_body(self, Exchange hedge, const char* body, size_t length, bint end) except -1:
         cdef Exchange x = self.main
         x.bytes_out += <int64_t>length
-        if end and hedge.response_trailers.len:
-            out_put(&x.response_trailers, hedge.response_trailers.data, hedge.response_trailers.len)
+        if end:
+            self.pass_trailers(hedge)
         return x.client.send_body(x, body, length, end)
+
+    cdef int pass_trailers(self, Exchange hedge) except -1:
+        if hedge.response_trailers.len:
+            out_put(&self.main.response_trailers, hedge.response_trailers.data, hedge.response_trailers.len)
+        return 0
 
     cdef int send_interim(self, Exchange hedge, ResponseHead* head) except -1:
         return SENT_ALL                     # its own attempt may have sent the client some already
