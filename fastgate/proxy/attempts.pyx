@@ -22,14 +22,15 @@ cdef enum:
 
 cdef int begin_detour(Exchange x, const char* body, size_t length, bint end) except -1:
     cdef Route route = x.route
-    cdef int64_t delay = 0
-    cdef int abort = 0
+    cdef int64_t delay
+    cdef uint64_t chance
+    cdef int abort
     if route.split is not None:
         choose_arm(x)
     if route.fault is not None:
-        if route.fault.applies(&x.view):
-            delay = route.fault.delay(random64(&x.worker.random))
-            abort = route.fault.abort(random64(&x.worker.random))
+        chance = random64(&x.worker.random)
+        delay = route.fault.delay(&x.view, chance)
+        abort = route.fault.abort(&x.view, chance)
         if delay > 0:
             x.fault_status = abort
             x.stash(X_DELAYED, body, length, end)
@@ -118,7 +119,7 @@ cdef int admit(Exchange x, const char* body, size_t length, bint end, int64_t no
         x.slot_ns = now
         return ADMITTED
     x.stash(X_QUEUED, body, length, end)
-    x.wait_until(now + admission.wait_ns(now))
+    x.wait_until(now + admission.wait_ns(priority, now))
     other = admission.offer(x, priority, now)
     if other is x:
         x.phase = X_NEW
@@ -185,11 +186,11 @@ cdef int add_sticky_cookie(Exchange x) except -1:
 
 cdef int attempt_over(Exchange x, const char* body, size_t length, bint end, int reason, str detail, int64_t now) except -1:
     # `body`: what has come of the request's body so far; worth something only if all of it is still there.
-    cdef bint undelivered = not_delivered(reason)
+    cdef bint undelivered = reason_undelivered(reason)
     cdef bint whole = x.phase != X_SENT or x.replay is not None
     cdef int64_t delay
     if whole and x.retry is not None and x.retry.wants(reason, 0) and (undelivered or x.replayable):
-        delay = take_retry(x, undelivered, 0, now)
+        delay = take_retry(x, undelivered, span_of(NULL, 0), now)
         if delay >= 0:
             return send_again(x, body, length, end, delay, now)
     if x.route.fallback is not None and may_fall_back(x, reason, 0, whole, undelivered):
@@ -197,13 +198,16 @@ cdef int attempt_over(Exchange x, const char* body, size_t length, bint end, int
     return x.fail(reason, detail)
 
 
-cdef int64_t take_retry(Exchange x, bint undelivered, int64_t at_least, int64_t now) except -2:
+cdef int64_t take_retry(Exchange x, bint undelivered, Span retry_after, int64_t now) except -2:
     # The pause before the retry, in nanoseconds; -1: there is none.
     cdef RetryPolicy retry = x.retry
     cdef int64_t delay
     if x.retries + 1 >= retry.attempts or not retry.allows(&x.view, undelivered):
         return -1
-    delay = max(at_least, retry.back_off(x.retries + 1, random64(&x.worker.random)))
+    delay = retry.wait_ns(x.retries + 1, random64(&x.worker.random), retry_after,
+                          (now + x.worker.wall_offset) // SECOND)
+    if delay < 0:
+        return -1
     if x.total_deadline and now + delay >= x.total_deadline:
         return -1
     if not x.holds & HOLDS_RETRY:
@@ -251,20 +255,16 @@ cdef int fall_back(Exchange x, const char* body, size_t length, bint end, int64_
 
 cdef bint answer_refused(Exchange x, ResponseHead* head, bint end, int64_t now) except -1:
     # True: the answer is thrown away, and something else is under way. `end`: it has ended already.
-    cdef int64_t delay, wait = 0
-    cdef int64_t seconds
+    cdef int64_t delay
     cdef bytes body
     if x.kind != KIND_CLIENT or x.hedge is not None:
         return False
     if x.retry is not None and x.replay is not None and x.replayable and x.retry.wants(R_NONE, head.status):
-        seconds = retry_after(x, head, now)
-        wait = 0 if seconds < 0 else seconds * SECOND
-        if wait <= x.retry.retry_after_max_ns:
-            delay = take_retry(x, False, wait, now)
-            if delay >= 0:
-                body = throw_away(x)
-                send_again(x, PyBytes_AS_STRING(body), <size_t>len(body), x.unsent_done, delay, now)
-                return True
+        delay = take_retry(x, False, retry_after_of(head), now)
+        if delay >= 0:
+            body = throw_away(x)
+            send_again(x, PyBytes_AS_STRING(body), <size_t>len(body), x.unsent_done, delay, now)
+            return True
     if x.route.fallback is not None and may_fall_back(x, R_NONE, head.status, x.replay is not None, False):
         body = throw_away(x)
         fall_back(x, PyBytes_AS_STRING(body), <size_t>len(body), x.unsent_done, now)
@@ -287,13 +287,13 @@ cdef bytes throw_away(Exchange x):
     return body
 
 
-cdef int64_t retry_after(Exchange x, ResponseHead* head, int64_t now) except -2:
-    # Seconds that the endpoint asks to wait (RFC 9110 10.2.3); -1: it does not.
+cdef Span retry_after_of(ResponseHead* head) noexcept nogil:
+    # When the endpoint asks to be asked again (RFC 9110 10.2.3); ptr NULL: it says nothing.
     cdef int i
     for i in range(head.field_count):
         if span_equal_nocase(head.fields[i].name, span_of(b"retry-after", 11)):
-            return parse_retry_after(head.fields[i].value, (now + x.worker.wall_offset) // SECOND)
-    return -1
+            return head.fields[i].value
+    return span_of(NULL, 0)
 
 
 cdef int phase_over(Exchange x, int64_t now) except -1:
@@ -391,7 +391,7 @@ cdef int observe_answer(Exchange x, int status, int64_t now) except -1:
     if upstream.ewma:
         ewma_observe(x.endpoint, latency, now)
     if upstream.hedge is not None and x.kind == KIND_CLIENT:
-        upstream.hedge.observe(latency, now)
+        upstream.hedge.latency.observe(latency, now)
     return 0
 
 
