@@ -5,26 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from typing import Any
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.processes import in_child
 
 from fastgate._core import GAUGES, UPSTREAM_COUNTS, Counters, SampleExchange, histogram_bounds
-
-
-def in_child(act: Any) -> int:
-    """Runs `act` in a forked process; its exit code, or minus the signal that ended it."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            act()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_an_exchange_is_counted_where_it_belongs() -> None:
@@ -104,7 +92,7 @@ def test_workers_write_their_own_blocks_and_anyone_adds_them_up() -> None:
             counters.count(SampleExchange(status=200, route_index=0, total_ns=1))
         counters.add("connections_open", worker + 1)
 
-    assert [in_child(lambda worker=worker: work(worker)) for worker in range(3)] == [0, 0, 0]
+    assert [in_child(partial(work, worker)) for worker in range(3)] == [0, 0, 0]
     snapshot = counters.snapshot()
     assert snapshot["workers"] == 3
     assert snapshot["routes"]["a"]["exchanges"] == 6000

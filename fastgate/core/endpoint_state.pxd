@@ -21,13 +21,15 @@ cdef enum EndpointStatus:
     STATUS_READY
     STATUS_DRAINING
     STATUS_DOWN             # by the operator, or by its probes
-    STATUS_EJECTED          # as an outlier, or its breaker is open
+    STATUS_EJECTED          # as an outlier; or its breaker is open, or half-open and out of trials
 
 cdef struct Breaker:
     # An error-ratio breaker; see breaker.pyx.
     uint32_t state          # BreakerState
-    uint32_t trials         # HALF_OPEN: requests let through
-    int64_t until_ns        # OPEN: when it goes half-open
+    uint32_t trials         # HALF_OPEN: how many requests may still be let through
+    uint32_t successes      # HALF_OPEN: trials in a row that went well
+    uint32_t spare
+    int64_t until_ns        # OPEN: when it goes half-open; HALF_OPEN: when trials are granted anew
     int64_t window_ns       # when the window began
     uint64_t requests       # in it
     uint64_t failures
@@ -47,7 +49,7 @@ cdef struct EndpointState:
     uint64_t interval_failures
     int64_t ejected_until_ns   # monotonic; 0: not ejected
     uint32_t ejections      # how often, lately: the factor of the next one's length
-    uint32_t spare
+    uint32_t success_rate   # of the last interval, in millionths, plus one; 0: too few requests
     int64_t returned_ns     # when it came (back) into use: the beginning of its slow start; 0: before we looked
     # -- its breaker
     Breaker breaker
@@ -55,7 +57,7 @@ cdef struct EndpointState:
 cdef struct UpstreamState:
     SharedKey key
     uint64_t generation     # goes up with every change of the state of one of its endpoints, or of its own
-    uint64_t lock           # the id of the process that decides about an ejection; 0: nobody
+    uint64_t lock           # since when somebody decides about an ejection, monotonic; 0: nobody does
     int64_t interval_ns     # when the present interval of success rates began
     Breaker breaker
 
@@ -64,6 +66,7 @@ cdef enum Outcome:
     OUTCOME_OK
     OUTCOME_5XX             # it answered 500 or another 5xx that is not a gateway's
     OUTCOME_GATEWAY         # connect failure, reset, time-out, or 502, 503, 504: nobody who works is there
+    OUTCOME_COUNT           # names in OUTCOMES
 
 cdef enum:
     NEVER_NS = 0x7FFFFFFFFFFFFFFF

@@ -115,3 +115,13 @@ def measure_routing(list heads, int rounds, RouteTable table=None):
     finally:
         free(spans)
         out_free(&scratch)
+
+
+def loop_report(
+    UpstreamHealth health not None, tuple seats not None, int outcome, int64_t now_ns, int times
+) -> None:
+    """Asks both breakers and reports an Outcome, `times` times, over the seats in turn."""
+    cdef int i, count = len(seats)
+    for i in range(times):
+        if health.admits(now_ns) and health.admits_seat(<Seat?>seats[i % count], now_ns):
+            health.report_attempt(<Seat>seats[i % count], seats, outcome, now_ns)
