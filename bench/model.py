@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Literal
 
 RATE_LIMIT = 1_000_000  # requests per second and client: above what one core can carry
 
@@ -15,6 +16,34 @@ class Feature(enum.Enum):
     ACCESS_LOG = "access log"
     RATE_LIMIT = "rate limit"
     IP_LIST = "IP list"
+    ENDPOINTS = "several endpoints"
+    SURVIVAL = "survival of endpoints that fail"
+
+
+@dataclass(frozen=True)
+class Survival:
+    """What a gateway does about endpoints that fail. Each peer has its own means; see the notes of each.
+
+    retry: safe requests again, elsewhere, where the connection failed or `try_timeout` passed; others only
+    where nothing was sent. outlier: endpoints that fail `FAILURES` times in a row are left out for
+    `EJECTION` seconds and longer. breaker: caps far above the load and, where there is one, a breaker by
+    error ratio. checks: each endpoint's /health is asked every half second. panic: the share of endpoints in
+    use, in percent, below which all are used. limit: requests at one endpoint are bounded, by what the peer
+    measures ("adaptive") or by a number that its operator knows. admin: it can be operated while it runs.
+    """
+
+    retry: bool = False
+    outlier: bool = False
+    breaker: bool = False
+    checks: bool = False
+    panic: int = 50
+    limit: int | Literal["adaptive"] | None = None
+    admin: bool = False
+    try_timeout: float = 1.0  # seconds
+
+
+FAILURES = 5
+EJECTION = 2
 
 
 @dataclass(frozen=True)
@@ -22,13 +51,16 @@ class Shape:
     """The work of a gateway in a scenario; each peer turns it into its own configuration.
 
     Every route is a path prefix (`/svc/00042/`) that leads to the one upstream. The rate limit (per client
-    IP) never refuses and the IP list always allows the client: what is measured is the deciding.
+    IP) never refuses and the IP list always allows the client: what is measured is the deciding. Several
+    endpoints are balanced by least requests.
     """
 
     routes: int = 1
     access_log: bool = False
     rate_limit: bool = False
     ip_prefixes: int = 0
+    endpoints: int = 1
+    survival: Survival | None = None
     # A test sets them to see both in force: requests per second, and whether the list has the client.
     rate: int = RATE_LIMIT
     client_listed: bool = True
@@ -52,6 +84,8 @@ class Shape:
             Feature.ACCESS_LOG: self.access_log,
             Feature.RATE_LIMIT: self.rate_limit,
             Feature.IP_LIST: self.ip_prefixes > 0,
+            Feature.ENDPOINTS: self.endpoints > 1,
+            Feature.SURVIVAL: self.survival is not None,
         }
         return frozenset(feature for feature, on in wanted.items() if on)
 

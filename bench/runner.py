@@ -44,15 +44,15 @@ def ask(port: int, request: bytes) -> int:
         return answer.status
 
 
-def start_upstream(folder: Path) -> tuple[Session, int]:
-    """The upstream on the load's cores, and its port."""
-    session = Session([str(NATIVE / "upstream"), "0"], load_cores(), folder / "upstream.out")
+def start_upstream(folder: Path, endpoints: int = 1) -> tuple[Session, tuple[int, ...]]:
+    """The upstream on the load's cores, and its ports."""
+    session = Session([str(NATIVE / "upstream"), str(endpoints)], load_cores(), folder / "upstream.out")
     deadline = time.monotonic() + START_PATIENCE
     while time.monotonic() < deadline:
         session.check()
         text = session.log.read_text()
         if text.endswith("\n"):
-            return session, int(text)
+            return session, tuple(map(int, text.split()))
         time.sleep(0.01)
     session.stop()
     raise PeerFailed("the upstream did not start")
@@ -111,15 +111,15 @@ def measure(step: Step, settings: Settings) -> Sample:
         folder = Path(name)
         upstream = peer = None
         try:
-            upstream, upstream_port = start_upstream(folder)
-            place = Place(folder, free_port(), upstream_port, step.scenario.shape)
+            upstream, ports = start_upstream(folder, step.scenario.shape.endpoints)
+            place = Place(folder, free_port(), ports, step.scenario.shape, free_port())
             requests = step.scenario.requests()
             request = folder / "request"
             request.write_bytes(requests[-1])
             load = Load(place.port, load_cores(), request, write_requests(folder / "requests", requests))
             peer = start_peer(step.peer, place, step.scenario.request.encode(0))
             peak = DRIVERS[step.scenario.kind](step, settings, load, peer, sample)
-            connections, answered = upstream_counts(upstream_port)
+            connections, answered = upstream_counts(ports[0])
             sample.values["upstream_connections"] = connections
             if answered > 1000 and connections > max(answered / 10, 4 * step.scenario.connections):
                 sample.remarks.append(

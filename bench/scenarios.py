@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.model import BROWSER_HEADERS, Kind, Request, Scenario, Shape
+from bench.model import BROWSER_HEADERS, Kind, Request, Scenario, Shape, Survival
 
 FULL = Shape(routes=1000, access_log=True, rate_limit=True, ip_prefixes=1000)
 
@@ -22,7 +22,6 @@ SCENARIOS = (
         shape=Shape(access_log=True),
         request=Request(headers=BROWSER_HEADERS),
     ),
-    Scenario("plain-get", "small GET, no log"),
     Scenario("post-10k", "POST 10 KiB", request=Request(method="POST", body=10 << 10)),
     Scenario("response-100k", "response of 100 KiB", request=Request(tail="/100k")),
     Scenario(
@@ -31,6 +30,14 @@ SCENARIOS = (
         kind=Kind.DOWNLOAD,
         request=Request(tail="/100m"),
         connections=4,
+    ),
+    Scenario("plain-get", "small GET, no log", group="endpoints"),
+    Scenario("plain-8", "small GET over 8 endpoints", shape=Shape(endpoints=8), group="endpoints"),
+    Scenario(
+        "resilient-8",
+        "small GET over 8 endpoints: retries, outliers, breakers on, none firing",
+        shape=Shape(endpoints=8, survival=Survival(retry=True, outlier=True, breaker=True)),
+        group="endpoints",
     ),
     Scenario("routes-1", "small GET through 1 route", group="routes"),
     Scenario("routes-1000", "small GET through 1,000 routes", shape=Shape(routes=1000), group="routes"),
@@ -73,6 +80,8 @@ TARGETS = (
     Target("download-100m", 1.3, peer="nginx"),
     Target("download-100m", 1.0, peer="envoy"),
     Target("routes-10000", 1.05, baseline="routes-1"),
+    Target("resilient-8", 1.05, baseline="plain-get"),
+    Target("resilient-8", 1.05, baseline="plain-8"),
     Target("idle-10000", 0.33, peer="envoy"),
     Target("idle-10000", 4096),
     Target("half-load", 1.1, peer="nginx"),

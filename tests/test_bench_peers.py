@@ -38,9 +38,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def run(peer: Peer, shape: Shape, expected: int = 200) -> tuple[Session, Place]:
-            upstream, upstream_port = start_upstream(tmp_path)
+            upstream, ports = start_upstream(tmp_path, shape.endpoints)
             stack.callback(upstream.stop)
-            place = Place(tmp_path, free_port(), upstream_port, shape)
+            place = Place(tmp_path, free_port(), ports, shape, free_port())
             session = start_peer(peer, place, Request().encode(0), expected)
             stack.callback(session.stop)
             return session, place

@@ -137,7 +137,9 @@ def test_prefixes_are_distinct_and_list_the_client_unless_told_otherwise() -> No
 
 def test_features_follow_from_the_shape() -> None:
     assert Shape().features() == frozenset()
-    assert BY_NAME["browser-full"].shape.features() == frozenset(Feature)
+    survival = frozenset({Feature.ENDPOINTS, Feature.SURVIVAL})
+    assert BY_NAME["resilient-8"].shape.features() == survival
+    assert BY_NAME["browser-full"].shape.features() == frozenset(Feature) - survival
 
 
 # --- the plan ---

@@ -19,6 +19,7 @@ struct head {
     int status;
     size_t body; /* Content-Length */
     size_t size; /* bytes of the head with its empty line */
+    int close;   /* Connection: close */
 };
 
 static inline int64_t now_ns(void) {
@@ -61,15 +62,19 @@ static inline int parse_head(const char *text, size_t size, struct head *out) {
     const char *stop = memmem(text, size, "\r\n\r\n", 4);
     if (!stop) return 0;
     if (size < 12 || memcmp(text, "HTTP/1.", 7)) return -1;
+    int framed = 0;
     out->status = atoi(text + 9);
     out->size = (size_t)(stop + 4 - text);
+    out->close = 0;
     for (const char *line = text; line < stop && (line = memchr(line, '\n', (size_t)(stop + 2 - line)));) {
         line++;
         if (strncasecmp(line, "content-length:", 15) == 0) {
             out->body = strtoul(line + 15, NULL, 10);
-            return 1;
+            framed = 1;
+        } else if (strncasecmp(line, "connection: close", 17) == 0) {
+            out->close = 1;
         }
     }
-    return -1;
+    return framed ? 1 : -1;
 }
 #endif

@@ -12,7 +12,7 @@
 static int read_answer(int fd) {
     char buf[16384];
     size_t used = 0;
-    struct head head = {0, 0, 0};
+    struct head head = {.size = 0};
     for (;;) {
         ssize_t n = recv(fd, buf + used, sizeof buf - used, 0);
         if (n <= 0) return -1;

@@ -7,7 +7,7 @@
  * A request body is read by its Content-Length and discarded; one with Transfer-Encoding is answered 411 and closed,
  * so that a peer that re-frames bodies is seen instead of measured wrongly.
  *
- * usage: upstream PORT     (127.0.0.1; 0 = any; prints the port on stdout once it listens)
+ * usage: upstream ENDPOINTS     (free ports of 127.0.0.1, printed in one line once it listens on all)
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD_MAX = 32768, BLOCK = 1 << 20, EVENTS = 256, SMALL = 100 };
+enum { HEAD_MAX = 32768, BLOCK = 1 << 20, EVENTS = 256, SMALL = 100, ENDPOINTS = 64 };
 
 struct conn {
     int fd;
@@ -42,7 +42,7 @@ struct conn {
 static char block[BLOCK]; /* what large bodies are made of */
 static char date[40];
 static unsigned long connections, requests;
-static int loop;
+static int loop, listeners[ENDPOINTS];
 
 static void refresh_date(void) {
     static time_t last;
@@ -171,9 +171,9 @@ static int work(struct conn *c) {
     return c->used == sizeof c->buf ? -1 : 0; /* a head larger than the buffer */
 }
 
-static int listen_on(int port) {
+static int listen_anywhere(void) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in at = {.sin_family = AF_INET};
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t size = sizeof at;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -182,8 +182,7 @@ static int listen_on(int port) {
         perror("upstream: listen");
         exit(1);
     }
-    printf("%d\n", ntohs(at.sin_port));
-    fflush(stdout);
+    printf("%d ", ntohs(at.sin_port));
     return fd;
 }
 
@@ -202,23 +201,30 @@ static void accept_all(int listener) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2) {
-        fprintf(stderr, "usage: upstream PORT\n");
+    int endpoints = argc == 2 ? atoi(argv[1]) : 0;
+    if (endpoints < 1 || endpoints > ENDPOINTS) {
+        fprintf(stderr, "usage: upstream ENDPOINTS     (1 to %d)\n", ENDPOINTS);
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
     memset(block, 'x', sizeof block);
     loop = epoll_create1(EPOLL_CLOEXEC);
-    int listener = listen_on(atoi(argv[1]));
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL}, events[EVENTS];
-    if (epoll_ctl(loop, EPOLL_CTL_ADD, listener, &ev) < 0) return 1;
+    struct epoll_event events[EVENTS];
+    for (int i = 0; i < endpoints; i++) {
+        struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &listeners[i]};
+        listeners[i] = listen_anywhere();
+        if (epoll_ctl(loop, EPOLL_CTL_ADD, listeners[i], &ev) < 0) return 1;
+    }
+    printf("\n");
+    fflush(stdout);
     for (;;) {
         int n = epoll_wait(loop, events, EVENTS, -1);
         refresh_date();
         for (int i = 0; i < n; i++) {
             struct conn *c = events[i].data.ptr;
-            if (!c) {
-                accept_all(listener);
+            int *listener = events[i].data.ptr;
+            if (listener >= listeners && listener < listeners + endpoints) {
+                accept_all(*listener);
                 continue;
             }
             int state = events[i].events & EPOLLOUT ? flush(c) : readable(c);

@@ -15,28 +15,39 @@ from bench.model import Feature, Shape
 
 KEEP_ALIVE = 75  # seconds an idle downstream connection may stay: longer than any run
 POOL = 1024  # upstream connections that a peer may keep
+TRIES = 3  # of a request, where a peer retries
+CONNECT_MS = 250  # to open a connection to an endpoint that may have failed
+CHECK_MS = 500  # between two active checks of an endpoint
+CHECK_TIMEOUT_MS = 300
+CHECK_TIMES = 2  # results in a row that change what is thought of an endpoint
 NATIVE = Path(__file__).parent.parent / "build"  # compiled C pieces
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a peer runs: a folder of its own, its port and the upstream's on 127.0.0.1, its work's shape."""
+    """Where a peer runs: a folder of its own, its port and the endpoints' on 127.0.0.1, its work's shape."""
 
     folder: Path
     port: int
-    upstream_port: int
+    upstream_ports: tuple[int, ...]
     shape: Shape
+    admin_port: int = 0  # where the peer is operated, if the shape asks for that
 
     @property
     def log(self) -> Path:
         """The access log, where the peer writes one to a file."""
         return self.folder / "access.log"
 
+    @property
+    def upstream_port(self) -> int:
+        """The first endpoint's, for peers that know only one."""
+        return self.upstream_ports[0]
+
     def write(self, name: str, text: str) -> Path:
-        """A file of the peer's folder."""
+        """A file of the peer's folder, there at once: a peer may be watching."""
         path = self.folder / name
-        path.write_text(text)
-        return path
+        path.with_name(f"{name}.new").write_text(text)
+        return path.with_name(f"{name}.new").rename(path)
 
 
 class Peer(ABC):

@@ -5,11 +5,21 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench.model import route_prefix
-from bench.peers.base import KEEP_ALIVE, Peer, Place
+from bench.model import EJECTION, FAILURES, Survival, route_prefix
+from bench.peers.base import (
+    CHECK_MS,
+    CHECK_TIMEOUT_MS,
+    CHECK_TIMES,
+    CONNECT_MS,
+    KEEP_ALIVE,
+    TRIES,
+    Peer,
+    Place,
+)
 
 EXTENSIONS = "type.googleapis.com/envoy.extensions"
 XDS = "type.googleapis.com/xds.type.matcher.v3"
@@ -85,16 +95,128 @@ def rate_limit(rate: int) -> Json:
     )
 
 
-def virtual_host(routes: int) -> Json:
+def adaptive_concurrency() -> Json:
+    """The gradient controller, measuring its least latency anew every 30 s."""
+    return typed(
+        "envoy.filters.http.adaptive_concurrency",
+        f"{EXTENSIONS}.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency",
+        gradient_controller_config={
+            "sample_aggregate_percentile": {"value": 90},
+            "concurrency_limit_params": {"concurrency_update_interval": "0.1s"},
+            "min_rtt_calc_params": {"interval": "30s", "request_count": 50},
+        },
+    )
+
+
+def retry_policy(survival: Survival, safe: bool) -> Json:
+    """What is tried again, on another endpoint. A request that is not safe: only what was never sent."""
+    unsent = "connect-failure,refused-stream,reset-before-request"
+    return {
+        "retry_on": f"{unsent},reset" if safe else unsent,
+        "num_retries": TRIES - 1,
+        "retry_host_predicate": [
+            typed(
+                "envoy.retry_host_predicates.previous_hosts",
+                f"{EXTENSIONS}.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+            )
+        ],
+        "host_selection_retry_max_attempts": 5,
+        **({"per_try_timeout": f"{survival.try_timeout:g}s"} if safe else {}),
+    }
+
+
+def operated(place: Place) -> bool:
+    """Whether the peer is operated while it runs."""
+    return place.shape.survival is not None and place.shape.survival.admin
+
+
+def assignment(ports: Iterable[int], draining: Container[int] = ()) -> Json:
+    """The endpoints of the one cluster."""
+    return {
+        "cluster_name": "svc",
+        "endpoints": [
+            {
+                "lb_endpoints": [
+                    {
+                        "endpoint": {"address": address(port)},
+                        "health_status": "DRAINING" if port in draining else "UNKNOWN",
+                    }
+                    for port in ports
+                ]
+            }
+        ],
+    }
+
+
+def discovery(ports: Iterable[int], draining: Container[int] = ()) -> str:
+    """The file of endpoints that Envoy watches: it has to be moved into its place."""
+    kind = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+    return json.dumps({"resources": [{"@type": kind, **assignment(ports, draining)}]})
+
+
+def cluster(place: Place) -> Json:
+    """The cluster and how its failures are met."""
+    survival = place.shape.survival
+    # The default circuit breakers (1,024 requests) are no part of what is compared.
+    breakers = {"max_connections": 20000, "max_pending_requests": 20000, "max_requests": 20000}
+    own: Json = {
+        "name": "svc",
+        "type": "STATIC",
+        "circuit_breakers": {"thresholds": [breakers]},
+    }
+    if place.shape.endpoints > 1:
+        own["lb_policy"] = "LEAST_REQUEST"
+    if operated(place):
+        file = place.write("endpoints.json", discovery(place.upstream_ports))
+        own["type"] = "EDS"
+        own["eds_cluster_config"] = {
+            "eds_config": {"path_config_source": {"path": str(file)}, "resource_api_version": "V3"}
+        }
+    else:
+        own["load_assignment"] = assignment(place.upstream_ports)
+    if survival is None:
+        return own
+    own["connect_timeout"] = f"{CONNECT_MS / 1000}s"
+    own["common_lb_config"] = {"healthy_panic_threshold": {"value": survival.panic}}
+    if survival.retry:
+        breakers["max_retries"] = 1000
+    if survival.outlier:
+        own["outlier_detection"] = {
+            "consecutive_5xx": FAILURES,
+            "consecutive_gateway_failure": FAILURES,
+            "enforcing_consecutive_gateway_failure": 100,
+            "interval": "1s",
+            "base_ejection_time": f"{EJECTION}s",
+            "max_ejection_percent": 50,
+        }
+    if survival.checks:
+        own["health_checks"] = [
+            {
+                "timeout": f"{CHECK_TIMEOUT_MS / 1000}s",
+                "interval": f"{CHECK_MS / 1000}s",
+                "unhealthy_threshold": CHECK_TIMES,
+                "healthy_threshold": CHECK_TIMES,
+                "http_health_check": {"path": "/health"},
+            }
+        ]
+    return own
+
+
+def virtual_host(routes: int, survival: Survival | None = None) -> Json:
     """One route, or a prefix tree of them: Envoy walks a plain list of routes one by one."""
 
-    def route(i: int) -> Json:
-        return {
-            "match": {"prefix": f"{route_prefix(i)}/"},
-            "route": {"cluster": "svc", "timeout": "0s"},
-        }
+    def route(i: int, safe: bool = True) -> Json:
+        action: Json = {"cluster": "svc", "timeout": "0s"}
+        match: Json = {"prefix": f"{route_prefix(i)}/"}
+        if survival is not None and survival.retry:
+            action["retry_policy"] = retry_policy(survival, safe)
+            if safe:
+                match["headers"] = [{"name": ":method", "string_match": {"exact": "GET"}}]
+        return {"match": match, "route": action}
 
     host: Json = {"name": "all", "domains": ["*"]}
+    if routes == 1 and survival is not None and survival.retry:
+        return {**host, "routes": [route(0), route(0, safe=False)]}
     if routes == 1:
         return {**host, "routes": [route(0)]}
     kind = "type.googleapis.com/envoy.config.route.v3.Route"
@@ -118,7 +240,9 @@ class Envoy(Peer):
         "routes are a prefix_match_map (a tree), the IP list an RBAC trie matcher: its plain lists of both "
         "are walked one by one and would cost it more",
         "rate limit: the local_ratelimit filter with a token bucket per client address",
-        "no admin interface; statistics as by default",
+        "endpoints: LEAST_REQUEST; retry policy with previous_hosts, outlier detection, health checks, the "
+        "adaptive concurrency filter; it has no reload, its endpoints come from a watched file",
+        "no admin interface but where it is operated; statistics as by default",
     )
 
     def missing(self) -> str | None:
@@ -134,12 +258,14 @@ class Envoy(Peer):
             filters.append(ip_filter(shape.prefixes()))
         if shape.rate_limit:
             filters.append(rate_limit(shape.rate))
+        if shape.survival is not None and shape.survival.limit == "adaptive":
+            filters.append(adaptive_concurrency())
         filters.append(typed("envoy.filters.http.router", f"{EXTENSIONS}.filters.http.router.v3.Router"))
         manager: Json = {
             "stat_prefix": "bench",
             "use_remote_address": True,
             "common_http_protocol_options": {"idle_timeout": f"{KEEP_ALIVE}s"},
-            "route_config": {"virtual_hosts": [virtual_host(shape.routes)]},
+            "route_config": {"virtual_hosts": [virtual_host(shape.routes, shape.survival)]},
             "http_filters": filters,
         }
         if shape.access_log:
@@ -150,24 +276,20 @@ class Envoy(Peer):
             f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager",
             **manager,
         )
-        # The default circuit breakers (1,024 requests) are no part of what is compared.
-        breakers = {"max_connections": 20000, "max_pending_requests": 20000, "max_requests": 20000}
-        cluster = {
-            "name": "svc",
-            "type": "STATIC",
-            "circuit_breakers": {"thresholds": [breakers]},
-            "load_assignment": {
-                "cluster_name": "svc",
-                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(place.upstream_port)}}]}],
-            },
-        }
         listener = {
             "name": "bench",
             "address": address(place.port),
             "filter_chains": [{"filters": [hcm]}],
         }
         config = place.write(
-            "envoy.json", json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
+            "envoy.json",
+            json.dumps(
+                {
+                    "node": {"id": "bench", "cluster": "bench"},
+                    "static_resources": {"listeners": [listener], "clusters": [cluster(place)]},
+                    **({"admin": {"address": address(place.admin_port)}} if operated(place) else {}),
+                }
+            ),
         )
         program = binary()
         if program is None:

@@ -3,12 +3,61 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
-from bench.model import route_prefix
-from bench.peers.base import KEEP_ALIVE, POOL, Peer, Place
+from bench.model import EJECTION, FAILURES, Survival, route_prefix
+from bench.peers.base import (
+    CHECK_MS,
+    CHECK_TIMEOUT_MS,
+    CHECK_TIMES,
+    CONNECT_MS,
+    KEEP_ALIVE,
+    POOL,
+    TRIES,
+    Peer,
+    Place,
+)
+
+
+def endpoints_json(ports: Iterable[int]) -> str:
+    """The file that `endpoints_file` names."""
+    return json.dumps({"endpoints": [f"127.0.0.1:{port}" for port in ports]})
+
+
+def survival_lines(survival: Survival) -> list[str]:
+    """Keys of the upstream's table."""
+    lines = [
+        f'timeouts = {{ connect = "{CONNECT_MS}ms", head = "10s" }}',
+        f"panic_threshold = {survival.panic}",
+    ]
+    if survival.checks:
+        lines.append(
+            f'health = {{ path = "/health", interval = "{CHECK_MS}ms", timeout = "{CHECK_TIMEOUT_MS}ms", '
+            f"rise = {CHECK_TIMES}, fall = {CHECK_TIMES} }}"
+        )
+    if survival.outlier:
+        lines.append(
+            f"outlier = {{ consecutive_errors = {FAILURES}, consecutive_gateway_errors = {FAILURES}, "
+            f'interval = "1s", base_ejection = "{EJECTION}s" }}'
+        )
+    if survival.retry:
+        lines.append(
+            f'retry = {{ attempts = {TRIES}, on = ["connect-failure", "refused", "reset", "timeout"], '
+            f'per_try_timeout = "{survival.try_timeout * 1000:.0f}ms" }}'
+        )
+    if survival.breaker:
+        lines.append(
+            "breaker = { max_connections = 20000, max_pending = 20000, max_requests = 20000, "
+            f'max_retries = 1000, error_percent = 50, open_time = "{EJECTION}s" }}'
+        )
+    if survival.limit == "adaptive":
+        lines.append("concurrency = { adaptive = true }")
+    elif survival.limit:
+        lines.append(f"concurrency = {{ limit = {survival.limit} }}")
+    return lines
 
 
 class Fastgate(Peer):
@@ -19,6 +68,7 @@ class Fastgate(Peer):
     install = "pip install ."
     notes: ClassVar[tuple[str, ...]] = (
         "access log in its default JSON format (the richest of all peers), 64 KiB buffer, 1 s flush",
+        "endpoints: balance and the tables retry, outlier, breaker, health, concurrency of the upstream",
         "rate limit per client IP, without RateLimit response fields, which nginx and HAProxy do not send",
     )
 
@@ -49,9 +99,16 @@ class Fastgate(Peer):
             f"[access_log]\nenabled = {str(shape.access_log).lower()}\npath = {str(place.log)!r}\n",
             f'[[listeners]]\nname = "bench"\nbind = "127.0.0.1:{place.port}"\nplugins = {plugins}\n'
             f'timeouts = {{ keep_alive = "{KEEP_ALIVE}s" }}\n',
-            f'[upstreams.svc]\nendpoints = ["127.0.0.1:{place.upstream_port}"]\n'
-            f"pool = {{ max_connections = {POOL}, max_idle = {POOL}, queue = 4096 }}\n",
+            f"[upstreams.svc]\npool = {{ max_connections = {POOL}, max_idle = {POOL}, queue = 4096 }}\n",
         ]
+        if shape.survival is not None and shape.survival.admin:
+            place.write("endpoints.json", endpoints_json(place.upstream_ports))
+            parts.append('endpoints_file = "endpoints.json"')
+            parts.insert(0, f'[admin]\nbind = "127.0.0.1:{place.admin_port}"\n')
+        else:
+            parts.append(f"endpoints = {[f'127.0.0.1:{port}' for port in place.upstream_ports]}")
+        if shape.survival is not None:
+            parts += survival_lines(shape.survival)
         if shape.rate_limit:
             parts.append(
                 f'[plugins.limit]\nuse = "rate-limit"\nkey = "client-ip"\nrate = "{shape.rate}/s"\n'

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
-from bench.model import route_prefix
-from bench.peers.base import KEEP_ALIVE, POOL, Peer, Place, find, first_line, need
+from bench.model import EJECTION, FAILURES, route_prefix
+from bench.peers.base import CONNECT_MS, KEEP_ALIVE, POOL, TRIES, Peer, Place, find, first_line, need
 
 HTTP = """\
     keepalive_timeout {keep_alive}s;
@@ -26,12 +26,31 @@ HTTP = """\
     proxy_set_header Host $host;
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     proxy_set_header X-Forwarded-Proto $scheme;
-    upstream svc {{
-        server 127.0.0.1:{upstream};
-        keepalive {pool};
-        keepalive_requests 1000000000;
-    }}
 """
+
+
+def endpoints(place: Place) -> str:
+    """The upstream's block and how its failures are met."""
+    survival = place.shape.survival
+    options = ""
+    if place.shape.endpoints > 1:
+        outlier = survival is not None and survival.outlier
+        options = f" max_fails={FAILURES} fail_timeout={EJECTION}s" if outlier else " max_fails=0"
+    if survival is not None and survival.limit:
+        options += f" max_conns={survival.limit}"
+    lines = [f"        server 127.0.0.1:{port}{options};\n" for port in place.upstream_ports]
+    least = "        least_conn;\n" if place.shape.endpoints > 1 else ""
+    block = (
+        f"    upstream svc {{\n{least}{''.join(lines)}        keepalive {POOL};\n"
+        "        keepalive_requests 1000000000;\n    }\n"
+    )
+    if survival is None or not survival.retry:
+        return block + ("    proxy_next_upstream off;\n" if place.shape.endpoints > 1 else "")
+    return block + (
+        "    proxy_next_upstream error timeout http_500 http_502 http_503 http_504;\n"
+        f"    proxy_next_upstream_tries {TRIES};\n    proxy_connect_timeout {CONNECT_MS}ms;\n"
+        f"    proxy_read_timeout {survival.try_timeout * 1000:.0f}ms;\n"
+    )
 
 
 class Nginx(Peer):
@@ -45,6 +64,8 @@ class Nginx(Peer):
         "the linear allow/deny; the rate limit is limit_req per client address, nodelay",
         "proxy_buffers 8 64k, where nginx's default of 8 x 4k costs it two to three times as much per MiB; "
         "proxy_max_temp_file_size 0, so that no body touches the disk",
+        "endpoints: least_conn; failures are met by proxy_next_upstream (it has to retry a 500 elsewhere to "
+        "count it as a failure) and max_fails; no active checks, no breaker, no queue at max_conns",
         "its prefix locations are not bound to path elements; they end in a slash here",
     )
 
@@ -57,7 +78,7 @@ class Nginx(Peer):
     def command(self, place: Place) -> list[str]:
         shape = place.shape
         http = [
-            HTTP.format(keep_alive=KEEP_ALIVE, folder=place.folder, upstream=place.upstream_port, pool=POOL),
+            HTTP.format(keep_alive=KEEP_ALIVE, folder=place.folder) + endpoints(place),
             f"    access_log {place.log} combined buffer=64k flush=1s;"
             if shape.access_log
             else "    access_log off;",
