@@ -38,10 +38,12 @@ def build(config: Config, worker: _core.Worker, resolver: Resolver) -> Snapshot:
 def _upstream(
     index: int, upstream: model.Upstream, worker: _core.Worker, resolver: Resolver
 ) -> _core.Upstream:
+    # Names of SRV records are no addresses yet.
+    endpoints = [endpoint for endpoint in upstream.endpoints if not endpoint.srv]
     built = _core.Upstream(
         index=index,
         name=upstream.name,
-        weights=[endpoint.weight for endpoint in upstream.endpoints],
+        weights=[endpoint.weight for endpoint in endpoints],
         connect_ns=upstream.timeouts.connect,
         head_ns=upstream.timeouts.head,
         idle_ns=upstream.timeouts.idle,
@@ -50,7 +52,7 @@ def _upstream(
         body_limit=upstream.limits.body,
         host=upstream.host,
     )
-    for endpoint in upstream.endpoints:
+    for endpoint in endpoints:
         built.add(
             _core.Endpoint(
                 worker,
@@ -139,10 +141,14 @@ def _route(
     path_changes = rewrite is not None and (
         rewrite.strip_prefix or rewrite.prefix is not None or rewrite.path is not None
     )
+    upstream = route.upstream
+    if route.split is not None:
+        # Its heaviest arm stands for all of them.
+        upstream = max(route.split.to, key=lambda target: target.weight).upstream
     return _core.Route(
         index=index,
         name=route.name,
-        upstream=None if route.upstream is None else upstreams[route.upstream],
+        upstream=None if upstream is None else upstreams[upstream],
         redirect=None if route.redirect is None else _core.Redirector(route.match, route.redirect),
         respond=None if route.respond is None else _respond(route.respond),
         filters=tuple(chosen),

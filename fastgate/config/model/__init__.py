@@ -55,10 +55,11 @@ from fastgate.config.model.upstream import (
 )
 
 __all__ = [
-    "UNLIMITED", "AccessLog", "Admin", "Breaker", "Concurrency", "Condition", "Config", "Dns", "Endpoint",
-    "EndpointsFile", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge", "IpFilter",
-    "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "Match", "Mirror", "Outlier", "Plugin",
-    "Pool", "Rate", "RateLimit", "Redirect", "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route",
-    "RouteLimits", "RouteTimeouts", "Secret", "Server", "Split", "SplitOverride", "SplitTarget", "StatusRange",
-    "Sticky", "Upstream", "UpstreamLimits", "UpstreamTimeouts",
+    "UNLIMITED", "AccessLog", "Admin", "Breaker", "Concurrency", "Condition", "Config", "Dns",
+    "Endpoint", "EndpointsFile", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge",
+    "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "Match", "Mirror",
+    "Outlier", "Plugin", "Pool", "Rate", "RateLimit", "Redirect", "Regions", "Respond", "Retry",
+    "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts", "Secret", "Server", "Split",
+    "SplitOverride", "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
+    "UpstreamTimeouts",
 ]  # fmt: skip

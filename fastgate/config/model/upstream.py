@@ -16,7 +16,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         doc(
             '"127.0.0.1:9001", "[::1]:9001", "name:9001", "unix:/path/x.sock", or '
-            '"srv:_http._tcp.orders.internal" for what the SRV records of that name say (host, port, weight).',
+            '"srv:_http._tcp.orders.internal" for what its SRV records say (host, port, weight).',
             "address",
         ),
     ]
@@ -106,8 +106,8 @@ class Regions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spill_over: Annotated[
         float,
         doc(
-            "Percent that a region's endpoints in use can bear of their share: with 140, the rest spills over to "
-            "the next region when fewer than 72 % are in use (Envoy's overprovisioning factor).",
+            "Percent of its share that an endpoint can bear (Envoy's overprovisioning factor): with 140, "
+            "what is too much goes to the next region when fewer than 72 % of a region are in use.",
             ge=100,
             le=1000,
         ),
@@ -171,21 +171,18 @@ class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Where it is reached: addresses, or tables with `address`, `weight`, `region`, `zone`. "
             "Needed unless there is an `endpoints_file`.",
             shorthand="address",
-            least=1,
         ),
     ] = ()
     endpoints_file: Annotated[
         str | None,
         doc(
-            "More endpoints: a .json or .toml file, relative to the configuration; it is watched for changes.",
+            "More endpoints: a .json or .toml file, relative to the configuration and watched for changes.",
             "endpoints-file",
         ),
     ] = None
     dns_family: Annotated[
         Literal["v4-preferred", "v6-preferred", "v4", "v6"],
-        doc(
-            "Which addresses of a name are used: all, those of one family first, or those of one family alone."
-        ),
+        doc("Which addresses of a name are used: those of one family first, or those of one alone."),
     ] = "v4-preferred"
     balance: Annotated[
         Literal["least-request", "round-robin", "peak-ewma", "random", "maglev", "ring"],
