@@ -54,7 +54,7 @@ def test_the_whole_contract() -> None:
     assert isinstance(office, model.IpFilter)
     assert office.allow == ("10.0.0.0/8", "192.0.2.0/24")
     assert office.block == ("198.51.100.7/32",)
-    assert config.routes[0].request_headers == HeaderRules(
+    assert config.routes[1].request_headers == HeaderRules(
         set={"x-a": "1"}, add={"x-b": "2"}, remove=("x-c",)
     )
 
@@ -62,11 +62,55 @@ def test_the_whole_contract() -> None:
 def test_every_default_of_the_model_is_what_the_contract_writes() -> None:
     """The contract's file writes the defaults out; without those lines the result is the same."""
     written = load(str(GOLDEN / "valid" / "contract.toml")).config
-    assert written.server == model.Server()
+    assert written.server == model.Server(region="eu", zone="eu-a")
+    assert written.admin == model.Admin(bind="127.0.0.1:9901", host="127.0.0.1", port=9901)
+    assert written.dns == model.Dns()
     assert written.access_log == model.AccessLog()
     assert written.listeners[0] == Listener(name="public", bind="127.0.0.1:8080", host="127.0.0.1", port=8080)
     upstream = written.upstreams["orders"]
     assert upstream == model.Upstream(name="orders", endpoints=upstream.endpoints)
+    every = written.upstreams["all"]
+    assert every == model.Upstream(
+        name="all",
+        endpoints=(
+            Endpoint(address="srv:_http._tcp.orders.internal", srv="_http._tcp.orders.internal"),
+            Endpoint(address="127.0.0.1:9004", host="127.0.0.1", port=9004, region="us", zone="us-a"),
+        ),
+        endpoints_file="endpoints.json",
+        balance="maglev",
+        hash=model.Hash(),
+        sticky=model.Sticky(secret="change me"),
+        regions=model.Regions(),
+        health=model.HealthCheck(),
+        outlier=model.Outlier(),
+        retry=model.Retry(),
+        hedge=model.Hedge(),
+        breaker=model.Breaker(max_retries=1),
+        concurrency=model.Concurrency(adaptive=True),
+    )
+    route = written.routes[0]
+    assert route.retry == model.Retry(
+        attempts=3,
+        on=("connect-failure", "refused", "reset", "timeout", "status"),
+        per_try_timeout=2 * 10**9,
+        unsafe="idempotency-key",
+    )
+    assert route.fallback == model.Fallback(
+        on=("no-endpoint", "connect-failure", "reset", "timeout", "overload", "status"),
+        respond=model.Respond(status=503, body="later"),
+    )
+    assert route.fault == model.Fault(delay=10**8, abort=503, abort_percent=0)
+    assert route.mirror == model.Mirror(upstream="orders")
+    assert route.split == model.Split(
+        key=("cookie:uid", "client-ip"),
+        override=model.SplitOverride(header="x-version", cookie="version"),
+        to=(
+            model.SplitTarget(name="all", upstream="all", weight=95),
+            model.SplitTarget(
+                name="canary", upstream="next", weight=5, rollback=model.Rollback(baseline="all")
+            ),
+        ),
+    )
 
 
 def test_conditions_and_matches() -> None:

@@ -73,7 +73,7 @@ def reference() -> str:
     parts = []
     for heading, cls in _SECTIONS:
         level = "##" if heading.startswith("[") else "###"
-        summary = (cls.__doc__ or "").strip()
+        summary = reflect.summary_of(cls)
         rows = "\n".join(_row(key) for key in reflect.keys_of(cls).values())
         parts.append(f"\n{level} `{heading}`\n\n{summary}\n\n{_HEAD}\n{rows}\n")
     return "".join(parts)

@@ -120,7 +120,12 @@ def _unwrap(hint: Any) -> tuple[Any, Meta | None]:
 
 
 def _summary(node: Node) -> str:
-    return (node.cls.__doc__ or "") if isinstance(node, Table) else ""
+    return summary_of(node.cls) if isinstance(node, Table) else ""
+
+
+def summary_of(cls: type[Struct]) -> str:
+    """Its docstring on one line."""
+    return " ".join((cls.__doc__ or "").split())
 
 
 def _node(hint: Any, meta: Meta | None, extra: dict[str, Any]) -> Node:

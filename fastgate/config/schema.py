@@ -43,7 +43,7 @@ def _struct(cls: type[Struct], definitions: dict[str, Any]) -> dict[str, Any]:
     keys = reflect.keys_of(cls)
     schema: dict[str, Any] = {
         "type": "object",
-        "description": (cls.__doc__ or "").strip(),
+        "description": reflect.summary_of(cls),
         "properties": {key.name: _key(key, definitions) for key in keys.values()},
         "additionalProperties": False,
     }
