@@ -60,9 +60,8 @@ def parse_dns_server(text: str, options: dict[str, Any]) -> str:
     form = 'expected an address such as "10.0.0.2:53" or "[fd00::2]:53"'
     if _is_ipv6(text):
         return f"[{text.lower()}]:53"
-    address = _parse_address(
-        text if re.search(r":[0-9]*$", text) else f"{text}:53", form, any_host=False, least_port=1
-    )
+    with_port = text if ":" in text and not text.endswith("]") else f"{text}:53"
+    address = _parse_address(with_port, form, any_host=False, least_port=1)
     if address.unix_path is not None or not (_is_ipv6(address.host) or _IPV4_LIKE.fullmatch(address.host)):
         raise BadValue(f"{form}, got {quote(text)}: a name would need a name server itself")
     host = f"[{address.host}]" if ":" in address.host else address.host

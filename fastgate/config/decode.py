@@ -53,7 +53,7 @@ def table_label(path: Path) -> str:
         return "the file"
     if len(path) == 2 and path[0] in _ARRAYS_OF_TABLES:
         return f"[[{path[0]}]]"
-    if len(path) <= 2 and path[0] not in _ARRAYS_OF_TABLES:
+    if len(path) <= 2 and path[0] not in _ARRAYS_OF_TABLES and not isinstance(path[-1], int):
         return f"[{label_of(path[:1])}{'.' + label_of(path[1:]) if path[1:] else ''}]"
     return f"`{label_of(path)}`"
 

@@ -55,6 +55,11 @@ class Context:
                 return None
         return here
 
+    def item(self, path: Path, text: str) -> Path:
+        """Where the array at ``path`` says ``text``; decoding leaves repeated items out, so indexes may differ."""
+        written = self.written(path)
+        return (*path, written.index(text)) if isinstance(written, list) and text in written else path
+
     def placed(self, path: Path, items: Sequence[Any]) -> list[tuple[Path, Any]]:
         """The decoded tables of the array at ``path``, each with its own path.
 

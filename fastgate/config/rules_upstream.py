@@ -89,12 +89,11 @@ def _check_endpoints(context: Context, path: Path, upstream: Upstream) -> None:
                 f"endpoints[{i}].weight: SRV records bring weights of their own",
                 at_key=True,
             )
-    for endpoint in listed:
-        if endpoint.address in seen:
-            problems.warning(
-                (*path, "endpoints_file"),
-                f"endpoints_file: {quote(endpoint.address)} stands in `endpoints` too",
-            )
+    twice = next((endpoint.address for endpoint in listed if endpoint.address in seen), None)
+    if twice is not None:
+        problems.warning(
+            (*path, "endpoints_file"), f"endpoints_file: {quote(twice)} stands in `endpoints` too"
+        )
     _check_places(context, path, [*upstream.endpoints, *listed])
 
 
@@ -138,7 +137,7 @@ def _check_hash(context: Context, path: Path, upstream: Upstream, hashing: Hash)
             (*path, "bounded_load"),
             f"hash.bounded_load: expected 0 (no bound) or more than 1, got {hashing.bounded_load:g}",
         )
-    for i, key in enumerate(hashing.key):
+    for key in hashing.key:
         kind, _, name = key.partition(":")
         if kind != "path":
             continue
@@ -149,7 +148,7 @@ def _check_hash(context: Context, path: Path, upstream: Upstream, hashing: Hash)
         ]
         if without:
             problems.warning(
-                (*path, "key", i),
+                context.item((*path, "key"), key),
                 f"hash.key: match.path has no segment {{{name}}} in route {either(without[:5], 'and')}",
             )
 
@@ -180,11 +179,12 @@ def _check_regions(context: Context, path: Path, upstream: Upstream, regions: Re
     if upstream.endpoints_file is not None:
         return
     known = {endpoint.region for endpoint in upstream.endpoints}
-    for i, name in enumerate(regions.order):
+    for name in regions.order:
         if name not in known:
+            here = context.item((*path, "order"), name)
             context.problems.warning(
-                (*path, "order", i),
-                f"regions.order[{i}]: no endpoint is in region {quote(name)}",
+                here,
+                f"{label_of(here)}: no endpoint is in region {quote(name)}",
                 did_you_mean(name, known - {""}),
             )
 
