@@ -56,7 +56,7 @@ class Context:
         return here
 
     def item(self, path: Path, text: str) -> Path:
-        """Where the array at ``path`` says ``text``; decoding leaves repeated items out, so indexes may differ."""
+        """Where the array at ``path`` says ``text``: decoded, repeated items are left out of it."""
         written = self.written(path)
         return (*path, written.index(text)) if isinstance(written, list) and text in written else path
 

@@ -54,8 +54,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
     `route` None: no route matches. `path`, `query`, `host`: the request in normal form. `refused`: the reason
     code with which the winning route still refuses the request. One of `upstream`, `split`, `redirect`,
-    `respond` is set when a route won. `policies`: what is done about failures, by the key of its table; with a
-    split, those of an arm's upstream stand there. `forwarded_host` None: the arms differ in it.
+    `respond` is set when a route won. `policies`: what is done about failures, by the key of its table; with
+    a split, those of an arm's upstream stand there. `forwarded_host` None: the arms differ in it.
     """
 
     listener: str

@@ -112,7 +112,7 @@ def _arm(target: SplitTarget, total: int, route: Route, upstream: Upstream, auth
 
 def upstream_policies(upstream: Upstream, route: Route) -> dict[str, str]:
     """Those of `upstream` for requests of `route`, by the key of their table."""
-    found = {"balance": upstream.balance}
+    found: dict[str, str] = {"balance": upstream.balance}
     if upstream.hash is not None and upstream.balance in ("maglev", "ring"):
         found["balance"] += f" by {', then '.join(upstream.hash.key)}"
     if upstream.endpoints_file is not None:
