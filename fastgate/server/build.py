@@ -26,20 +26,25 @@ def build(config: Config, worker: _core.Worker, resolver: Resolver) -> Snapshot:
 
     The configuration has been checked: nothing here is expected to fail.
     """
+    # One whose endpoints all come from SRV records or a file has no address here, and its routes answer 503.
     upstreams = {
         name: _upstream(index, upstream, worker, resolver)
         for index, (name, upstream) in enumerate(config.upstreams.items())
+        if _addresses(upstream)
     }
     filters = {name: _filter(name, plugin) for name, plugin in config.plugins.items()}
     listeners = tuple(_listener(listener, config, upstreams, filters) for listener in config.listeners)
     return Snapshot(config, listeners, tuple(upstreams.values()))
 
 
+def _addresses(upstream: model.Upstream) -> list[model.Endpoint]:
+    return [endpoint for endpoint in upstream.endpoints if not endpoint.srv]
+
+
 def _upstream(
     index: int, upstream: model.Upstream, worker: _core.Worker, resolver: Resolver
 ) -> _core.Upstream:
-    # Names of SRV records are no addresses yet.
-    endpoints = [endpoint for endpoint in upstream.endpoints if not endpoint.srv]
+    endpoints = _addresses(upstream)
     built = _core.Upstream(
         index=index,
         name=upstream.name,
@@ -145,12 +150,16 @@ def _route(
     if route.split is not None:
         # Its heaviest arm stands for all of them.
         upstream = max(route.split.to, key=lambda target: target.weight).upstream
+    built = None if upstream is None else upstreams.get(upstream)
+    respond = None if route.respond is None else _respond(route.respond)
+    if upstream is not None and built is None:
+        respond = (503, b"", b"")
     return _core.Route(
         index=index,
         name=route.name,
-        upstream=None if upstream is None else upstreams[upstream],
+        upstream=built,
         redirect=None if route.redirect is None else _core.Redirector(route.match, route.redirect),
-        respond=None if route.respond is None else _respond(route.respond),
+        respond=respond,
         filters=tuple(chosen),
         rewrite=_core.path_rewrite_of(route) if path_changes else None,
         rewrite_host=None if rewrite is None else rewrite.host,
