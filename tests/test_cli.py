@@ -74,7 +74,7 @@ def test_version(arguments: list[str]) -> None:
 def test_check_of_a_good_file() -> None:
     done = run("check", "-c", "contract.toml", cwd=VALID)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "contract.toml: ok (1 listener, 1 route, 1 upstream, 2 plugins)\n"
+    assert done.stdout == "contract.toml: ok (1 listener, 2 routes, 3 upstreams, 2 plugins)\n"
 
 
 def test_check_of_a_bad_file() -> None:

@@ -54,7 +54,7 @@ def test_the_whole_contract() -> None:
     assert isinstance(office, model.IpFilter)
     assert office.allow == ("10.0.0.0/8", "192.0.2.0/24")
     assert office.block == ("198.51.100.7/32",)
-    assert config.routes[0].request_headers == HeaderRules(
+    assert config.routes[1].request_headers == HeaderRules(
         set={"x-a": "1"}, add={"x-b": "2"}, remove=("x-c",)
     )
 
@@ -62,11 +62,55 @@ def test_the_whole_contract() -> None:
 def test_every_default_of_the_model_is_what_the_contract_writes() -> None:
     """The contract's file writes the defaults out; without those lines the result is the same."""
     written = load(str(GOLDEN / "valid" / "contract.toml")).config
-    assert written.server == model.Server()
+    assert written.server == model.Server(region="eu", zone="eu-a")
+    assert written.admin == model.Admin(bind="127.0.0.1:9901", host="127.0.0.1", port=9901)
+    assert written.dns == model.Dns()
     assert written.access_log == model.AccessLog()
     assert written.listeners[0] == Listener(name="public", bind="127.0.0.1:8080", host="127.0.0.1", port=8080)
     upstream = written.upstreams["orders"]
     assert upstream == model.Upstream(name="orders", endpoints=upstream.endpoints)
+    every = written.upstreams["all"]
+    assert every == model.Upstream(
+        name="all",
+        endpoints=(
+            Endpoint(address="srv:_http._tcp.orders.internal", srv="_http._tcp.orders.internal"),
+            Endpoint(address="127.0.0.1:9004", host="127.0.0.1", port=9004, region="us", zone="us-a"),
+        ),
+        endpoints_file="endpoints.json",
+        balance="maglev",
+        hash=model.Hash(),
+        sticky=model.Sticky(secret="change me"),
+        regions=model.Regions(),
+        health=model.HealthCheck(),
+        outlier=model.Outlier(),
+        retry=model.Retry(),
+        hedge=model.Hedge(),
+        breaker=model.Breaker(max_retries=1),
+        concurrency=model.Concurrency(adaptive=True),
+    )
+    route = written.routes[0]
+    assert route.retry == model.Retry(
+        attempts=3,
+        on=("connect-failure", "refused", "reset", "timeout", "status"),
+        per_try_timeout=2 * 10**9,
+        unsafe="idempotency-key",
+    )
+    assert route.fallback == model.Fallback(
+        on=("no-endpoint", "connect-failure", "reset", "timeout", "overload", "status"),
+        respond=model.Respond(status=503, body="later"),
+    )
+    assert route.fault == model.Fault(delay=10**8, abort=503, abort_percent=0)
+    assert route.mirror == model.Mirror(upstream="orders")
+    assert route.split == model.Split(
+        key=("cookie:uid", "client-ip"),
+        override=model.SplitOverride(header="x-version", cookie="version"),
+        to=(
+            model.SplitTarget(name="all", upstream="all", weight=95),
+            model.SplitTarget(
+                name="canary", upstream="next", weight=5, rollback=model.Rollback(baseline="all")
+            ),
+        ),
+    )
 
 
 def test_conditions_and_matches() -> None:
@@ -90,6 +134,98 @@ def test_burst_is_a_second_of_the_rate_and_at_least_one() -> None:
         "120/m": 2,
         "10/m": 1,
     }
+
+
+def only_upstream(text: str) -> model.Upstream:
+    [upstream] = loads(BASE + f'upstream = "u"\n[upstreams.u]\n{text}\n').config.upstreams.values()
+    return upstream
+
+
+def test_consistent_hashing_has_a_key_and_nothing_else_has() -> None:
+    endpoints = 'endpoints = ["a:1"]\n'
+    assert only_upstream(endpoints).hash is None
+    assert only_upstream(endpoints + 'balance = "ring"').hash == model.Hash(key=("client-ip",))
+    given = only_upstream(
+        endpoints + 'balance = "maglev"\nhash = { key = "header:X-User", bounded_load = 0 }'
+    )
+    assert given.hash == model.Hash(key=("header:x-user",), bounded_load=0)
+
+
+def test_what_an_arm_is_compared_with_is_the_heaviest_other_one() -> None:
+    route = only_route(
+        'split = { to = [{ upstream = "a", weight = 1, rollback = {} }, { upstream = "b", weight = 2 }, '
+        '{ name = "c", upstream = "b", weight = 3, rollback = {} }, '
+        '{ name = "d", upstream = "b", weight = 0, rollback = { baseline = "a" } }] }\n'
+        '[upstreams]\na = { endpoints = ["a:1"] }\nb = { endpoints = ["b:1"] }\n'
+    )
+    assert route.split is not None
+    assert [(arm.name, arm.rollback and arm.rollback.baseline) for arm in route.split.to] == [
+        ("a", "c"),
+        ("b", None),
+        ("c", "b"),
+        ("d", "a"),
+    ]
+
+
+def test_percentages_may_have_a_fraction() -> None:
+    upstream = only_upstream('endpoints = ["a:1"]\npanic_threshold = 33\nhedge = { max_percent = 0.5 }')
+    assert (upstream.panic_threshold, type(upstream.panic_threshold)) == (33.0, float)
+    assert upstream.hedge == model.Hedge(max_percent=0.5)
+
+
+def test_expected_statuses_are_ranges() -> None:
+    health = only_upstream('endpoints = ["a:1"]\nhealth = { expect = [204, "200", "300-399"] }').health
+    assert health is not None
+    assert health.expect == ((204, 204), (200, 200), (300, 399))
+    one = only_upstream('endpoints = ["a:1"]\nhealth = { expect = 200 }').health
+    assert one is not None
+    assert one.expect == ((200, 200),)
+
+
+def test_names_of_srv_records_are_endpoints() -> None:
+    [one, other] = only_upstream(
+        'endpoints = ["srv:_HTTP._tcp.a.", { address = "srv:_http._tcp.b", region = "eu" }]'
+    ).endpoints
+    assert (one.srv, one.host, one.port, one.unix_path) == ("_http._tcp.a", "", 0, None)
+    assert (other.srv, other.region) == ("_http._tcp.b", "eu")
+
+
+def test_a_secret_of_a_sticky_cookie_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTGATE_TEST_TOKEN", "hunter2")
+    sticky = only_upstream(
+        'endpoints = ["a:1"]\nsticky = { secret = { env = "FASTGATE_TEST_TOKEN" } }'
+    ).sticky
+    assert sticky is not None
+    assert isinstance(sticky.secret, Secret)
+    assert sticky.secret.reveal() == "hunter2"
+    assert "hunter" not in repr(sticky)
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "127.9.9.9:9901", "[::1]:9901", "unix:/run/a.sock"])
+def test_the_admin_api_listens_on_loopback_and_sockets(bind: str) -> None:
+    admin = loads(f'[admin]\nbind = "{bind}"\n' + BASE + "respond = {}\n").config.admin
+    assert admin is not None
+    assert (admin.bind, bool(admin.unix_path)) == (bind, bind.startswith("unix:"))
+
+
+def test_name_servers_get_their_port() -> None:
+    text = '[dns]\nservers = ["10.0.0.2", "10.0.0.2:5353", "fd00::2", "[fd00::2]:5353"]\n'
+    assert loads(text + BASE + "respond = {}\n").config.dns.servers == (
+        "10.0.0.2:53",
+        "10.0.0.2:5353",
+        "[fd00::2]:53",
+        "[fd00::2]:5353",
+    )
+
+
+def test_upstreams_of_splits_fallbacks_and_mirrors_are_used() -> None:
+    names = "abcd"
+    upstreams = "".join(f'[upstreams.{name}]\nendpoints = ["{name}:1"]\n' for name in names)
+    route = (
+        'split = { to = [{ upstream = "a", weight = 1 }, { upstream = "b", weight = 1 }] }\n'
+        'fallback = { upstream = "c" }\nmirror = { upstream = "d" }\n'
+    )
+    assert not loads(BASE + route + upstreams).warnings
 
 
 def test_secrets_are_read_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ def _suggestion_is_valid(parse: object, text: str) -> None:
     ],
 )
 def test_binds(text: str, host: str, port: int, unix: str | None) -> None:
-    assert addresses.parse_bind(text, {}) == (text, host, port, unix)
+    assert addresses.parse_bind(text, {}) == (text, host, port, unix, "")
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,18 @@ from support.proxy_header import v1
 from support.upstream import Upstream, read_body, reply, send
 
 from fastgate.config import load
+from fastgate.routing.explain import Explanation, explain
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
 SECRET = "example-secret"
+# Accepted and explained here, not run.
+CHECKED = ("regions", "versions")
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_KEY", SECRET)
+    monkeypatch.setenv("STICKY_SECRET", SECRET)
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: str(file.stem))
@@ -67,7 +71,39 @@ def start(tmp_path: Path) -> Iterator[Any]:
 
 def test_every_example_is_run_here() -> None:
     text = Path(__file__).read_text()
-    assert [file.stem for file in EXAMPLES if f'start("{file.stem}")' not in text] == []
+    missing = [file.stem for file in EXAMPLES if f'start("{file.stem}")' not in text]
+    assert missing == list(CHECKED)
+
+
+def explained(name: str, url: str, *headers: tuple[str, str]) -> Explanation:
+    return explain(load(str(ROOT / "examples" / f"{name}.toml")).config, "GET", url, headers)
+
+
+def test_versions_explained() -> None:
+    found = explained("versions", "/orders/7")
+    assert found.split is not None
+    assert [(arm.name, arm.upstream, arm.percent) for arm in found.split.arms] == [
+        ("stable", "orders-v1", 95.0),
+        ("canary", "orders-v2", 5.0),
+    ]
+    assert (found.split.chosen, found.upstream) == (None, None)
+    assert (
+        found.split.arms[1].rollback == "2 points more errors or 1.5 times the p99 than stable, of 500 in 1m"
+    )
+    assert found.policies == {
+        "priority": "critical",
+        "fallback": "responds 503 on no-endpoint, overload",
+        "mirror": "10 % to upstream orders-next",
+    }
+    tester = explained("versions", "/orders/7", ("X-Version", "canary"))
+    assert tester.split is not None
+    assert tester.split.chosen == "canary"
+
+
+def test_regions_explained() -> None:
+    assert [one.region for one in explained("regions", "/").endpoints] == ["eu", "eu", "us", "us", "asia"]
+    assert explained("regions", "/checkout").policies["sticky"] == "cookie checkout"
+    assert explained("regions", "/images/a.png").policies["balance"] == "maglev by path:image"
 
 
 def test_api(start: Any) -> None:

@@ -100,6 +100,104 @@ def test_the_loser_that_matched_is_told_what_beat_it(config: Config) -> None:
     assert found.lost[0].reason == "lower precedence: 'beta' has more headers conditions"
 
 
+VERSIONS = """
+[[listeners]]
+bind = "127.0.0.1:8080"
+
+[upstreams.v1]
+endpoints = ["127.0.0.1:9001"]
+host = "v1.internal"
+retry = { attempts = 3 }
+[upstreams.v2]
+endpoints = [{ address = "127.0.0.1:9002", region = "eu" }]
+balance = "ring"
+hash = { key = ["header:x-user", "client-ip"] }
+sticky = { secret = "very-secret" }
+health = { type = "tcp" }
+outlier = {}
+hedge = {}
+breaker = { max_requests = 10, error_percent = 50 }
+concurrency = { adaptive = true }
+
+[[routes]]
+name = "split"
+match = { prefix = "/split" }
+priority = "sheddable"
+fallback = { upstream = "v1", on = ["timeout", "status"], statuses = [502] }
+fault = { delay = "1s", delay_percent = 0.5, abort = 503, abort_percent = 1, header = "x-fault" }
+mirror = { upstream = "v1", percent = 10 }
+rewrite = { strip_prefix = true }
+[routes.split]
+key = ["cookie:uid", "client-ip"]
+override = { header = "x-version", cookie = "version" }
+to = [{ upstream = "v1", weight = 2 }, { name = "new", upstream = "v2", weight = 1, rollback = {} }]
+[[routes]]
+name = "plain"
+upstream = "v1"
+retry = { attempts = 2, on = ["refused", "status"], per_try_timeout = "2s", unsafe = "always" }
+"""
+
+
+def test_a_split_and_what_is_done_about_failures() -> None:
+    found = explain(loads(VERSIONS).config, "GET", "/split/a", [("Host", "a.b")])
+    assert (found.upstream, found.endpoints, found.forwarded) == (None, (), "/a")
+    assert found.forwarded_host is None  # the arms differ
+    assert found.policies == {
+        "priority": "sheddable",
+        "fallback": "upstream v1 on timeout, 502",
+        "fault": "delays 0.5 % by 1s, aborts 1 % with 503 (requests with x-fault)",
+        "mirror": "10 % to upstream v1",
+    }
+    assert found.split is not None
+    assert found.split.key == ("cookie:uid", "client-ip")
+    assert found.split.override == ("header:x-version", "cookie:version")
+    assert found.split.chosen is None
+    one, new = found.split.arms
+    assert (one.name, one.percent, one.rollback, one.forwarded_host) == ("v1", 66.67, None, "v1.internal")
+    assert one.policies == {
+        "balance": "least-request",
+        "retry": "3 tries in all on connect-failure, reset; with a safe method",
+    }
+    assert (new.name, new.upstream, new.percent, new.forwarded_host) == ("new", "v2", 33.33, "a.b")
+    assert new.rollback == "5 points more errors or 1.5 times the p99 than v1, of 200 in 1m"
+    assert new.policies == {
+        "balance": "ring by header:x-user, then client-ip",
+        "sticky": "cookie fg_sticky",
+        "health": "tcp connect every 5s; down after 3, up after 2",
+        "outlier": "ejected for 5 errors in a row, 5 gateway errors in a row, a low success rate; "
+        "at most 50 % of endpoints",
+        "hedge": "after 95 % of the latencies, at least 10ms; at most 10 % of requests",
+        "breaker": "requests 10, open at 50 % errors for 5s",
+        "concurrency": "adaptive, 4 to 1000; queue of 128 for 500ms",
+    }
+    text = describe(found)
+    assert "arm        new: 33.33 % to upstream v2" in text
+    assert "  endpoint 127.0.0.1:9002 (region eu)" in text
+    assert "very-secret" not in text
+
+
+def test_the_retries_of_a_route_stand_in_place_of_those_of_its_upstream() -> None:
+    found = explain(loads(VERSIONS).config, "GET", "/")
+    assert found.policies["retry"] == (
+        "2 tries in all on refused, 502, 503, 504; 2s each; whatever the method"
+    )
+    assert "retry      2 tries" in describe(found)
+
+
+@pytest.mark.parametrize(
+    ("headers", "chosen"),
+    [
+        ([("X-Version", "new")], "new"),
+        ([("X-Version", "other"), ("Cookie", "a=b; version=v1")], "v1"),
+        ([("X-Version", "New")], None),
+    ],
+)
+def test_a_request_that_names_its_arm(headers: list[tuple[str, str]], chosen: str | None) -> None:
+    found = explain(loads(VERSIONS).config, "GET", "/split", headers)
+    assert found.split is not None
+    assert found.split.chosen == chosen
+
+
 def test_no_route(config: Config) -> None:
     found = explain(config, "POST", "/orders", [("Host", "api.example")])
     assert found.route is None

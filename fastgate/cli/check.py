@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    loaded = load_or_tell(args.config, strict=args.strict)
+    loaded = load_or_tell(args.config, strict=args.strict, read_endpoints=True)
     if loaded is None:
         return 1
     config = loaded.config

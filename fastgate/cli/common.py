@@ -21,15 +21,15 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_or_tell(path: str, *, strict: bool = False) -> Loaded | None:
+def load_or_tell(path: str, *, strict: bool = False, read_endpoints: bool = False) -> Loaded | None:
     """The configuration, its warnings told on stderr; or None, when all that is wrong was told there.
 
-    The caller then exits with 1.
+    The caller then exits with 1. The options are those of ``load``.
     """
     from fastgate.config import ConfigError, load
 
     try:
-        loaded = load(path, strict=strict)
+        loaded = load(path, strict=strict, read_endpoints=read_endpoints)
     except ConfigError as error:
         tell(error.problems)
         print(f"{_shown(path)}: {count(error.problems)}", file=sys.stderr)

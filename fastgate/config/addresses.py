@@ -17,12 +17,13 @@ _MAX_UNIX_PATH: Final = 107  # sun_path of Linux holds 108 bytes, with the final
 
 
 class Address(NamedTuple):
-    """``host:port`` or a Unix socket; ``host`` without brackets, empty for every address."""
+    """``host:port``, a Unix socket or an SRV name; ``host`` without brackets, empty for every address."""
 
     text: str
     host: str
     port: int
     unix_path: str | None
+    srv: str = ""
 
 
 def parse_bind(text: str, options: dict[str, Any]) -> Address:
@@ -34,8 +35,45 @@ def parse_bind(text: str, options: dict[str, Any]) -> Address:
     return _parse_address(text, form, any_host=True, least_port=0)
 
 
+def parse_admin_bind(text: str, options: dict[str, Any]) -> Address:
+    """A loopback address or a Unix socket."""
+    address = _parse_address(
+        text, 'expected "127.0.0.1:port", "[::1]:port" or "unix:/path"', any_host=True, least_port=0
+    )
+    if address.unix_path is None and not _is_loopback(address.host):
+        raise BadValue(
+            f"{quote(text)} is no loopback address, and the admin API does not yet ask who calls it",
+            f'did you mean "127.0.0.1:{address.port}"?',
+        )
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_dns_server(text: str, options: dict[str, Any]) -> str:
+    """An address of a name server, with its port."""
+    form = 'expected an address such as "10.0.0.2:53" or "[fd00::2]:53"'
+    if _is_ipv6(text):
+        return f"[{text.lower()}]:53"
+    with_port = text if ":" in text and not text.endswith("]") else f"{text}:53"
+    address = _parse_address(with_port, form, any_host=False, least_port=1)
+    if address.unix_path is not None or not (_is_ipv6(address.host) or _IPV4_LIKE.fullmatch(address.host)):
+        raise BadValue(f"{form}, got {quote(text)}: a name would need a name server itself")
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{host}:{address.port}"
+
+
 def parse_address(text: str, options: dict[str, Any]) -> Address:
-    form = 'expected "host:port", "[v6]:port" or "unix:/path"'
+    form = 'expected "host:port", "[v6]:port", "unix:/path" or "srv:NAME"'
+    if text.startswith("srv:"):
+        return _srv(text)
+    if text.startswith("_") and re.match(r"_[^.:]+\._[^.:]+\.[^:]+$", text):
+        raise BadValue(f"{form}, got {quote(text)}", f"did you mean {quote('srv:' + text)}?")
     match = re.match(r"(https?)://([^/]*)", text)
     if match:
         port = "" if re.search(r":[0-9]+$", match[2]) else ":443" if match[1] == "https" else ":80"
@@ -71,6 +109,23 @@ def _parse_address(text: str, form: str, *, any_host: bool, least_port: int) -> 
     if not re.fullmatch(r"[0-9]{1,5}", port) or not least_port <= int(port) <= 65_535:
         raise BadValue(f"the port must be a number between {least_port} and 65535, got {quote(port)}")
     return Address(text, host.lower(), int(port), None)
+
+
+def _srv(text: str) -> Address:
+    """The name of SRV records (RFC 2782): a service, a protocol and a domain."""
+    name = text[4:]
+    form = 'expected "srv:_service._protocol.domain", as in "srv:_http._tcp.orders.internal"'
+    head, colon, port = name.rpartition(":")
+    if colon:
+        raise BadValue(
+            f"{form}, got {quote(text)}: SRV records name the ports themselves",
+            f"did you mean {quote('srv:' + head)}?" if port.isdigit() else "",
+        )
+    labels = name.rstrip(".").split(".")
+    if len(labels) < 3 or not (labels[0][:1] == labels[1][:1] == "_"):
+        raise BadValue(f"{form}, got {quote(text)}")
+    check_host(name)
+    return Address(text, "", 0, None, name.rstrip(".").lower())
 
 
 def _unix_path(path: str) -> str:

@@ -7,10 +7,12 @@ look at several values (rules.py, shadow.py) ask ``Problems.failed`` before they
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fastgate.config import model, reflect
 from fastgate.config.addresses import Address
@@ -51,7 +53,7 @@ def table_label(path: Path) -> str:
         return "the file"
     if len(path) == 2 and path[0] in _ARRAYS_OF_TABLES:
         return f"[[{path[0]}]]"
-    if len(path) <= 2 and path[0] not in _ARRAYS_OF_TABLES:
+    if len(path) <= 2 and path[0] not in _ARRAYS_OF_TABLES and not isinstance(path[-1], int):
         return f"[{label_of(path[:1])}{'.' + label_of(path[1:]) if path[1:] else ''}]"
     return f"`{label_of(path)}`"
 
@@ -160,9 +162,8 @@ class Decoder:
         if not isinstance(node.item, reflect.Table):
             for i, item in enumerate(items):
                 if item is not BAD and item in items[:i]:
-                    self._problems.warning(
-                        (*path, i), f"{label_of(path)}: {quote(str(item))} is listed twice"
-                    )
+                    written = quote(value[i]) if isinstance(value[i], str) else str(value[i])
+                    self._problems.warning((*path, i), f"{label_of(path)}: {written} is listed twice")
             kept = tuple(dict.fromkeys(kept))
         return kept
 
@@ -233,6 +234,10 @@ class Decoder:
 
     def _scalar(self, node: reflect.Scalar, value: object, path: Path) -> Any:
         form = FORMS[node.form]
+        if node.options.get("empty") and value == "":
+            return ""
+        if node.options.get("numbers") and isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
         secret = None
         if isinstance(value, dict) and node.options.get("secret"):
             secret = self._secrets.read(value, path, label_of(path), self._problems)
@@ -298,6 +303,14 @@ class Decoder:
                 wanted = f"an integer between {least} and {most}" if least is not None else "an integer"
                 if isinstance(value, str) and value.isascii() and value.isdigit():
                     hint = f"did you mean {int(value[:18])}?"
+            case reflect.Number(low, high):
+                number = isinstance(value, (int, float)) and not isinstance(value, bool)
+                # Written so that NaN fails.
+                if number and low <= value <= high:  # type: ignore[operator]
+                    return float(value)  # type: ignore[arg-type]
+                wanted = f"a number between {low:g} and {high:g}"
+                if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})? ?%?", value):
+                    hint = f"did you mean {value.rstrip(' %')}?"
             case reflect.Choice(values):
                 if value in values and not isinstance(value, bool):
                     return value
@@ -322,6 +335,10 @@ def _complete_listener(fields: dict[str, Any], path: Path, problems: Problems) -
         fields["name"] = fields["bind"]
 
 
+def _complete_admin(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    _split_address(fields, "bind")
+
+
 def _complete_endpoint(fields: dict[str, Any], path: Path, problems: Problems) -> None:
     _split_address(fields, "address")
 
@@ -335,6 +352,31 @@ def _split_address(fields: dict[str, Any], name: str) -> None:
             "port": address.port,
             "unix_path": address.unix_path,
         }
+        if address.srv:
+            fields["srv"] = address.srv
+
+
+def _complete_upstream(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    if fields["balance"] in ("maglev", "ring") and fields["hash"] is None:
+        fields["hash"] = model.Hash()
+
+
+def _complete_split_target(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    if not fields["name"] and fields["upstream"]:
+        fields["name"] = fields["upstream"]
+
+
+def _complete_split(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    """Fills in what each arm is compared with: the heaviest other one, of equals the first."""
+    targets: tuple[model.SplitTarget, ...] = fields["to"] or ()
+    completed = []
+    for target in targets:
+        others = [other for other in targets if other is not target]
+        if target.rollback is not None and not target.rollback.baseline and others:
+            heaviest = max(others, key=lambda other: other.weight or 0)
+            target = replace(target, rollback=replace(target.rollback, baseline=heaviest.name))
+        completed.append(target)
+    fields["to"] = tuple(completed)
 
 
 def _complete_rate_limit(fields: dict[str, Any], path: Path, problems: Problems) -> None:
@@ -366,7 +408,12 @@ def _complete_respond(fields: dict[str, Any], path: Path, problems: Problems) ->
 
 _COMPLETE: dict[type[Struct], Callable[[dict[str, Any], Path, Problems], None]] = {
     model.Listener: _complete_listener,
+    model.Admin: _complete_admin,
     model.Endpoint: _complete_endpoint,
+    model.ListedEndpoint: _complete_endpoint,
+    model.Upstream: _complete_upstream,
+    model.Split: _complete_split,
+    model.SplitTarget: _complete_split_target,
     model.RateLimit: _complete_rate_limit,
     model.Match: _complete_match,
     model.Respond: _complete_respond,

@@ -40,7 +40,11 @@ FORMS: Final[dict[str, Form]] = {
         lambda v: _quoted(units.format_size(v) + "/s"),
     ),
     "bind": _form(addresses.parse_bind, "bind address", r"^(unix:/.+|.*:[0-9]{1,5})$"),
-    "address": _form(addresses.parse_address, "address", r"^(unix:/.+|.+:[0-9]{1,5})$"),
+    "admin-bind": _form(
+        addresses.parse_admin_bind, "loopback address or Unix socket", r"^(unix:/.+|.*:[0-9]{1,5})$"
+    ),
+    "address": _form(addresses.parse_address, "address", r"^(unix:/.+|srv:_.+|.+:[0-9]{1,5})$"),
+    "dns-server": _form(addresses.parse_dns_server, "address of a name server", r"^[0-9A-Fa-f.:\[\]]+$"),
     "host": _form(addresses.parse_host, "host"),
     "host-pattern": _form(addresses.parse_host_pattern, "host pattern", r"^(\*\.)?[^*]+$"),
     "authority": _form(addresses.parse_authority, "host, with or without port"),
@@ -65,6 +69,20 @@ FORMS: Final[dict[str, Form]] = {
         "key",
         r"^(client-ip|consumer|global|header:.+|cookie:.+|path:[A-Za-z_][A-Za-z0-9_]*)$",
     ),
+    "hash-key": _form(
+        texts.parse_hash_key,
+        "key",
+        r"^(client-ip|consumer|header:.+|cookie:.+|query:.+|path:[A-Za-z_][A-Za-z0-9_]*)$",
+    ),
+    "split-key": _form(texts.parse_split_key, "key", r"^(client-ip|consumer|header:.+|cookie:.+)$"),
+    "status-range": Form(
+        units.parse_status_range,
+        "status code or range",
+        r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?$",
+        units.format_status_range,
+    ),
+    "cookie-path": _form(texts.parse_cookie_path, "path", r"^/[^?#;]*$"),
+    "endpoints-file": _form(texts.parse_endpoints_file, "path of a file", r"\.(json|toml)$"),
     "log-path": _form(texts.parse_log_path, "path"),
     "log-format": _form(texts.parse_log_format, "log format"),
     "file": _form(texts.parse_file, "path of a file"),

@@ -29,14 +29,16 @@ class Loaded(NamedTuple):
     warnings: tuple[Problem, ...]
 
 
-def load(path: str, *, strict: bool = False) -> Loaded:
-    """Reads the TOML file ``path``. ``strict``: warnings count as errors. Raises ConfigError with every
-    problem.
+def load(path: str, *, strict: bool = False, read_endpoints: bool = False) -> Loaded:
+    """Reads the TOML file ``path``. Raises ConfigError with every problem.
+
+    ``strict``: warnings count as errors. ``read_endpoints``: endpoints files are read and checked as well.
+    Whoever runs the gateway leaves that to its watcher, so that one bad list never keeps all from starting.
     """
-    return loads(_read(path), path, strict=strict)
+    return loads(_read(path), path, strict=strict, read_endpoints=read_endpoints)
 
 
-def loads(text: str, name: str = "<string>", *, strict: bool = False) -> Loaded:
+def loads(text: str, name: str = "<string>", *, strict: bool = False, read_endpoints: bool = False) -> Loaded:
     """As ``load``, from text; files that it names are relative to the directory of ``name``."""
     text = text.removeprefix("\ufeff")
     document = _parse(text, name)
@@ -44,7 +46,13 @@ def loads(text: str, name: str = "<string>", *, strict: bool = False) -> Loaded:
     base = FilePath(name).parent
     config = Decoder(problems, SecretSource(base)).table(Config, document, ())
     if config is not BAD:
-        config = check_rules(msgspec.structs.replace(config, source=name), document, base, problems)
+        config = check_rules(
+            msgspec.structs.replace(config, source=name),
+            document,
+            base,
+            problems,
+            read_endpoints=read_endpoints,
+        )
     found = problems.place(functools.partial(PositionIndex, text))
     if strict:
         found = [problem._replace(severity="error") for problem in found]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from fastgate.config.positions import PositionIndex
+from typing import Literal, NamedTuple, Protocol
 
 # A place in the parsed document: table keys and array indexes, from the root.
 Path = tuple[str | int, ...]
+
+
+class Places(Protocol):
+    """Where keys and values stand: (line, column), both counted from 1 in characters."""
+
+    def key(self, path: Path) -> tuple[int, int]: ...
+    def value(self, path: Path) -> tuple[int, int]: ...
 
 
 class Problem(NamedTuple):
@@ -67,7 +71,7 @@ class Problems:
         """Whether an error stands at ``path`` or below: what hangs on that value need not be checked."""
         return path in self._failed
 
-    def place(self, index: Callable[[], PositionIndex]) -> list[Problem]:
+    def place(self, index: Callable[[], Places]) -> list[Problem]:
         """All problems with their places, in file order; ``index`` is asked only if there is one."""
         if not self._found and not self._placed:
             return []

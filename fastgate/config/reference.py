@@ -18,12 +18,14 @@ from fastgate.config.forms import FORMS
 from fastgate.config.schema import default_json
 
 MARK: Final = (
-    "<!-- Below: made by `python -m fastgate.config.reference FILE` from fastgate/config/model.py. -->\n"
+    "<!-- Below: made by `python -m fastgate.config.reference FILE` from fastgate/config/model. -->\n"
 )
 
 # The order in which a reader meets the tables: (heading, struct).
 _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
     ("[server]", model.Server),
+    ("[admin]", model.Admin),
+    ("[dns]", model.Dns),
     ("[access_log]", model.AccessLog),
     ("[[listeners]]", model.Listener),
     ("listeners.limits", model.ListenerLimits),
@@ -33,11 +35,28 @@ _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
     ("upstreams.NAME.timeouts", model.UpstreamTimeouts),
     ("upstreams.NAME.pool", model.Pool),
     ("upstreams.NAME.limits", model.UpstreamLimits),
+    ("upstreams.NAME.hash", model.Hash),
+    ("upstreams.NAME.sticky", model.Sticky),
+    ("upstreams.NAME.regions", model.Regions),
+    ("upstreams.NAME.health", model.HealthCheck),
+    ("upstreams.NAME.outlier", model.Outlier),
+    ("upstreams.NAME.retry, routes.retry", model.Retry),
+    ("upstreams.NAME.hedge", model.Hedge),
+    ("upstreams.NAME.breaker", model.Breaker),
+    ("upstreams.NAME.concurrency", model.Concurrency),
+    ("endpoints[] of an endpoints file", model.ListedEndpoint),
     ("[[routes]]", model.Route),
     ("routes.match", model.Match),
+    ("routes.split", model.Split),
+    ("routes.split.override", model.SplitOverride),
+    ("routes.split.to[]", model.SplitTarget),
+    ("routes.split.to[].rollback", model.Rollback),
     ("routes.redirect", model.Redirect),
     ("routes.respond", model.Respond),
     ("routes.rewrite", model.Rewrite),
+    ("routes.fallback", model.Fallback),
+    ("routes.fault", model.Fault),
+    ("routes.mirror", model.Mirror),
     ("routes.request_headers, routes.response_headers", model.HeaderRules),
     ("routes.limits", model.RouteLimits),
     ("routes.timeouts", model.RouteTimeouts),
@@ -54,7 +73,7 @@ def reference() -> str:
     parts = []
     for heading, cls in _SECTIONS:
         level = "##" if heading.startswith("[") else "###"
-        summary = (cls.__doc__ or "").strip()
+        summary = reflect.summary_of(cls)
         rows = "\n".join(_row(key) for key in reflect.keys_of(cls).values())
         parts.append(f"\n{level} `{heading}`\n\n{summary}\n\n{_HEAD}\n{rows}\n")
     return "".join(parts)
@@ -101,6 +120,8 @@ def _type(node: reflect.Node) -> str:
             return "string"
         case reflect.Integer(least, most):
             return f"integer, {least} to {most}" if least is not None else "integer"
+        case reflect.Number(low, high):
+            return f"number, {low:g} to {high:g}"
         case reflect.Choice(values):
             return " or ".join(f"`{json.dumps(value)}`" for value in values)
         case reflect.Scalar(form, options):

@@ -33,6 +33,13 @@ class Integer(NamedTuple):
     most: int | None
 
 
+class Number(NamedTuple):
+    """An integer or a float."""
+
+    least: float
+    most: float
+
+
 class Choice(NamedTuple):
     """One of a few words or numbers."""
 
@@ -72,7 +79,7 @@ class ConditionNode(NamedTuple):
     """What a header, query parameter or cookie must be."""
 
 
-Node = Scalar | Text | Boolean | Integer | Choice | Many | Mapping | Table | Tagged | ConditionNode
+Node = Scalar | Text | Boolean | Integer | Number | Choice | Many | Mapping | Table | Tagged | ConditionNode
 
 
 class Key(NamedTuple):
@@ -113,7 +120,12 @@ def _unwrap(hint: Any) -> tuple[Any, Meta | None]:
 
 
 def _summary(node: Node) -> str:
-    return (node.cls.__doc__ or "") if isinstance(node, Table) else ""
+    return summary_of(node.cls) if isinstance(node, Table) else ""
+
+
+def summary_of(cls: type[Struct]) -> str:
+    """Its docstring on one line."""
+    return " ".join((cls.__doc__ or "").split())
 
 
 def _node(hint: Any, meta: Meta | None, extra: dict[str, Any]) -> Node:
@@ -144,6 +156,8 @@ def _node(hint: Any, meta: Meta | None, extra: dict[str, Any]) -> Node:
         return Boolean()
     if hint is int:
         return Integer(meta.ge if meta else None, meta.le if meta else None)  # type: ignore[arg-type]
+    if hint is float and meta and meta.ge is not None and meta.le is not None:
+        return Number(float(meta.ge), float(meta.le))
     if hint is str:
         return Text()
     if isinstance(hint, type) and issubclass(hint, Struct):

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from fastgate.config import reflect
 from fastgate.config.forms import FORMS
-from fastgate.config.model import Config
+from fastgate.config.model import Config, Fallback, SplitOverride, Upstream
 
 _SECRET: dict[str, Any] = {
     "oneOf": [
@@ -43,14 +43,27 @@ def _struct(cls: type[Struct], definitions: dict[str, Any]) -> dict[str, Any]:
     keys = reflect.keys_of(cls)
     schema: dict[str, Any] = {
         "type": "object",
-        "description": (cls.__doc__ or "").strip(),
+        "description": reflect.summary_of(cls),
         "properties": {key.name: _key(key, definitions) for key in keys.values()},
         "additionalProperties": False,
     }
     required = [key.name for key in keys.values() if key.required]
     if required:
         schema["required"] = required
-    return schema
+    return schema | _ONE_OF.get(cls, {})
+
+
+# Of which keys a table needs one.
+_ONE_OF: dict[type[Struct], dict[str, Any]] = {
+    Upstream: {
+        "anyOf": [
+            {"required": ["endpoints"], "properties": {"endpoints": {"minItems": 1}}},
+            {"required": ["endpoints_file"]},
+        ]
+    },
+    Fallback: {"oneOf": [{"required": ["upstream"]}, {"required": ["respond"]}]},
+    SplitOverride: {"anyOf": [{"required": ["header"]}, {"required": ["cookie"]}]},
+}
 
 
 def _key(key: reflect.Key, definitions: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +85,11 @@ def default_json(key: reflect.Key) -> Any:
         text = FORMS[key.node.form].default(key.default)
         return text[1:-1]
     if isinstance(key.default, tuple):
+        if isinstance(key.node, reflect.Many) and isinstance(key.node.item, reflect.Scalar):
+            return [FORMS[key.node.item.form].default(item)[1:-1] for item in key.default]
         return list(key.default)
+    if isinstance(key.default, float) and key.default.is_integer():
+        return int(key.default)
     return key.default
 
 
@@ -92,6 +109,8 @@ def _node(node: reflect.Node, definitions: dict[str, Any]) -> dict[str, Any]:
         case reflect.Integer(least, most):
             bounds = {"minimum": least, "maximum": most}
             return {"type": "integer"} | {name: bound for name, bound in bounds.items() if bound is not None}
+        case reflect.Number(low, high):
+            return {"type": "number", "minimum": low, "maximum": high}
         case reflect.Choice(values):
             return {"enum": list(values)}
         case reflect.Scalar():
@@ -138,7 +157,11 @@ def _scalar(node: reflect.Scalar) -> dict[str, Any]:
     if pattern:
         if node.options.get("unlimited"):
             pattern = f"{pattern}|^unlimited$"
+        if node.options.get("empty"):
+            pattern = f"{pattern}|^$"
         schema["pattern"] = pattern
+    if node.options.get("numbers"):
+        return {"oneOf": [schema, {"type": "integer"}]}
     return {"oneOf": [schema, *_SECRET["oneOf"]]} if node.options.get("secret") else schema
 
 

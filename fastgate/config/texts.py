@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import quote_from_bytes
 
-from fastgate.config.problems import did_you_mean, quote
+from fastgate.config.problems import did_you_mean, either, quote
 from fastgate.config.units import BadValue
 
 MAX_SEGMENT_NAMES: Final = 16  # MAX_CAPTURES of core/request.pxd
@@ -258,33 +258,54 @@ def parse_regex(text: str, options: dict[str, Any]) -> str:
 
 
 def parse_rate_key(text: str, options: dict[str, Any]) -> str:
-    plain = ("client-ip", "consumer", "global")
+    return _parse_key(text, ("client-ip", "consumer", "global"), ("header", "cookie", "path"))
+
+
+def parse_hash_key(text: str, options: dict[str, Any]) -> str:
+    return _parse_key(text, ("client-ip", "consumer"), ("header", "cookie", "path", "query"))
+
+
+def parse_split_key(text: str, options: dict[str, Any]) -> str:
+    return _parse_key(text, ("client-ip", "consumer"), ("header", "cookie"))
+
+
+def _parse_key(text: str, plain: tuple[str, ...], named: tuple[str, ...]) -> str:
+    """One of the words ``plain``, or "KIND:NAME" with a kind of ``named``."""
     kind, colon, name = text.partition(":")
+    forms = tuple(f"{one}:NAME" for one in named)
     if not colon:
         if text in plain:
             return text
-        forms = (*plain, "header:NAME", "cookie:NAME", "path:NAME")
-        hint = (
-            f'did you mean "{text}:NAME"?'
-            if text in ("header", "cookie", "path")
-            else did_you_mean(text, forms)
-        )
-        raise BadValue(
-            'expected "client-ip", "consumer", "header:NAME", "cookie:NAME", "path:NAME" or "global", '
-            f"got {quote(text)}",
-            hint,
-        )
+        hint = f'did you mean "{text}:NAME"?' if text in named else did_you_mean(text, (*plain, *forms))
+        # "global" stands last, being of another kind than the rest.
+        words = sorted((*plain, *forms), key=lambda word: word == "global")
+        raise BadValue(f"expected {either(words)}, got {quote(text)}", hint)
+    if kind not in named:
+        near = did_you_mean(kind, named).replace('"?', f':{quote(name)[1:-1]}"?')
+        raise BadValue(f"expected {either(forms)}, got {quote(text)}", near)
     if kind == "header":
         return f"header:{parse_header_name(name, {})}"
     if kind == "cookie":
         return f"cookie:{parse_cookie_name(name, {})}"
-    if kind == "path":
-        if not _SEGMENT_NAME.fullmatch(name):
-            hint = f'did you mean "path:{name[1:-1]}"?' if _SEGMENT_NAME.fullmatch(name[1:-1]) else ""
-            raise BadValue(f"{quote(name)} is not the name of a {{name}} segment", hint)
-        return text
-    near = did_you_mean(kind, ("header", "cookie", "path")).replace('"?', f':{quote(name)[1:-1]}"?')
-    raise BadValue(f'expected "header:NAME", "cookie:NAME" or "path:NAME", got {quote(text)}', near)
+    if kind == "query":
+        return f"query:{parse_query_name(name, {})}"
+    if not _SEGMENT_NAME.fullmatch(name):
+        hint = f'did you mean "path:{name[1:-1]}"?' if _SEGMENT_NAME.fullmatch(name[1:-1]) else ""
+        raise BadValue(f"{quote(name)} is not the name of a {{name}} segment", hint)
+    return text
+
+
+def parse_cookie_path(text: str, options: dict[str, Any]) -> str:
+    """The Path of a cookie, in which a semicolon would begin the next attribute (RFC 6265 4.1.1)."""
+    if ";" in text:
+        raise BadValue(f"{quote(text)}: the path of a cookie has no semicolon (RFC 6265 4.1.1)")
+    return parse_path(text, options)
+
+
+def parse_endpoints_file(text: str, options: dict[str, Any]) -> str:
+    if not text.endswith((".json", ".toml")):
+        raise BadValue(f"expected a file whose name ends with .json or .toml, got {quote(text)}")
+    return parse_file(text, options)
 
 
 def parse_log_path(text: str, options: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from fastgate.config.model import UNLIMITED, Rate
+from fastgate.config.model import UNLIMITED, Rate, StatusRange
 from fastgate.config.problems import quote
 
 
@@ -91,6 +91,25 @@ def parse_size(text: str, options: dict[str, Any]) -> int:
 
 
 _ENDLESS: Final = {"unlimited", "infinite", "inf", "none", "no", "off", "max", "-1"}
+
+
+def parse_status_range(text: str, options: dict[str, Any]) -> StatusRange:
+    """One status code, or a range of them."""
+    match = re.fullmatch(r"([0-9]{3})(?:-([0-9]{3}))?", text)
+    if not match:
+        family = re.fullmatch(r"([1-5])[xX]{2}", text)
+        hint = f'did you mean "{family[1]}00-{family[1]}99"?' if family else ""
+        raise BadValue(f'expected a status code or a range such as "200-299", got {quote(text)}', hint)
+    low, high = int(match[1]), int(match[2] or match[1])
+    if low < 100 or high > 599:
+        raise BadValue(f"a status code is between 100 and 599, got {quote(text)}")
+    if low > high:
+        raise BadValue(f"{quote(text)} begins above its end", f'did you mean "{high}-{low}"?')
+    return StatusRange(low, high)
+
+
+def format_status_range(span: StatusRange) -> str:
+    return f'"{span.low}-{span.high}"' if span.high != span.low else f'"{span.low}"'
 
 
 def parse_rate(text: str, options: dict[str, Any]) -> Rate:

@@ -22,6 +22,15 @@ from fastgate._core import (
     path_rewrite_of,
 )
 from fastgate.config.model import Config, HeaderRules, Listener, Route
+from fastgate.routing.policies import (
+    EndpointShown,
+    SplitShown,
+    endpoints_of,
+    forwarded_host,
+    route_policies,
+    split_of,
+    upstream_policies,
+)
 from fastgate.routing.reference import Request, Verdict, compare, judge_all, winner
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -40,20 +49,13 @@ class Loser(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class EndpointShown(Struct, frozen=True, kw_only=True):
-    """One address of the upstream."""
-
-    address: str
-    weight: int
-    zone: str
-
-
 class Explanation(Struct, frozen=True, kw_only=True):
     """The whole answer; its fields are those of `--json`.
 
     `route` None: no route matches. `path`, `query`, `host`: the request in normal form. `refused`: the reason
-    code with which the winning route still refuses the request. One of `upstream`, `redirect`, `respond` is
-    set when a route won.
+    code with which the winning route still refuses the request. One of `upstream`, `split`, `redirect`,
+    `respond` is set when a route won. `policies`: what is done about failures, by the key of its table; with
+    a split, those of an arm's upstream stand there. `forwarded_host` None: the arms differ in it.
     """
 
     listener: str
@@ -67,6 +69,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     refused: str | None
     plugins: tuple[str, ...]
     upstream: str | None
+    split: SplitShown | None
+    policies: dict[str, str]
     endpoints: tuple[EndpointShown, ...]
     forwarded: str | None
     forwarded_host: str | None
@@ -117,9 +121,12 @@ def explain(
     route = None if best is None else config.routes[best.index]
     scheme = target.scheme or "http"
     shown: dict[str, Any] = dict.fromkeys(
-        ("refused", "upstream", "forwarded", "forwarded_host", "redirect", "redirect_status", "respond")
-    )
-    shown.update(captures={}, plugins=(), endpoints=(), request_headers=(), response_headers=())
+        (
+            "refused", "upstream", "split", "forwarded", "forwarded_host", "redirect", "redirect_status",
+            "respond",
+        )
+    )  # fmt: skip
+    shown.update(captures={}, plugins=(), policies={}, endpoints=(), request_headers=(), response_headers=())
     if route is not None:
         names = parse_path_pattern(route.match.path).names if route.match.path is not None else ()
         shown["captures"] = {name: value.decode() for name, value in zip(names, captures, strict=True)}
@@ -127,17 +134,11 @@ def explain(
         shown["response_headers"] = _rules(route.response_headers)
         if target.encoded_slash and route.encoded_slashes == "refuse":
             shown["refused"] = "encoded-slash"
-        if route.upstream is not None:
-            upstream = config.upstreams[route.upstream]
+        if route.upstream is not None or route.split is not None:
             rewrite = path_rewrite_of(route)
-            shown["upstream"] = upstream.name
-            shown["endpoints"] = tuple(
-                EndpointShown(address=one.address, weight=one.weight, zone=one.zone)
-                for one in upstream.endpoints
-            )
             shown["forwarded"] = rewrite.apply(target.path, target.query, captures).decode()
-            shown["forwarded_host"] = _forwarded_host(route, upstream.host, target.authority.decode())
             shown["request_headers"] = _rules(route.request_headers)
+            shown.update(_upstreams(config, route, request, target.authority.decode()))
         elif route.redirect is not None:
             redirector = Redirector(route.match, route.redirect)
             port = None if target.port is None else b"%d" % target.port
@@ -160,6 +161,26 @@ def explain(
     )
 
 
+def _upstreams(config: Config, route: Route, request: Request, authority: str) -> dict[str, Any]:
+    """The fields of the upstream or of the split."""
+    split = split_of(route, config, request, authority)
+    if split is not None:
+        hosts = {arm.forwarded_host for arm in split.arms}
+        return {
+            "split": split,
+            "policies": route_policies(route),
+            "forwarded_host": hosts.pop() if len(hosts) == 1 else None,
+        }
+    assert route.upstream is not None
+    upstream = config.upstreams[route.upstream]
+    return {
+        "upstream": upstream.name,
+        "endpoints": endpoints_of(upstream),
+        "policies": upstream_policies(upstream, route) | route_policies(route),
+        "forwarded_host": forwarded_host(route, upstream, authority),
+    }
+
+
 def describe(found: Explanation) -> str:
     """The explanation as text, without a newline at its end."""
     query = "" if found.query is None else f"?{found.query}"
@@ -176,11 +197,16 @@ def describe(found: Explanation) -> str:
         if found.refused:
             rows.append(("refused", f'400 ({found.refused}): the route has encoded_slashes = "refuse"'))
         rows.append(("plugins", ", ".join(found.plugins) or "none"))
-        if found.upstream is not None:
-            rows.append(("upstream", found.upstream))
-            rows += [("endpoint", _endpoint(one)) for one in found.endpoints]
+        if found.forwarded is not None:
+            if found.upstream is not None:
+                rows.append(("upstream", found.upstream))
+                rows += [("endpoint", _endpoint(one)) for one in found.endpoints]
+            if found.split is not None:
+                rows += _split(found.split, hosts=found.forwarded_host is None)
+            rows += [(name, text) for name, text in found.policies.items()]
             rows.append(("forwards", f"{found.method} {found.forwarded}"))
-            rows.append(("Host", found.forwarded_host or "(none)"))
+            if found.forwarded_host is not None:
+                rows.append(("Host", found.forwarded_host or "(none)"))
             rows += [("request", rule) for rule in found.request_headers]
         elif found.redirect is not None:
             rows.append(("redirects", f"{found.redirect_status} {found.redirect}"))
@@ -234,14 +260,6 @@ def _losers(verdicts: Iterable[Verdict], best: Verdict | None) -> Iterable[Loser
             yield Loser(route=verdict.route.name, reason=f"lower precedence: {compare(verdict, best)}")
 
 
-def _forwarded_host(route: Route, upstream_host: str, authority: str) -> str:
-    if route.rewrite is not None and route.rewrite.host is not None:
-        return route.rewrite.host
-    if upstream_host == "client":
-        return authority
-    return "the endpoint's address" if upstream_host == "endpoint" else upstream_host
-
-
 def _rules(rules: HeaderRules) -> tuple[str, ...]:
     # A Secret shows itself as "<secret>".
     return (
@@ -251,7 +269,26 @@ def _rules(rules: HeaderRules) -> tuple[str, ...]:
     )
 
 
+def _split(split: SplitShown, hosts: bool) -> Iterable[tuple[str, str]]:
+    """`hosts`: each arm says the Host that it is sent."""
+    override = f"; named by {' or '.join(split.override)}" if split.override else ""
+    yield "split", f"by {', then '.join(split.key)}{override}"
+    if split.chosen is not None:
+        yield "chosen", f"{split.chosen}, which the request names"
+    for arm in split.arms:
+        yield "arm", f"{arm.name}: {arm.percent:g} % to upstream {arm.upstream}"
+        if arm.rollback is not None:
+            yield "  rollback", arm.rollback
+        for one in arm.endpoints:
+            yield "  endpoint", _endpoint(one)
+        for name, text in arm.policies.items():
+            yield f"  {name}", text
+        if hosts:
+            yield "  Host", arm.forwarded_host or "(none)"
+
+
 def _endpoint(one: EndpointShown) -> str:
     details = [f"weight {one.weight}"] if one.weight != 1 else []
+    details += [f"region {one.region}"] if one.region else []
     details += [f"zone {one.zone}"] if one.zone else []
     return f"{one.address} ({', '.join(details)})" if details else one.address

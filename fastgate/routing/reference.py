@@ -98,9 +98,9 @@ def judge(index: int, route: RouteLike, request: Request) -> Verdict:
             return Verdict(index, route, f"methods: {method} is not in {', '.join(match.methods)}")
         why.append(f"method {method}")
     for place, conditions, values in (
-        ("headers", match.headers, _header_values),
+        ("headers", match.headers, header_values),
         ("query", match.query, _query_values),
-        ("cookies", match.cookies, _cookie_values),
+        ("cookies", match.cookies, cookie_values),
     ):
         for name, condition in conditions.items():
             failed = _judge_condition(place, name, condition, values(request, name.encode()))
@@ -227,7 +227,8 @@ def _judge_condition(place: str, name: str, condition: ConditionLike, values: li
     return f"{place}: {name} {asked}"
 
 
-def _header_values(request: Request, name: bytes) -> list[bytes]:
+def header_values(request: Request, name: bytes) -> list[bytes]:
+    """The values of each field of this name."""
     return [value for field, value in request.fields if field.lower() == name.lower()]
 
 
@@ -240,9 +241,10 @@ def _query_values(request: Request, name: bytes) -> list[bytes]:
     return values
 
 
-def _cookie_values(request: Request, name: bytes) -> list[bytes]:
+def cookie_values(request: Request, name: bytes) -> list[bytes]:
+    """The values of each cookie of this name."""
     values = []
-    for field in _header_values(request, b"cookie"):
+    for field in header_values(request, b"cookie"):
         for pair in field.split(b";"):
             key, equals, value = pair.partition(b"=")
             if equals and key.strip(b" \t") == name:

@@ -26,22 +26,29 @@ def build(config: Config, worker: _core.Worker, resolver: Resolver) -> Snapshot:
 
     The configuration has been checked: nothing here is expected to fail.
     """
+    # One whose endpoints all come from SRV records or a file has no address here, and its routes answer 503.
     upstreams = {
         name: _upstream(index, upstream, worker, resolver)
         for index, (name, upstream) in enumerate(config.upstreams.items())
+        if _addresses(upstream)
     }
     filters = {name: _filter(name, plugin) for name, plugin in config.plugins.items()}
     listeners = tuple(_listener(listener, config, upstreams, filters) for listener in config.listeners)
     return Snapshot(config, listeners, tuple(upstreams.values()))
 
 
+def _addresses(upstream: model.Upstream) -> list[model.Endpoint]:
+    return [endpoint for endpoint in upstream.endpoints if not endpoint.srv]
+
+
 def _upstream(
     index: int, upstream: model.Upstream, worker: _core.Worker, resolver: Resolver
 ) -> _core.Upstream:
+    endpoints = _addresses(upstream)
     built = _core.Upstream(
         index=index,
         name=upstream.name,
-        weights=[endpoint.weight for endpoint in upstream.endpoints],
+        weights=[endpoint.weight for endpoint in endpoints],
         connect_ns=upstream.timeouts.connect,
         head_ns=upstream.timeouts.head,
         idle_ns=upstream.timeouts.idle,
@@ -50,7 +57,7 @@ def _upstream(
         body_limit=upstream.limits.body,
         host=upstream.host,
     )
-    for endpoint in upstream.endpoints:
+    for endpoint in endpoints:
         built.add(
             _core.Endpoint(
                 worker,
@@ -139,12 +146,20 @@ def _route(
     path_changes = rewrite is not None and (
         rewrite.strip_prefix or rewrite.prefix is not None or rewrite.path is not None
     )
+    upstream = route.upstream
+    if route.split is not None:
+        # Its heaviest arm stands for all of them.
+        upstream = max(route.split.to, key=lambda target: target.weight).upstream
+    built = None if upstream is None else upstreams.get(upstream)
+    respond = None if route.respond is None else _respond(route.respond)
+    if upstream is not None and built is None:
+        respond = (503, b"", b"")
     return _core.Route(
         index=index,
         name=route.name,
-        upstream=None if route.upstream is None else upstreams[route.upstream],
+        upstream=built,
         redirect=None if route.redirect is None else _core.Redirector(route.match, route.redirect),
-        respond=None if route.respond is None else _respond(route.respond),
+        respond=respond,
         filters=tuple(chosen),
         rewrite=_core.path_rewrite_of(route) if path_changes else None,
         rewrite_host=None if rewrite is None else rewrite.host,

@@ -1,0 +1,65 @@
+"""The typed configuration: what the rest of fastgate reads, complete with defaults and free of doubt.
+
+Every struct is frozen. Durations are integer nanoseconds, sizes integer bytes (``UNLIMITED`` is -1),
+percentages floats, arrays tuples; a table that may be absent is None then. The same annotations make the
+decoder, the JSON Schema and docs/configuration.md, so each key says here what it is: ``doc(description,
+form=...)`` names the textual form (see forms.py) where TOML and Python differ, ``derived`` marks attributes
+that are computed and cannot be written.
+"""
+
+from fastgate.config.model.actions import (
+    Fallback,
+    Fault,
+    Mirror,
+    Redirect,
+    Respond,
+    Rollback,
+    Split,
+    SplitOverride,
+    SplitTarget,
+)
+from fastgate.config.model.basics import UNLIMITED, Rate, Secret, StatusRange
+from fastgate.config.model.health import HealthCheck, Outlier
+from fastgate.config.model.plugins import IpFilter, Plugin, RateLimit
+from fastgate.config.model.resilience import Breaker, Concurrency, Hedge, Retry
+from fastgate.config.model.root import Config
+from fastgate.config.model.route import (
+    Condition,
+    HeaderRules,
+    Match,
+    Rewrite,
+    Route,
+    RouteLimits,
+    RouteTimeouts,
+)
+from fastgate.config.model.server import (
+    AccessLog,
+    Admin,
+    Dns,
+    Listener,
+    ListenerLimits,
+    ListenerTimeouts,
+    Server,
+)
+from fastgate.config.model.upstream import (
+    Endpoint,
+    EndpointsFile,
+    Hash,
+    ListedEndpoint,
+    Pool,
+    Regions,
+    Sticky,
+    Upstream,
+    UpstreamLimits,
+    UpstreamTimeouts,
+)
+
+__all__ = [
+    "UNLIMITED", "AccessLog", "Admin", "Breaker", "Concurrency", "Condition", "Config", "Dns",
+    "Endpoint", "EndpointsFile", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge",
+    "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "Match", "Mirror",
+    "Outlier", "Plugin", "Pool", "Rate", "RateLimit", "Redirect", "Regions", "Respond", "Retry",
+    "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts", "Secret", "Server", "Split",
+    "SplitOverride", "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
+    "UpstreamTimeouts",
+]  # fmt: skip

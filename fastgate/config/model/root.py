@@ -1,0 +1,31 @@
+"""One whole file."""
+
+from typing import Annotated
+
+from msgspec import Struct
+
+from fastgate.config.model.basics import derived, doc
+from fastgate.config.model.plugins import Plugin
+from fastgate.config.model.route import Route
+from fastgate.config.model.server import AccessLog, Admin, Dns, Listener, Server
+from fastgate.config.model.upstream import Upstream
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One whole configuration file."""
+
+    server: Server = Server()
+    admin: Admin | None = None
+    dns: Dns = Dns()
+    access_log: AccessLog = AccessLog()
+    listeners: Annotated[tuple[Listener, ...], doc("Where clients connect.", least=1)] = ()
+    upstreams: Annotated[dict[str, Upstream], doc("Groups of endpoints, by name.", names="name")] = {}
+    routes: Annotated[
+        tuple[Route, ...],
+        doc("Which requests go where. The order counts only between equally specific routes."),
+    ] = ()
+    plugins: Annotated[
+        dict[str, Plugin],
+        doc("Filters that listeners and routes use, by name; `use` says which.", names="name"),
+    ] = {}
+    source: Annotated[str, derived("The path of the file.")] = ""
