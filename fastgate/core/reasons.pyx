@@ -208,6 +208,16 @@ REASONS: tuple[ReasonInfo, ...] = (
         "Nothing; it is what the route says.",
     ),
     ReasonInfo(
+        "fallback-response", 0, "", "gateway", False,
+        "The upstream failed in a way that the route's fallback names, and the route answers itself: fallback.respond.",
+        "Look at the upstream; the log line's detail names the failure.",
+    ),
+    ReasonInfo(
+        "fault-injected", 0, "proxy_internal_response", "gateway", True,
+        "The route's fault rule chose this request for its abort status.",
+        "Nothing; it is what the route says. Take fault away from the route when the test is over.",
+    ),
+    ReasonInfo(
         "max-forwards", 200, "proxy_internal_response", "gateway", False,
         "OPTIONS with Max-Forwards: 0 ends here (RFC 9110 7.6.2).",
         "Nothing; the client asked for it.",
@@ -233,9 +243,34 @@ REASONS: tuple[ReasonInfo, ...] = (
         "Raise pool.max_connections or pool.queue_timeout, or add endpoints.",
     ),
     ReasonInfo(
+        "overloaded", 503, "proxy_internal_response", "gateway", True,
+        "The upstream's concurrency limit is reached, and its queue is full or was given to a request of higher priority.",
+        "Come back later; raise concurrency.limit or queue, or add endpoints, if the service can take more.",
+    ),
+    ReasonInfo(
+        "overload-timeout", 503, "proxy_internal_response", "gateway", True,
+        "The request waited for the upstream's concurrency limit, and its time in the queue was up.",
+        "Come back later; raise concurrency.limit or queue_timeout, or add endpoints, if the service can take more.",
+    ),
+    ReasonInfo(
+        "breaker-limit", 503, "connection_limit_reached", "gateway", True,
+        "One of the upstream's breaker limits is reached: max_connections, max_pending or max_requests.",
+        "Raise it if the service can take more, or add endpoints.",
+    ),
+    ReasonInfo(
+        "breaker-open", 503, "destination_unavailable", "upstream", True,
+        "Too many of the upstream's last answers were failures; its breaker lets nothing through for breaker.open_time.",
+        "Look into the service's log; trial requests close the breaker once it works again.",
+    ),
+    ReasonInfo(
         "no-endpoint", 503, "destination_unavailable", "upstream", True,
         "The upstream has no endpoint to send to.",
         "Add endpoints.",
+    ),
+    ReasonInfo(
+        "endpoints-pending", 503, "destination_unavailable", "upstream", True,
+        "None of the names of the upstream's endpoints has been resolved yet.",
+        "Come back in a moment; if it stays, check the names and the resolver.",
     ),
     ReasonInfo(
         "dns-failure", 503, "dns_error", "upstream", True,

@@ -50,6 +50,7 @@ cdef class SampleRequest:
         memset(&self.view, 0, sizeof(RequestView))
         _sample_address(client, &self.view.client)
         self.view.method = self._keep(method)
+        self.view.method_id = method_of(self.view.method)
         self.view.path = self._keep(path)
         self.view.query = self._keep(query)
         self.view.host = self._keep(host)
