@@ -92,7 +92,10 @@ cdef int enter_upstream(Exchange x, const char* body, size_t length, bint end, i
                 x.replayable = True
                 x.replay = b""
             x.replay_limit = max(x.replay_limit, x.retry.body_limit)
-    if upstream.guarded:
+    if not upstream.load.enter_request():
+        return attempt_over(x, body, length, end, R_BREAKER_LIMIT, None, now)
+    x.holds |= HOLDS_REQUEST
+    if upstream.gated:
         reason = admit(x, body, length, end, now)
         if reason == IN_QUEUE:
             return 0
@@ -103,15 +106,11 @@ cdef int enter_upstream(Exchange x, const char* body, size_t length, bint end, i
 
 cdef int admit(Exchange x, const char* body, size_t length, bint end, int64_t now) except -3:
     # ADMITTED, IN_QUEUE, or the Reason why not.
-    cdef Upstream upstream = x.upstream
-    cdef Admission admission = upstream.admission
+    cdef Admission admission = x.upstream.admission
     cdef int priority = x.route.priority
     cdef object other
-    if not upstream.health.admits(now):
+    if not x.upstream.health.admits(now):
         return R_BREAKER_OPEN
-    if not upstream.load.enter_request():
-        return R_BREAKER_LIMIT
-    x.holds |= HOLDS_REQUEST
     if admission is None:
         return ADMITTED
     if admission.enter(priority, now):
@@ -150,24 +149,7 @@ cdef int choose_endpoint(Exchange x, int64_t now) except -3:
         x.stick = True
     if upstream.hash_key is not None:
         keyed = upstream.hash_key.first(&x.view, x.route.index, &key)
-    while True:
-        at = upstream.group.pick(keyed, key.low, x.tried, x.tries, random64(&x.worker.random), now)
-        if at < 0 or not upstream.health.endpoint_breakers or upstream.group.panicking or upstream.health.admits_seat(
-                <Seat>upstream.group.seats[at], now):
-            return at
-        # Half-open, and its trials are under way: for this exchange it is as good as tried.
-        if x.tries == MAX_TRIES or was_tried(x, at):
-            return PICK_NONE
-        x.tried[x.tries] = at
-        x.tries += 1
-
-
-cdef bint was_tried(Exchange x, int at) noexcept:
-    cdef int i
-    for i in range(x.tries):
-        if x.tried[i] == at:
-            return True
-    return False
+    return upstream.group.pick(keyed, key.low, x.tried, x.tries, random64(&x.worker.random), now)
 
 
 cdef int await_endpoints(Exchange x, const char* body, size_t length, bint end, int64_t now) except -1:
@@ -211,7 +193,7 @@ cdef int64_t take_retry(Exchange x, bint undelivered, Span retry_after, int64_t 
     if x.total_deadline and now + delay >= x.total_deadline:
         return -1
     if not x.holds & HOLDS_RETRY:
-        if not x.upstream.load.take_retry():
+        if not x.upstream.load.take_retry(retry):
             return -1
         x.holds |= HOLDS_RETRY
     return delay
@@ -365,11 +347,13 @@ cdef int leave_upstream(Exchange x, int64_t now) except -1:
     if holds & HOLDS_REQUEST:
         upstream.load.leave_request()
     if holds & HOLDS_SLOT:
-        # How long a client takes to read its answer says nothing of the upstream: the time to the head does.
+        # How long a client takes to read its answer says nothing of the upstream: the time to the head does. A time-out
+        # tells as much: it was at least so long.
         if x.upstream_head_ns >= 0:
-            upstream.next_in_line(upstream.admission.leave(x.upstream_head_ns, x.status < 500, now), now)
+            upstream.next_in_line(upstream.admission.leave(x.upstream_head_ns, True, now), now)
         else:
-            upstream.next_in_line(upstream.admission.leave(now - x.slot_ns, False, now), now)
+            upstream.next_in_line(upstream.admission.leave(
+                now - x.slot_ns, x.reason == R_UPSTREAM_HEAD_TIMEOUT or x.reason == R_TOTAL_TIMEOUT, now), now)
     return 0
 
 

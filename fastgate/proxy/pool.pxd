@@ -14,6 +14,7 @@ cdef class Endpoint(Seat):
     # -- connections: idle ones, last used first, since it is the least likely to have been closed over there
     cdef Stack idle                     # of Upstream1
     cdef readonly int open                       # idle, busy and connecting
+    cdef int counted                    # of `open`, those within the breaker's max_connections
     cdef set connectors                 # of Connector, each under way
     cdef readonly int connecting
     # -- who waits for one: an exchange stands here while it is X_WAITING

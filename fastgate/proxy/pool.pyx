@@ -59,10 +59,9 @@ cdef class Endpoint(Seat):
             connection.abandon()
         if self.open >= self.max_open and len(self.waiting) - self.connecting >= self.max_waiting:
             return R_QUEUE_FULL
-        if self.upstream.load is not None:
-            if not self.upstream.load.enter_pending():
-                return R_BREAKER_LIMIT
-            x.holds |= HOLDS_PENDING
+        if not self.upstream.load.enter_pending():
+            return R_BREAKER_LIMIT
+        x.holds |= HOLDS_PENDING
         self.waiting.append(x)
         self._connect_more()
         return R_NONE
@@ -99,8 +98,6 @@ cdef class Endpoint(Seat):
         cdef Connector connector = Connector()
         connector.endpoint = self
         self.open += 1
-        if self.upstream.load is not None:
-            self.upstream.load.connections_changed(1)
         self.connecting += 1
         self.worker.connecting += 1
         self.worker.arm(connector, now_ns() + self.upstream.connect_ns)
@@ -127,17 +124,21 @@ cdef class Endpoint(Seat):
         return 0
 
     cdef int _connect_more(self) except -1:
-        # An endpoint without any connection may have one, whatever the others have (as Envoy does): else its waiters
-        # would wait for nothing.
-        if self.connecting < len(self.waiting) and self.open < self.max_open and (
-                self.open == 0 or self.upstream.load is None or self.upstream.load.may_connect()):
-            self._connect()
+        # An endpoint without any connection may have one, whatever the breaker's cap says (as Envoy does): else its
+        # waiters would wait for nothing.
+        if self.connecting < len(self.waiting) and self.open < self.max_open:
+            if self.upstream.load.enter_connection():
+                self.counted += 1
+                self._connect()
+            elif self.open == 0:
+                self._connect()
         return 0
 
     cdef int _count_out(self) except -1:
         self.open -= 1
-        if self.upstream.load is not None:
-            self.upstream.load.connections_changed(-1)
+        if self.counted > self.open:
+            self.counted -= 1
+            self.upstream.load.leave_connection()
         return 0
 
     cdef int close_idle(self) except -1:

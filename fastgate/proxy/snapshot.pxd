@@ -106,9 +106,9 @@ cdef class Upstream:
     cdef bint ewma                      #   the balancer
     cdef HedgePolicy hedge              #   None: no hedging
     # -- how much of it, and again how often
-    cdef readonly UpstreamLoad load     # None: nobody counts
+    cdef readonly UpstreamLoad load
     cdef readonly Admission admission   # None: no concurrency limit
-    cdef bint guarded                   # any of breaker, load, admission
+    cdef bint gated                     # by its breaker or by `admission`
     cdef bint serving_queue             # inside `next_in_line`
     cdef list next_up                   # exchanges that have a place and are to be sent
     cdef readonly RetryPolicy retry     # None: no retries

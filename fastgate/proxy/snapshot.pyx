@@ -107,8 +107,7 @@ cdef class Upstream:
 
     def __init__(
         self, *, int index, str name, Group group not None, UpstreamHealth health not None, bint known, hash_key=None,
-        sticky=None, bint rated=False, bint ewma=False, hedge=None, load=None, admission=None, bint breaker=False,
-        retry=None, connect_ns, head_ns, idle_ns, header_bytes, header_count, body_limit, str host,
+        sticky=None, hedge=None, UpstreamLoad load not None, admission=None, retry=None, connect_ns, head_ns, idle_ns, header_bytes, header_count, body_limit, str host,
     ):
         self.index = index
         self.name = name
@@ -119,13 +118,13 @@ cdef class Upstream:
         self.hash_key = hash_key
         self.sticky = sticky
         self.arrivals = set()
-        self.rated = rated
-        self.ewma = ewma
+        self.rated = health.outlier is not None or health.endpoint_breakers or health.upstream_breaker
+        self.ewma = group.balance == "peak-ewma"
         self.hedge = hedge
-        self.observed = rated or ewma or hedge is not None
+        self.observed = self.rated or self.ewma or hedge is not None
         self.load = load
         self.admission = admission
-        self.guarded = breaker or load is not None or admission is not None
+        self.gated = health.upstream_breaker or admission is not None
         self.next_up = []
         self.retry = retry
         self.connect_ns = connect_ns
@@ -173,7 +172,10 @@ cdef class Upstream:
         self.serving_queue = True
         try:
             while self.next_up:
-                x = self.next_up.pop(0)
+                x = self.next_up.pop(0)         # a limit that grew may have room for more
+                next = self.admission.next(now)
+                if next is not None:
+                    self.next_up.append(next)
                 x.holds |= HOLDS_SLOT
                 x.slot_ns = now
                 x.queue_ns = now - x.start_ns
