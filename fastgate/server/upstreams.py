@@ -7,16 +7,21 @@ import ipaddress
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final
 
 from fastgate import _core
 from fastgate.config import Config, model
-from fastgate.upstreams.discovery import Discovery, sources_of
+from fastgate.config.endpoints_file import parse_endpoints
+from fastgate.server.compile_upstream import compile_health, compile_upstream
+from fastgate.upstreams.discovery import Discovery, Wanted, sources_of
+from fastgate.upstreams.dns import DnsSettings, Resolver
 from fastgate.upstreams.events import Events
-from fastgate.upstreams.health import HealthChecker, ProbeAnswer, ProbeError
+from fastgate.upstreams.files import FileSource
+from fastgate.upstreams.health import MAX_PARALLEL, HealthChecker, ProbeAnswer, ProbeError
 from fastgate.upstreams.names import Names
-from fastgate.upstreams.source import EndpointSpec
+from fastgate.upstreams.source import EndpointSpec, Source
 
 __all__ = ["Estate", "RunningUpstream"]
 
@@ -24,58 +29,68 @@ LEASE_NS: Final = 3_000_000_000
 
 
 class Estate:
-    """What outlives a configuration: the shared records of endpoints, upstreams and splits, and the running
-    upstreams themselves. Made once, before any worker is forked.
-
-    workers: how many processes will share it.
+    """What outlives a configuration: the shared records of endpoints, upstreams and splits, and the upstreams that
+    run. Made once, before any worker is forked.
     """
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self) -> None:
         self.endpoints = _core.endpoint_states()
         self.upstreams = _core.upstream_states()
-        self.loads = _core.upstream_loads(workers=workers)
+        self.loads = _core.load_states()
         self.splits = _core.split_states()
-        self.lease = _core.Lease("checks", table=_core.leases())
+        self.windows = _core.rollback_windows()
         # For sticky cookies without a configured secret: the same for as long as the gateway lives.
         self.secret = secrets.token_bytes(32)
         self.running: dict[str, RunningUpstream] = {}
+        self.check_slots = asyncio.Semaphore(MAX_PARALLEL)
+        self._lease = _core.Lease("once for all", table=_core.leases())
+        self._names: tuple[model.Dns, Names] | None = None
 
     def leads(self) -> bool:
         """Whether this process is the one that does what is done once for all workers."""
-        return self.lease.hold(os.getpid(), time.monotonic_ns(), LEASE_NS)
+        return self._lease.hold(os.getpid(), time.monotonic_ns(), LEASE_NS)
 
-    def prepare(self, config: Config, worker: _core.Worker, slots: Mapping[str, int]) -> dict[str, RunningUpstream]:
-        """The upstreams of a configuration: those that run as it wants them already, and new ones, which
-        `adopt` starts. slots: the counters' place of each."""
-        names = Names(config.dns) if any(_needs_names(upstream) for upstream in config.upstreams.values()) else None
+    def names(self, dns: model.Dns) -> Names:
+        """What resolves names; the records live on while its settings stay."""
+        if self._names is None or self._names[0] != dns:
+            self._names = dns, Names(Resolver(DnsSettings.of(dns)))
+        return self._names[1]
+
+    def prepare(
+        self, config: Config, worker: _core.Worker, slots: Mapping[str, _core.Slot]
+    ) -> dict[str, RunningUpstream]:
+        """The upstreams of a configuration: those that run as it wants them already, and new ones, which `adopt`
+        starts. slots: the counters' place of each."""
         prepared = {}
         for name, upstream in config.upstreams.items():
             wanted = (upstream, config.server.region, config.server.zone, config.dns)
             running = self.running.get(name)
             if running is None or running.wanted != wanted:
-                running = RunningUpstream(self, wanted, worker, slots[name], names)
+                running = RunningUpstream(self, wanted, worker, slots[name], Path(config.source).parent)
             prepared[name] = running
         return prepared
 
-    def adopt(self, prepared: dict[str, RunningUpstream]) -> list[RunningUpstream]:
-        """Starts the new ones; returns those that are no longer in use, for the caller to `retire`."""
+    def adopt(self, prepared: dict[str, RunningUpstream]) -> None:
+        """Starts the new ones, and stops what keeps those up to date that are in use no more."""
         gone = [running for name, running in self.running.items() if prepared.get(name) is not running]
         self.running = prepared
         for running in prepared.values():
             running.start()
-        return gone
+        for running in gone:
+            running.stop()
 
     async def close(self) -> None:
-        """Stops discovery and checks of all."""
-        for running in self.running.values():
-            await running.stop()
-        self.lease.release(os.getpid())
+        """Stops discovery and checks of all, and waits until they have ended."""
+        tasks = [running.stop() for running in self.running.values()]
+        await asyncio.gather(*tasks)
+        self._lease.release(os.getpid())
 
 
 class RunningUpstream:
     """One upstream in use: its compiled side, and the tasks that keep its endpoints up to date.
 
-    wanted: the configuration that it was made from, and what of the rest it depends on.
+    wanted: the configuration that it was made from, and what of the rest it depends on: region and zone of the
+    gateway, and DNS. folder: what an endpoints file is relative to.
     """
 
     def __init__(
@@ -83,56 +98,77 @@ class RunningUpstream:
         estate: Estate,
         wanted: tuple[model.Upstream, str, str, model.Dns],
         worker: _core.Worker,
-        slot: int,
-        names: Names | None,
+        slot: _core.Slot,
+        folder: Path,
     ) -> None:
         self.wanted = wanted
-        config, region, zone, _ = wanted
+        config, region, zone, dns = wanted
         self.config = config
         self._estate = estate
         self._worker = worker
-        self._names = names
-        self.health = _health(config, estate)
-        self.core = _compiled(config, region, zone, estate, self.health, slot)
+        self._folder = folder
+        self._dns = dns
+        self.health = compile_health(config, estate.upstreams)
+        self.core = compile_upstream(
+            config,
+            region,
+            zone,
+            self.health,
+            slot,
+            upstreams=estate.upstreams,
+            loads=estate.loads,
+            secret=estate.secret,
+        )
         self.endpoints: dict[str, _core.Endpoint] = {}
         self._specs: dict[str, EndpointSpec] = {}
-        self._started = False
-        self._events = Events(config.name, self._told)
-        self._discovery = Discovery(self._publish, self._events)
-        self._checker: HealthChecker[_core.Endpoint] | None = None
+        self._events = Events(config.name)
+        self._discovery: Discovery | None = None
+        self._checks: asyncio.Task[None] | None = None
+        self._checker: HealthChecker[EndpointSpec] | None = None
 
     def start(self) -> None:
         """Begins to follow its endpoints and to check them; nothing, if it does already."""
-        if self._started:
+        if self._discovery is not None:
             return
-        self._started = True
-        self._discovery.follow(sources_of(self.config, self._names))
         if self.config.health is not None:
-            check = self.config.health
             self._checker = HealthChecker(
-                check,
-                endpoints=lambda: tuple(self.endpoints.values()),
-                probe=self._probe,
-                report=self._report(check, self._events),
+                self.config.health,
+                self._specs.values,
+                self._probe,
+                self._report,
+                self._events,
                 may_run=self._estate.leads,
+                slots=self._estate.check_slots,
             )
-            self._checker.start()
+            self._checks = asyncio.get_running_loop().create_task(
+                self._checker.run(), name=f"checks of {self.config.name}"
+            )
+        self._discovery = Discovery(self._publish, self._events)
+        self._discovery.follow(self._sources())
 
-    async def stop(self) -> None:
-        """Ends discovery and checks; the endpoints stay as they are."""
-        await self._discovery.close()
-        if self._checker is not None:
-            await self._checker.close()
+    def stop(self) -> asyncio.Future[list[object]]:
+        """Ends discovery and checks, once what is awaited has ended; the endpoints stay as they are."""
+        ending = []
+        if self._discovery is not None:
+            ending.append(asyncio.ensure_future(self._discovery.close()))
+        if self._checks is not None:
+            self._checks.cancel()
+            ending.append(self._checks)
+        return asyncio.gather(*ending, return_exceptions=True)
 
-    async def retire(self) -> None:
-        """Out of use: idle connections are closed, what runs may finish."""
-        await self.stop()
-        for endpoint in self.endpoints.values():
-            endpoint.retire()
+    def _sources(self) -> dict[object, Source]:
+        names, family = self._estate.names(self._dns), self.config.dns_family
 
-    def _told(self, problems: Mapping[str, str]) -> None:
-        if problems and not self.endpoints:
-            self.core.endpoints_missing("; ".join(f"{source}: {text}" for source, text in problems.items()))
+        def listed(wanted: Iterable[Wanted]) -> dict[object, Source]:
+            return dict(sources_of(wanted, names, family))
+
+        sources = listed(self.config.endpoints)
+        if self.config.endpoints_file is not None:
+            path = self._folder / self.config.endpoints_file
+            sources[path] = FileSource(
+                str(path), lambda text: parse_endpoints(text, path.suffix, str(path)), listed, self._events
+            )
+        return sources
 
     def _publish(self, specs: tuple[EndpointSpec, ...]) -> None:
         now = time.monotonic_ns()
@@ -146,21 +182,27 @@ class RunningUpstream:
                 if not first:
                     self.health.joined(endpoint, now)
             if spec.state != ("auto" if before is None else before.state):
-                # What the source says counts when it says something new: an operator may have spoken since.
+                # What a source says counts when it says something new: an operator may have spoken since.
                 self.health.set_operator(endpoint, spec.state, now)
             endpoints[spec.address] = endpoint
         self.endpoints = endpoints
-        self._specs = {spec.address: spec for spec in specs}
+        self._specs.clear()
+        self._specs.update({spec.address: spec for spec in specs})
         self.core.endpoints_found(tuple(endpoints.values()))
-        self._told(self._events.problems)
+        if not specs:
+            problems = [f"{source}: {text}" for source, text in self._events.problems.items()]
+            self.core.endpoints_missing("; ".join(problems) or "no source knows an endpoint")
+        if self._checker is not None:
+            self._checker.look_again()
 
     def _endpoint(self, spec: EndpointSpec) -> _core.Endpoint:
         pool = self.config.pool
+        hosts = () if spec.unix_path is not None else (spec.host, *(_host(text) for text in spec.alternates))
         return _core.Endpoint(
             self._worker,
             self.core,
             address=spec.address,
-            hosts=() if spec.unix_path is not None else (spec.host, *(_host(text) for text in spec.alternates)),
+            hosts=hosts,
             port=spec.port,
             unix_path=spec.unix_path,
             table=self._estate.endpoints,
@@ -175,27 +217,36 @@ class RunningUpstream:
             queue_ns=pool.queue_timeout,
         )
 
-    async def _probe(self, endpoint: _core.Endpoint, head: bytes, timeout: float, body_limit: int) -> ProbeAnswer:  # noqa: ASYNC109
+    async def _probe(
+        self,
+        spec: EndpointSpec,
+        head: bytes,
+        timeout: float,  # noqa: ASYNC109  # the core's clock ends it
+        body_limit: int,
+    ) -> ProbeAnswer:
+        endpoint = self.endpoints.get(spec.address)
+        if endpoint is None:
+            raise ProbeError("it is an endpoint no more")
         try:
-            status, headers, body = await _core.ask_endpoint(endpoint, head, int(timeout * 1e9), body_limit)
+            status, fields, body = await _core.ask_endpoint(endpoint, head, int(timeout * 1e9), body_limit)
         except _core.SubrequestError as error:
             raise ProbeError(str(error)) from error
-        return ProbeAnswer(status, headers, body)
+        return ProbeAnswer(status, fields, body)
 
-    def _report(
-        self, check: model.HealthCheck, events: Events
-    ) -> Callable[[_core.Endpoint, bool, str], None]:
-        def report(endpoint: _core.Endpoint, ok: bool, why: str) -> None:
-            if self.health.probe(endpoint, ok, check.rise, check.fall, time.monotonic_ns()):
-                events.probed(endpoint.address, ok, why)
-
-        return report
+    def _report(self, spec: EndpointSpec, ok: bool, why: str) -> bool | None:
+        del why
+        check, endpoint = self.config.health, self.endpoints.get(spec.address)
+        if check is None or endpoint is None:
+            return None
+        changed = self.health.probe(endpoint, ok, check.rise, check.fall, time.monotonic_ns())
+        return ok if changed else None
 
 
 def _same_place(one: EndpointSpec, other: EndpointSpec) -> bool:
-    """Whether connections and balance are the same for both: their words on its state may differ."""
-    return (one.hosts_key(), one.weight, one.region, one.zone) == (
-        other.hosts_key(),
+    """Whether connections and balance are the same for both; what they say of its state may differ."""
+    return (one.host, one.alternates, one.weight, one.region, one.zone) == (
+        other.host,
+        other.alternates,
         other.weight,
         other.region,
         other.zone,
@@ -203,18 +254,4 @@ def _same_place(one: EndpointSpec, other: EndpointSpec) -> bool:
 
 
 def _host(address: str) -> str:
-    return address.rpartition(":")[0].strip("[]")
-
-
-def _needs_names(upstream: model.Upstream) -> bool:
-    return upstream.endpoints_file is not None or any(
-        endpoint.srv or (endpoint.host and not _is_ip(endpoint.host)) for endpoint in upstream.endpoints
-    )
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return str(ipaddress.ip_address(address.rpartition(":")[0].strip("[]")))
