@@ -34,6 +34,26 @@ def parse_bind(text: str, options: dict[str, Any]) -> Address:
     return _parse_address(text, form, any_host=True, least_port=0)
 
 
+def parse_admin_bind(text: str, options: dict[str, Any]) -> Address:
+    """A loopback address or a Unix socket."""
+    address = _parse_address(
+        text, 'expected "127.0.0.1:port", "[::1]:port" or "unix:/path"', any_host=True, least_port=0
+    )
+    if address.unix_path is None and not _is_loopback(address.host):
+        raise BadValue(
+            f"{quote(text)} is no loopback address, and the admin API does not yet ask who calls it",
+            f'did you mean "127.0.0.1:{address.port}"?',
+        )
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def parse_address(text: str, options: dict[str, Any]) -> Address:
     form = 'expected "host:port", "[v6]:port" or "unix:/path"'
     match = re.match(r"(https?)://([^/]*)", text)

@@ -322,6 +322,10 @@ def _complete_listener(fields: dict[str, Any], path: Path, problems: Problems) -
         fields["name"] = fields["bind"]
 
 
+def _complete_admin(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    _split_address(fields, "bind")
+
+
 def _complete_endpoint(fields: dict[str, Any], path: Path, problems: Problems) -> None:
     _split_address(fields, "address")
 
@@ -366,6 +370,7 @@ def _complete_respond(fields: dict[str, Any], path: Path, problems: Problems) ->
 
 _COMPLETE: dict[type[Struct], Callable[[dict[str, Any], Path, Problems], None]] = {
     model.Listener: _complete_listener,
+    model.Admin: _complete_admin,
     model.Endpoint: _complete_endpoint,
     model.RateLimit: _complete_rate_limit,
     model.Match: _complete_match,

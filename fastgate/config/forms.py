@@ -40,6 +40,9 @@ FORMS: Final[dict[str, Form]] = {
         lambda v: _quoted(units.format_size(v) + "/s"),
     ),
     "bind": _form(addresses.parse_bind, "bind address", r"^(unix:/.+|.*:[0-9]{1,5})$"),
+    "admin-bind": _form(
+        addresses.parse_admin_bind, "loopback address or Unix socket", r"^(unix:/.+|.*:[0-9]{1,5})$"
+    ),
     "address": _form(addresses.parse_address, "address", r"^(unix:/.+|.+:[0-9]{1,5})$"),
     "host": _form(addresses.parse_host, "host"),
     "host-pattern": _form(addresses.parse_host_pattern, "host pattern", r"^(\*\.)?[^*]+$"),

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 __all__ = [
     "UNLIMITED",
     "AccessLog",
+    "Admin",
     "Condition",
     "Config",
     "Endpoint",
@@ -119,6 +120,22 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=10_000_000,
         ),
     ] = 1024
+
+
+class Admin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The admin API. Absent: there is none."""
+
+    bind: Annotated[
+        str,
+        doc(
+            'Where it listens: a loopback address such as "127.0.0.1:9901", or "unix:/path/x.sock". It asks '
+            "nobody who they are, so no other address is allowed.",
+            "admin-bind",
+        ),
+    ]
+    host: Annotated[str, derived("Host part of `bind`, without brackets; empty for a Unix socket.")] = ""
+    port: Annotated[int, derived("Port part of `bind`; 0 for a Unix socket.")] = 0
+    unix_path: Annotated[str | None, derived("The path of a Unix socket.")] = None
 
 
 class AccessLog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -586,6 +603,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One whole configuration file."""
 
     server: Server = Server()
+    admin: Admin | None = None
     access_log: AccessLog = AccessLog()
     listeners: Annotated[tuple[Listener, ...], doc("Where clients connect.", least=1)] = ()
     upstreams: Annotated[dict[str, Upstream], doc("Groups of endpoints, by name.", names="name")] = {}

@@ -24,6 +24,7 @@ MARK: Final = (
 # The order in which a reader meets the tables: (heading, struct).
 _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
     ("[server]", model.Server),
+    ("[admin]", model.Admin),
     ("[access_log]", model.AccessLog),
     ("[[listeners]]", model.Listener),
     ("listeners.limits", model.ListenerLimits),
