@@ -27,6 +27,7 @@ include "core/shared_table.pxd"
 include "core/endpoint_state.pxd"
 include "core/seat.pxd"
 include "core/balance.pxd"
+include "core/slots.pxd"
 include "core/counters.pxd"
 # -- proxy
 include "proxy/log_writer.pxd"

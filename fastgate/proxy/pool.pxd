@@ -16,6 +16,7 @@ cdef class Endpoint:
     cdef int open                       # idle, busy and connecting
     cdef set connectors                 # of Connector, each under way
     cdef int connecting
+    cdef bint retired                   # no configuration has it any more: nothing goes back to the pool
     # -- who waits for one: an exchange stands here while it is X_WAITING
     cdef object waiting                 # deque of Exchange
     # -- bounds
@@ -35,6 +36,7 @@ cdef class Endpoint:
     cdef int _connect_more(self) except -1      # if more wait than connects are under way, and there is room
     cdef int connect_ended(self, Upstream1 connection, int reason, str detail) except -1
     cdef int close_idle(self) except -1
+    cdef int retire(self) except -1
     cdef int cut_connects(self) except -1
 
 @cython.final

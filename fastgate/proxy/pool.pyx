@@ -62,7 +62,7 @@ cdef class Endpoint:
         # A connection that is ready for a request.
         if self.waiting:
             (<Exchange>self.waiting.popleft()).connected(connection, not connection.reused, now)
-        elif self.idle.count < self.max_idle and not self.worker.draining:
+        elif self.idle.count < self.max_idle and not self.worker.draining and not self.retired:
             self.idle.push(connection)
             self.worker.arm(connection, now + self.idle_ns)
         else:
@@ -91,7 +91,7 @@ cdef class Endpoint:
         self.worker.connecting -= 1
         if connection is not None and connection.state == U_NEW:
             connection.state = U_IDLE
-            self.worker.counters.upstream_add(self.upstream.index, UPSTREAM_CONNECTIONS_MADE, 1)
+            self.worker.counters.upstream_add(self.upstream.slot, UPSTREAM_CONNECTIONS_MADE, 1)
             return self.release(connection, now_ns())
         self.open -= 1
         if connection is not None:
@@ -113,6 +113,11 @@ cdef class Endpoint:
         while self.idle.count:
             (<Upstream1>self.idle.pop()).abandon()
         return 0
+
+    cdef int retire(self) except -1:
+        # What runs, and who waits, goes on to its end.
+        self.retired = True
+        return self.close_idle()
 
     cdef int cut_connects(self) except -1:
         cdef Connector connector

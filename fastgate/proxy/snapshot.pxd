@@ -37,7 +37,8 @@ cdef class Route:
         prefetch(<char*><void*>self.name_bytes + 32)
 
     # -- who
-    cdef readonly int index
+    cdef int slot                       # where it is counted
+    cdef Slot lease                     # of that place
     cdef readonly str name
     cdef bytes name_bytes
     # -- what happens
@@ -64,9 +65,11 @@ cdef class Route:
 @cython.final
 cdef class Upstream:
     # -- who
-    cdef readonly int index
+    cdef int slot                       # where it is counted
+    cdef Slot lease                     # of that place
     cdef readonly str name
     cdef bytes name_bytes
+    cdef object __weakref__
     # -- where
     cdef list endpoints                 # of Endpoint
     cdef RoundRobin balancer
@@ -102,3 +105,11 @@ cdef class Listener:
     cdef bint send_forwarded
     cdef int request_id                 # RequestIdRule
     cdef int half_close                 # HalfClose
+
+@cython.final
+cdef class ListenerSlot:
+    # What a listening socket and its connections share: each request begins with the Listener that is here then. A
+    # reload changes it, and connections live on.
+    cdef Listener current
+    cdef bint closed                    # the configuration has no such listener any more: each connection ends after
+                                        # the request under way
