@@ -120,6 +120,15 @@ cdef class Worker:
             if connection.slot is slot:
                 connection.drain()
 
+    def connections(self, Upstream upstream not None) -> list[tuple[str, int, int, int]]:
+        """(address, open, idle, waiting) of each endpoint: connections made, those of them that are not in use, and
+        requests that wait for one."""
+        cdef Endpoint endpoint
+        return [
+            (endpoint.address, endpoint.open - endpoint.connecting, endpoint.idle.count, len(endpoint.waiting))
+            for endpoint in upstream.endpoints
+        ]
+
     # -- gauges --------------------------------------------------------------------------------------------------
 
     cpdef int show_gauges(self) except -1:
