@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastgate._core import RateLimiter, SampleRequest, loop_check_clients
+from fastgate._core import RateLimiter, RouteBinding, SampleRequest, loop_check_clients
 
 SECOND = 1_000_000_000
 
@@ -27,7 +27,11 @@ def limiter(rate: tuple[int, int] = (100, SECOND), **changes: object) -> RateLim
 
 
 def share(
-    checked: RateLimiter, one: SampleRequest, other: SampleRequest, route: int = 0, other_route: int = 0
+    checked: RateLimiter,
+    one: SampleRequest,
+    other: SampleRequest,
+    route: RouteBinding | None = None,
+    other_route: RouteBinding | None = None,
 ) -> bool:
     """Whether the two requests take from one bucket."""
     return checked.key_hash(one, route) == checked.key_hash(other, other_route)
@@ -122,23 +126,29 @@ def test_ipv6_prefix(prefix: int, shared: bool) -> None:
 
 def test_path_segments_are_found_by_each_routes_own_order() -> None:
     checked = limiter(key=("path:tenant",))
-    checked.bind_route(3, ("tenant", "item"))
-    checked.bind_route(0, ("region", "tenant"))
-    checked.bind_route(1, ("region",))
+    items = checked.bind("items", ("tenant", "item"))
+    tenants = checked.bind("tenants", ("region", "tenant"))
+    regions = checked.bind("regions", ("region",))
     one, other = SampleRequest(captures=("acme", "7")), SampleRequest(captures=("eu", "acme"))
-    assert share(checked, one, other, 3, 0)
-    assert not share(checked, one, one, 3, 0)
+    assert share(checked, one, other, items, tenants)
+    assert not share(checked, one, one, items, tenants)
     # A route without the segment, or never bound, or a request without captures: empty.
-    assert share(checked, one, SampleRequest(), 1, 2)
-    assert share(checked, one, SampleRequest(), 1, 3)
-    assert share(checked, one, SampleRequest(), 99, -1)
+    assert share(checked, one, SampleRequest(), regions, checked.bind("none", ()))
+    assert share(checked, one, SampleRequest(), regions, items)
+    assert share(checked, one, SampleRequest())
 
 
 def test_scope_route_keeps_a_bucket_set_for_each_route() -> None:
     request = SampleRequest()
-    assert share(limiter(scope="plugin"), request, request, 0, 1)
-    assert not share(limiter(scope="route"), request, request, 0, 1)
-    assert share(limiter(scope="route"), request, request, 1, 1)
+    for scope, shared in (("plugin", True), ("route", False)):
+        checked = limiter(scope=scope)
+        assert share(checked, request, request, checked.bind("a", ()), checked.bind("b", ())) is shared
+
+
+def test_a_route_keeps_its_buckets_when_a_reload_makes_it_anew() -> None:
+    """They go by its name, wherever it stands in the file and however its path looks now."""
+    checked, request = limiter(scope="route"), SampleRequest(captures=("acme",))
+    assert share(checked, request, request, checked.bind("a", ("tenant",)), checked.bind("a", ()))
 
 
 def test_two_limiters_do_not_hash_alike_unless_seeded_alike() -> None:

@@ -21,6 +21,10 @@ from typing import Final
 COMMANDS: Final = {
     "run": "start the gateway",
     "check": "check a configuration file and tell all that is wrong with it",
+    "upstreams": "list the upstreams of the running gateway, and the state of their endpoints",
+    "endpoint": "drain an endpoint of the running gateway, take it out or back in, or weigh it anew",
+    "split": "show or change how the running gateway splits a route",
+    "reload": "have the running gateway read its configuration anew",
     "explain": "tell which route a request would take, and why the others lost",
     "schema": "print the JSON Schema of the configuration file",
     "demo": "start the gateway before two small services of its own",

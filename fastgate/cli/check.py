@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastgate.cli.common import add_config_option, count, load_or_tell, number
+from fastgate.cli.common import add_config_option, load_or_tell
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +17,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from fastgate.config.problems import count, number
+
     loaded = load_or_tell(args.config, strict=args.strict, read_endpoints=True)
     if loaded is None:
         return 1

@@ -1,7 +1,8 @@
 """Start the gateway.
 
 It serves until SIGTERM or SIGINT, then drains: no new connections, what runs may finish within
-server.drain_timeout. A second signal ends it at once. SIGUSR1 opens the access log's file anew.
+server.drain_timeout. A second signal ends it at once. SIGHUP reads the configuration anew, without losing
+anything; a file with mistakes changes nothing. SIGUSR1 opens the access log's file anew.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastgate.cli.common import add_config_option, load_or_tell
 
 if TYPE_CHECKING:
     from fastgate.config import Config
+    from fastgate.server.gateway import Gateway
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,23 +32,30 @@ def main(args: argparse.Namespace) -> int:
     loaded = load_or_tell(args.config)
     if loaded is None:
         return 1
-    return run(loaded.config)
+    return run(loaded.config, reload_on_hangup=True)
 
 
-def run(config: Config, ready: Callable[[], None] | None = None) -> int:
-    """Serves ``config`` until a signal; the exit code. ``ready`` is called once the listeners are open."""
+def run(config: Config, ready: Callable[[], None] | None = None, *, reload_on_hangup: bool = False) -> int:
+    """Serves ``config`` until a signal; the exit code.
+
+    ready: called once the listeners are open. reload_on_hangup: SIGHUP reloads, instead of ending the process
+    as it does when a terminal is closed.
+    """
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, ready))
+        return runner.run(_serve(config, ready, reload_on_hangup))
 
 
-async def _serve(config: Config, ready: Callable[[], None] | None) -> int:
-    from fastgate.server.gateway import BindError, Gateway
+async def _serve(config: Config, ready: Callable[[], None] | None, reload_on_hangup: bool) -> int:
+    from fastgate.server.gateway import Gateway, OpenError
 
-    gateway = Gateway(config)
+    gateway = Gateway(config, _say)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    hangup = asyncio.Event()
+    if reload_on_hangup:
+        loop.add_signal_handler(signal.SIGHUP, hangup.set)
 
     def on_stop() -> None:
         if stop.is_set():
@@ -55,9 +65,10 @@ async def _serve(config: Config, ready: Callable[[], None] | None) -> int:
 
     try:
         opened = await gateway.start()
-    except BindError as error:
+    except OpenError as error:
         tell(str(error))
         return 1
+    reloads = loop.create_task(_reloads(gateway, hangup))
     loop.add_signal_handler(signal.SIGTERM, on_stop)
     loop.add_signal_handler(signal.SIGINT, on_stop)
     loop.add_signal_handler(signal.SIGUSR1, gateway.reopen_log)
@@ -68,10 +79,27 @@ async def _serve(config: Config, ready: Callable[[], None] | None) -> int:
         ready()
     await stop.wait()
     tell("draining")
-    tell(f"stopped {json.dumps(await gateway.drain())}")
+    left = await gateway.drain()
+    reloads.cancel()
+    tell(f"stopped {json.dumps(left)}")
     return 0
+
+
+async def _reloads(gateway: Gateway, hangup: asyncio.Event) -> None:
+    """One after the other: signals that come while one is under way are one more together."""
+    from fastgate.server.operations import ReloadError
+
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        with suppress(ReloadError):  # told, and the configuration in force serves on
+            await gateway.reload()
 
 
 def tell(text: str) -> None:
     """One line on stderr, at once."""
-    print(f"fastgate: {text}", file=sys.stderr, flush=True)
+    _say(f"fastgate: {text}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

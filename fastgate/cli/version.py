@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import platform
-
-import fastgate
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,12 +10,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    print(f"fastgate {fastgate.__version__}")
-    print(f"{platform.python_implementation()} {platform.python_version()}")
-    print(f"{platform.system()} {platform.release()} {platform.machine()}")
-    for name in ("uvloop", "httptools"):
-        try:
-            print(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            print(f"{name} is not installed")
+    from fastgate.versions import versions
+
+    for name, version in versions().items():
+        print(f"{name} {version}")
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 # A place in the parsed document: table keys and array indexes, from the root.
@@ -39,6 +39,29 @@ class ConfigError(Exception):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+def report(problems: Sequence[Problem], path: str = "") -> list[str]:
+    """What is told of them, a line each; with ``path`` (of the file), another that counts them."""
+    lines = [shown(str(problem)) for problem in problems]
+    return [*lines, f"{shown(path)}: {count(problems)}"] if path else lines
+
+
+def count(problems: Iterable[Problem]) -> str:
+    """ "3 errors, 1 warning"."""
+    severities = [problem.severity for problem in problems]
+    errors, warnings = severities.count("error"), severities.count("warning")
+    parts = [number(errors, "error")] if errors else []
+    return ", ".join(parts + ([number(warnings, "warning")] if warnings else []))
+
+
+def number(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def shown(text: str) -> str:
+    """For a terminal: a file name may hold bytes that are no text, or control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class Problems:

@@ -70,14 +70,14 @@ cdef class Counters:
     cdef int64_t* gauges
     cdef int64_t* upstreams
     cdef RouteCounts* routes
-    cdef int route_count        # without "no route"
-    cdef int upstream_count
     cdef uint8_t[R_COUNT] upstream_fault
-    # -- names, for the snapshot
-    cdef tuple route_names
-    cdef tuple upstream_names
+    # -- whose numbers lie where: names keep their places over reloads
+    cdef int route_room         # without "no route"
+    cdef int upstream_room
+    cdef SlotTable route_slots
+    cdef SlotTable upstream_slots
 
-    # Counts an ended exchange. The indexes of the record are positions in the names given to the constructor.
+    # Counts an ended exchange. The indexes of the record are those of the Slots of `assign`.
     cdef void record(self, const ExchangeRecord* record) noexcept nogil
     # That an exchange of this route will be recorded soon: with thousands of routes its numbers are in no cache.
     cdef void expect(self, int route_index) noexcept nogil
@@ -87,3 +87,5 @@ cdef class Counters:
     cdef void upstream_set(self, int upstream_index, int which, int64_t value) noexcept nogil
     cdef int _use(self, uint64_t worker) except -1
     cdef dict _sum_route(self, int route)
+    cdef int _forget_route(self, int route) except -1
+    cdef int _forget_upstream(self, int upstream) except -1

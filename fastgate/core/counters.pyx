@@ -57,25 +57,31 @@ def histogram_bounds() -> tuple[int, ...]:
 cdef class Counters:
     """Counters of `workers` processes over routes and upstreams.
 
-    Make it before the fork; the maker writes to block 0 until `use_worker` says otherwise. Raises OSError if
-    there is no memory for the mapping, ValueError for no workers.
+    Make it before the fork; the maker writes to block 0 until `use_worker` says otherwise. spare_routes,
+    spare_upstreams: room for names that later configurations bring. Raises OSError if there is no memory for
+    the mapping, ValueError for no workers.
     """
 
-    def __cinit__(self, routes: Sequence[str], upstreams: Sequence[str], workers: int = 1) -> None:
+    def __cinit__(
+        self, routes: Sequence[str], upstreams: Sequence[str], workers: int = 1, *, spare_routes: int = 0,
+        spare_upstreams: int = 0,
+    ) -> None:
         cdef CountersHead head
         cdef void* mapping
         cdef int i
         if workers < 1:
             raise ValueError("there is at least one worker")
-        self.route_names = tuple(routes)
-        self.upstream_names = tuple(upstreams)
-        self.route_count = len(self.route_names)
-        self.upstream_count = len(self.upstream_names)
+        self.route_room = len(routes) + spare_routes
+        self.upstream_room = len(upstreams) + spare_upstreams
+        self.route_slots = SlotTable(self.route_room)
+        self.upstream_slots = SlotTable(self.upstream_room)
+        self.route_slots.take(routes)
+        self.upstream_slots.take(upstreams)
         head.magic = <uint64_t>0x6661737467617465U       # "fastgate"
         head.version = _COUNTERS_VERSION
         head.workers = workers
-        head.routes = <uint64_t>self.route_count + 1
-        head.upstreams = <uint64_t>self.upstream_count
+        head.routes = <uint64_t>self.route_room + 1
+        head.upstreams = <uint64_t>self.upstream_room
         head.reasons = R_COUNT
         head.histogram_octave = HISTOGRAM_OCTAVE
         head.histogram_octaves = HISTOGRAM_OCTAVES
@@ -121,12 +127,48 @@ cdef class Counters:
         self._use(worker)
         for gauge in (GAUGE_CONNECTIONS_OPEN, GAUGE_EXCHANGES_ACTIVE, GAUGE_TUNNELS_ACTIVE):
             self.gauges[<int>gauge] = 0
-        for i in range(self.upstream_count):
+        for i in range(len(self.upstream_slots.names)):
             for gauge in (UPSTREAM_CONNECTIONS_OPEN, UPSTREAM_CONNECTIONS_IDLE, UPSTREAM_REQUESTS_WAITING):
                 self.upstreams[i * UPSTREAM_COUNT + <int>gauge] = 0
 
+    def assign(self, routes: Sequence[str], upstreams: Sequence[str]) -> tuple[list[Slot], list[Slot]]:
+        """Places for the routes and upstreams of the next configuration: those that their names had before, or
+        new ones, counting from zero.
+
+        Whoever records under a Slot's index holds the Slot: only the place of a name that is gone and that nobody
+        holds is given to another name, and only when no place is left that nobody ever had. Raises SlotsFull.
+        """
+        cdef int place
+        route_slots, again = self.route_slots.take(routes)
+        for place in again:
+            self._forget_route(place)
+        upstream_slots, again = self.upstream_slots.take(upstreams)
+        for place in again:
+            self._forget_upstream(place)
+        return route_slots, upstream_slots
+
+    cdef int _forget_route(self, int route) except -1:
+        cdef uint64_t worker
+        cdef char* block
+        for worker in range(self.head.workers):
+            block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
+            (<uint64_t*>block)[route] = 0
+            memset(block + self.head.routes_at + <size_t>route * self.head.route_stride, 0, sizeof(RouteCounts))
+        return 0
+
+    cdef int _forget_upstream(self, int upstream) except -1:
+        cdef uint64_t worker
+        cdef char* block
+        for worker in range(self.head.workers):
+            block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
+            memset(
+                block + self.head.upstreams_at + <size_t>upstream * UPSTREAM_COUNT * sizeof(int64_t), 0,
+                UPSTREAM_COUNT * sizeof(int64_t),
+            )
+        return 0
+
     cdef void record(self, const ExchangeRecord* record) noexcept nogil:
-        cdef int at = record.route_index if 0 <= record.route_index < self.route_count else self.route_count
+        cdef int at = record.route_index if 0 <= record.route_index < self.route_room else self.route_room
         cdef RouteCounts* route = &self.routes[at]
         cdef int status = record.status // 100
         cdef int64_t* upstream
@@ -142,7 +184,7 @@ cdef class Counters:
         if record.upstream_head_ns >= 0:
             route.upstream_head_sum_ns += <uint64_t>record.upstream_head_ns
             route.upstream_head[_histogram_bucket(record.upstream_head_ns)] += 1
-        if 0 <= record.upstream_index < self.upstream_count and record.attempts > 0:
+        if 0 <= record.upstream_index < self.upstream_room and record.attempts > 0:
             upstream = &self.upstreams[record.upstream_index * UPSTREAM_COUNT]
             upstream[<int>UPSTREAM_EXCHANGES] += 1
             upstream[<int>UPSTREAM_ATTEMPTS] += record.attempts
@@ -165,11 +207,11 @@ cdef class Counters:
         self.gauges[gauge] = value
 
     cdef void upstream_add(self, int upstream_index, int which, int64_t by) noexcept nogil:
-        if 0 <= upstream_index < self.upstream_count:
+        if 0 <= upstream_index < self.upstream_room:
             self.upstreams[upstream_index * UPSTREAM_COUNT + which] += by
 
     cdef void upstream_set(self, int upstream_index, int which, int64_t value) noexcept nogil:
-        if 0 <= upstream_index < self.upstream_count:
+        if 0 <= upstream_index < self.upstream_room:
             self.upstreams[upstream_index * UPSTREAM_COUNT + which] = value
 
     def count(self, exchange: SampleExchange) -> None:
@@ -182,7 +224,7 @@ cdef class Counters:
 
     def add_upstream(self, upstream: str, count: str, by: int) -> None:
         """`upstream_add` by names (of UPSTREAM_COUNTS)."""
-        self.upstream_add(self.upstream_names.index(upstream), UPSTREAM_COUNTS.index(count), by)
+        self.upstream_add(self.upstream_slots.names.index(upstream), UPSTREAM_COUNTS.index(count), by)
 
     cdef dict _sum_route(self, int route):
         # All workers' numbers of one route, or None if it had no exchange.
@@ -219,32 +261,33 @@ cdef class Counters:
         """All workers' numbers, added up; see docs/access-log.md.
 
         {"workers": n, "gauges": {name: n}, "routes": {name: {...}}, "no_route": {...} or None, "upstreams":
-        {name: {count: n}}, "bounds_ns": histogram_bounds()}; routes without exchanges are left out.
+        {name: {count: n}}, "bounds_ns": histogram_bounds()}; routes without exchanges are left out. What a reload
+        took away is still there: sums never go backwards.
         """
         cdef uint64_t worker
         cdef char* block
         cdef int i, k
         gauges = dict.fromkeys(GAUGES, 0)
-        upstreams = {name: dict.fromkeys(UPSTREAM_COUNTS, 0) for name in self.upstream_names}
+        upstreams = {name: dict.fromkeys(UPSTREAM_COUNTS, 0) for name in self.upstream_slots.names}
         for worker in range(self.head.workers):
             block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
             for i in range(<int>GAUGE_COUNT):
                 gauges[GAUGES[i]] += (<int64_t*>(block + self.head.gauges_at))[i]
-            for i in range(self.upstream_count):
+            for i, name in enumerate(self.upstream_slots.names):
                 for k in range(<int>UPSTREAM_COUNT):
-                    upstreams[self.upstream_names[i]][UPSTREAM_COUNTS[k]] += (
+                    upstreams[name][UPSTREAM_COUNTS[k]] += (
                         <int64_t*>(block + self.head.upstreams_at)
                     )[i * UPSTREAM_COUNT + k]
         routes = {}
-        for i in range(self.route_count):
+        for i, name in enumerate(self.route_slots.names):
             counts = self._sum_route(i)
             if counts is not None:
-                routes[self.route_names[i]] = counts
+                routes[name] = counts
         return {
             "workers": self.head.workers,
             "gauges": gauges,
             "routes": routes,
-            "no_route": self._sum_route(self.route_count),
+            "no_route": self._sum_route(self.route_room),
             "upstreams": upstreams,
             "bounds_ns": histogram_bounds(),
         }

@@ -8,7 +8,7 @@ def loop_check(limiter: RateLimiter, requests: list[SampleRequest], int64_t now_
     cdef RateLimiter bound = <RateLimiter?>limiter
     cdef Py_ssize_t refused = 0
     for request in requests:
-        refused += bound.check(&(<SampleRequest>request).view, 0, now_ns, &verdict)
+        refused += bound.check(&(<SampleRequest>request).view, &bound.unbound, now_ns, &verdict)
         now_ns += step_ns
     return refused
 
@@ -26,7 +26,7 @@ def loop_check_clients(limiter: RateLimiter, uint32_t first, uint32_t count, int
         request.view.client.bytes[13] = <uint8_t>(client >> 16)
         request.view.client.bytes[14] = <uint8_t>(client >> 8)
         request.view.client.bytes[15] = <uint8_t>client
-        refused += bound.check(&request.view, 0, now_ns, &verdict)
+        refused += bound.check(&request.view, &bound.unbound, now_ns, &verdict)
     return refused
 
 

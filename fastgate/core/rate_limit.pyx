@@ -4,6 +4,7 @@
 # peer without address) counts as an empty value: all such requests share one bucket, so leaving the header
 # out is no way around a limit.
 
+import hashlib
 import os
 
 class RateResult(NamedTuple):
@@ -62,6 +63,15 @@ def _rl_key_part(part: str) -> tuple[int, bytes]:
     raise ValueError(f"{part!r} is not a part of a rate limit's key")
 
 
+cdef class RouteBinding:
+    """A route as a RateLimiter sees it; made by its `bind`."""
+
+    def __cinit__(self):
+        cdef int i
+        for i in range(16):
+            self.share.captures[i] = -1
+
+
 cdef class RateLimiter:
     """Token buckets by key, from a config RateLimit (attributes name, key, rate, burst, scope, ipv6_prefix,
     max_keys, report_only, headers).
@@ -102,13 +112,13 @@ cdef class RateLimiter:
         if len(seed) != 16:
             raise ValueError("a seed is 16 bytes")
         memcpy(self.secret, <const char*>seed, 16)
+        self.unbound = RouteBinding().share
         self._lay_headers(config.headers)
         if not table_open(&self.table, config.max_keys):
             raise MemoryError
 
     def __dealloc__(self):
         table_close(&self.table)
-        free(self.captures)
 
     def _lay_headers(self, headers: tuple[str, ...]) -> None:
         # draft-ietf-httpapi-ratelimit-headers-10, 3 and 4: an Item (RFC 9651 3.3) whose value is the policy's
@@ -131,28 +141,20 @@ cdef class RateLimiter:
         self.state_start = span_of(state, len(state))
         self.limit_line = span_of(limit, len(limit))
 
-    def bind_route(self, int route_index, captures: tuple[str, ...]) -> None:
-        """Tells the names of a route's {NAME} segments, in order; needed for each route whose requests are
-        checked with a "path:NAME" key (a part whose name the route does not have is empty there)."""
-        cdef int routes = max(self.routes, route_index + 1)
-        cdef int i, part
-        cdef int16_t* grown
-        if route_index < 0:
-            raise ValueError("a route's index is not negative")
-        if routes > self.routes:
-            grown = <int16_t*>realloc(self.captures, <size_t>routes * self.part_count * sizeof(int16_t))
-            if grown == NULL:
-                raise MemoryError
-            for i in range(self.routes * self.part_count, routes * self.part_count):
-                grown[i] = -1
-            self.captures = grown
-            self.routes = routes
+    def bind(self, route: str, captures: tuple[str, ...]) -> RouteBinding:
+        """What `check` must know of a route: its name, and those of its {NAME} segments, in order. A part
+        "path:NAME" of the key whose name the route does not have is empty there."""
+        cdef RouteBinding bound = RouteBinding()
+        cdef int part
+        cdef bytes digest = hashlib.blake2b(route.encode(), digest_size=8).digest()
+        memcpy(&bound.share.id, <const char*>digest, 8)
         for part in range(self.part_count):
             name = self.part_name[part].decode()
             if self.part_kind[part] == KEY_PATH and name in captures:
-                self.captures[route_index * self.part_count + part] = captures.index(name)
+                bound.share.captures[part] = captures.index(name)
+        return bound
 
-    cdef Hash128 _key(self, const RequestView* view, int route_index) noexcept nogil:
+    cdef Hash128 _key(self, const RequestView* view, const RouteShare* route) noexcept nogil:
         cdef SipState state
         cdef Address address
         cdef uint64_t word
@@ -160,7 +162,7 @@ cdef class RateLimiter:
         cdef Span value
         sip_begin(&state, self.secret)
         if self.per_route:
-            sip_word(&state, <uint64_t>route_index)
+            sip_word(&state, route.id)
         for i in range(self.part_count):
             kind = self.part_kind[i]
             if kind == KEY_CLIENT_IP:
@@ -183,17 +185,17 @@ cdef class RateLimiter:
                 value = view.consumer
             elif kind == KEY_COOKIE:
                 value = _rl_cookie(view, self.part_span[i])
-            elif kind == KEY_PATH and 0 <= route_index < self.routes:
-                capture = self.captures[route_index * self.part_count + i]
+            elif kind == KEY_PATH:
+                capture = route.captures[i]
                 if 0 <= capture < view.capture_count:
                     value = view.captures[capture]
             sip_span(&state, value)
         return sip_end(&state)
 
     cdef bint check(
-        self, const RequestView* view, int route_index, int64_t now_ns, RateVerdict* verdict
+        self, const RequestView* view, const RouteShare* route, int64_t now_ns, RateVerdict* verdict
     ) noexcept nogil:
-        cdef Bucket* bucket = table_bucket(&self.table, self._key(view, route_index), self.rule.full, now_ns)
+        cdef Bucket* bucket = table_bucket(&self.table, self._key(view, route), self.rule.full, now_ns)
         verdict.refused = 0
         if bucket_take(bucket, &self.rule, now_ns):
             verdict.limited = 0
@@ -249,12 +251,14 @@ cdef class RateLimiter:
             out_decimal(out, reset)
             out_put(out, b"\r\n", 2)
 
-    def check_request(self, request: SampleRequest, int64_t now_ns, int route_index=0) -> RateResult:
+    def check_request(self, request: SampleRequest, int64_t now_ns, RouteBinding route=None) -> RateResult:
         """`check` for a request made in Python; takes a token as a real one would."""
         cdef RateVerdict verdict
         cdef Out out
         memset(&out, 0, sizeof(Out))
-        self.check(&(<SampleRequest?>request).view, route_index, now_ns, &verdict)
+        self.check(
+            &(<SampleRequest?>request).view, &self.unbound if route is None else &route.share, now_ns, &verdict
+        )
         self.write_headers(&verdict, &out)
         try:
             if out.failed:
@@ -269,9 +273,11 @@ cdef class RateLimiter:
         finally:
             out_free(&out)
 
-    def key_hash(self, request: SampleRequest, int route_index=0) -> int:
+    def key_hash(self, request: SampleRequest, RouteBinding route=None) -> int:
         """The 128-bit hash that stands for the request's key."""
-        cdef Hash128 key = self._key(&(<SampleRequest?>request).view, route_index)
+        cdef Hash128 key = self._key(
+            &(<SampleRequest?>request).view, &self.unbound if route is None else &route.share
+        )
         return (int(key.high) << 64) | int(key.low)
 
     @property

@@ -31,6 +31,6 @@ cdef struct ExchangeRecord:
     int64_t connect_ns      # making a new one
     int64_t upstream_head_ns   # from the request's head sent to the response's head read
     int64_t total_ns
-    # -- where it is counted: positions in the snapshot's tables; -1: none
+    # -- where it is counted: indexes of Slots; -1: nowhere
     int route_index
     int upstream_index

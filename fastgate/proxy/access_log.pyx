@@ -147,9 +147,12 @@ cdef class AccessLog:
     Opens the file at once (OSError); ValueError for a bad template. Header names are compared without case;
     so are names of query parameters, after percent-decoding, where it is better to hide too much.
     `user_agent` is hidden too if redact_headers names it. dropped: lines lost to a stuck or failing writer.
+
+    previous: the log whose place it takes, or None. If that wrote to the same path its writer goes on: its lines
+    stand before those of this one, and no file is opened.
     """
 
-    def __init__(self, config: object) -> None:
+    def __init__(self, config: object, previous: AccessLog | None = None) -> None:
         if self.kept is not None:
             raise TypeError("an AccessLog is built once")
         cdef bytes raw
@@ -182,7 +185,10 @@ cdef class AccessLog:
                     self.ops[i].text = self._keep(text)
             self.op_count = len(pieces)
         if self.enabled:
-            self.writer = LogWriter(config.path)
+            if previous is not None and previous.enabled and previous.writer.path == config.path:
+                self.writer = previous.writer
+            else:
+                self.writer = LogWriter(config.path)
 
     def __dealloc__(self):
         out_free(&self.out)

@@ -14,7 +14,8 @@ cdef enum DownState:
 cdef class Downstream1(ClientSide):
     # -- where it belongs
     cdef Worker worker
-    cdef Listener listener
+    cdef ListenerSlot slot
+    cdef Listener listener              # of the request under way, or of the last one
     cdef Wire wire
     cdef object parser                  # httptools.HttpRequestParser, made with the first request
     cdef Exchange x                     # the one under way; None between requests
@@ -66,3 +67,4 @@ cdef class Downstream1(ClientSide):
     cdef int drain(self) except -1
     cdef int cut_off(self) except -1
     cdef int _know_address(self) except -1
+    cdef int _follow(self) except -1        # to the configuration in force

@@ -20,11 +20,12 @@ cdef int64_t RATE_GRACE_NS = 5 * SECOND
 
 
 cdef class Downstream1(ClientSide):
-    def __cinit__(self, Worker worker not None, Listener listener not None):
+    def __cinit__(self, Worker worker not None, ListenerSlot slot not None):
         self.worker = worker
-        self.listener = listener
+        self.slot = slot
+        self.listener = slot.current
         self.wire = Wire()
-        self.state = D_PROXY if listener.proxy_protocol else D_IDLE
+        self.state = D_PROXY if self.listener.proxy_protocol else D_IDLE
 
     def __dealloc__(self):
         out_free(&self.partial)
@@ -179,6 +180,8 @@ cdef class Downstream1(ClientSide):
         cdef Py_ssize_t length = len(data), size
         cdef int reason = R_NONE
         if self.state == D_IDLE:
+            if self.listener is not self.slot.current:
+                self._follow()
             self.scan.at = 0
             self.scan.line_start = 0
             self.scan.lines = 0
@@ -252,7 +255,7 @@ cdef class Downstream1(ClientSide):
             self.state = D_HEAD
             x.refuse(reason, detail)
             return len(data)
-        if facts.close or facts.http_minor == 0 or self.worker.draining:
+        if facts.close or facts.http_minor == 0 or self.worker.draining or self.slot.closed:
             # RFC 9112 9.3: HTTP/1.0 has no persistence that a gateway could rely on.
             self.close_after = True
         self._choose_request_id(x)
@@ -404,6 +407,11 @@ cdef class Downstream1(ClientSide):
     cdef int _know_address(self) except -1:
         self.trusted = self.listener.trusted is not None and self.listener.trusted.holds(&self.address)
         return 0
+
+    cdef int _follow(self) except -1:
+        # Between two requests alone: a request ends under the bounds that it began with.
+        self.listener = self.slot.current
+        return self._know_address()
 
     cdef const Address* peer_address(self) noexcept:
         return &self.address

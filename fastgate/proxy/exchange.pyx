@@ -152,9 +152,9 @@ cdef class Exchange(Timed):
         index = self.listener.table.match(&self.view)
         if index < 0:
             return self.refuse(R_NO_ROUTE, None)
-        self.worker.counters.expect(index)
         route = <Route>self.listener.routes[index]
         route.expect()
+        self.worker.counters.expect(route.slot)
         self.route = route
         if self.target.encoded_slash and not route.keep_encoded_slash:
             return self.refuse(R_ENCODED_SLASH, None)
@@ -604,10 +604,10 @@ cdef class Exchange(Timed):
         record.upstream_index = -1
         if self.route is not None:
             record.route = bytes_span(self.route.name_bytes)
-            record.route_index = self.route.index
+            record.route_index = self.route.slot
             if self.upstream is not None:
                 record.upstream = bytes_span(self.upstream.name_bytes)
-                record.upstream_index = self.upstream.index
+                record.upstream_index = self.upstream.slot
         if self.endpoint is not None:
             record.endpoint = bytes_span(self.endpoint.address_bytes)
         record.method = self.view.method

@@ -57,6 +57,7 @@ cdef class LogWriter:
     # GIL.
     cdef bint running
     cdef bint closed
+    cdef readonly str path
 
     # Takes the batch's buffer and leaves an empty one. Never blocks on the file; if the queue is full or no
     # thread can be started, the lines are dropped and counted.

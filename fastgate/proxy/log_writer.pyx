@@ -199,6 +199,7 @@ cdef class LogWriter:
 
     def __cinit__(self, path: str) -> None:
         cdef int failed
+        self.path = path
         self.shared = <LogShared*>calloc(1, sizeof(LogShared))
         if self.shared == NULL:
             raise MemoryError

@@ -10,10 +10,10 @@ cdef class Endpoint(Seat):
     cdef Upstream upstream
     cdef Worker worker
     cdef bytes sticky_token             # what the sticky cookie says for it; None: there is none
-    cdef bint retired                   # out of use for good: what runs may finish, nothing is kept
+    cdef bint retired                   # no configuration has it any more: what runs may finish, nothing is kept
     # -- connections: idle ones, last used first, since it is the least likely to have been closed over there
     cdef Stack idle                     # of Upstream1
-    cdef readonly int open                       # idle, busy and connecting
+    cdef readonly int open              # idle, busy and connecting
     cdef int counted                    # of `open`, those within the breaker's max_connections
     cdef set connectors                 # of Connector, each under way
     cdef readonly int connecting

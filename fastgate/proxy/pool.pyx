@@ -110,7 +110,7 @@ cdef class Endpoint(Seat):
         self.worker.connecting -= 1
         if connection is not None and connection.state == U_NEW:
             connection.state = U_IDLE
-            self.worker.counters.upstream_add(self.upstream.index, UPSTREAM_CONNECTIONS_MADE, 1)
+            self.worker.counters.upstream_add(self.upstream.slot, UPSTREAM_CONNECTIONS_MADE, 1)
             return self.release(connection, now_ns())
         self._count_out()
         if connection is not None:

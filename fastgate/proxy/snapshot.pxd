@@ -38,7 +38,8 @@ cdef class Route:
         prefetch(<char*><void*>self.name_bytes + 32)
 
     # -- who
-    cdef readonly int index
+    cdef int slot                       # where it is counted
+    cdef Slot lease                     # of that place
     cdef readonly str name
     cdef bytes name_bytes
     # -- what happens
@@ -89,9 +90,11 @@ cdef class Fallback:
 @cython.final
 cdef class Upstream:
     # -- who
-    cdef readonly int index
+    cdef int slot                       # where it is counted
+    cdef Slot lease                     # of that place
     cdef readonly str name
     cdef bytes name_bytes
+    cdef object __weakref__
     # -- where: its endpoints are `group.seats`; who came before they were known waits in `arrivals`
     cdef readonly Group group
     cdef RequestKey hash_key            # None: the policy needs none
@@ -147,3 +150,11 @@ cdef class Listener:
     cdef bint send_forwarded
     cdef int request_id                 # RequestIdRule
     cdef int half_close                 # HalfClose
+
+@cython.final
+cdef class ListenerSlot:
+    # What a listening socket and its connections share: each request begins with the Listener that is here then. A
+    # reload changes it, and connections live on.
+    cdef Listener current
+    cdef bint closed                    # the configuration has no such listener any more: each connection ends after
+                                        # the request under way

@@ -6,17 +6,19 @@ cdef class NativeFilter:
 
 
 cdef class RateLimitFilter(NativeFilter):
-    """A token-bucket limit in front of a route."""
+    """A token-bucket limit in front of one route, whose name and {NAME} segments are given."""
 
     cdef RateLimiter limiter
+    cdef RouteBinding route
 
-    def __init__(self, str name, RateLimiter limiter not None):
+    def __init__(self, str name, RateLimiter limiter not None, str route, tuple captures):
         self.name = name
         self.limiter = limiter
+        self.route = limiter.bind(route, captures)
 
     cdef int check(self, Exchange x) except -1:
         cdef RateVerdict verdict
-        cdef bint refused = self.limiter.check(&x.view, x.route.index, x.start_ns, &verdict)
+        cdef bint refused = self.limiter.check(&x.view, &self.route.share, x.start_ns, &verdict)
         self.limiter.write_headers(&verdict, &x.extra)
         return R_RATE_LIMITED if refused else R_NONE
 
@@ -38,12 +40,13 @@ cdef class Route:
     """A route, ready to run. Built by `fastgate.server.build`; durations in nanoseconds, -1 for none."""
 
     def __init__(
-        self, *, int index, str name, upstream=None, split=None, tuple split_upstreams=(), split_key=None, redirect=None,
-        respond=None, int priority=PRIORITY_NORMAL, retry=None, fallback=None, fault=None, mirror=None, tuple filters=(),
-        rewrite=None, rewrite_host=None, request_rules=None, response_rules=None, upgrades=(),
-        bint keep_encoded_slash=False, body_limit=-2, total_ns=-1, tunnel_idle_ns, event_idle_ns,
+        self, *, Slot slot not None, str name, upstream=None, split=None, tuple split_upstreams=(), split_key=None,
+        redirect=None, respond=None, int priority=PRIORITY_NORMAL, retry=None, fallback=None, fault=None, mirror=None,
+        tuple captures=(), tuple filters=(), rewrite=None, rewrite_host=None, request_rules=None, response_rules=None,
+        upgrades=(), bint keep_encoded_slash=False, body_limit=-2, total_ns=-1, tunnel_idle_ns, event_idle_ns,
     ):
-        self.index = index
+        self.slot = slot.index
+        self.lease = slot
         self.name = name
         self.name_bytes = name.encode()
         self.upstream = upstream
@@ -101,20 +104,20 @@ cdef class Fallback:
 cdef class Upstream:
     """A named group of endpoints. Built by `fastgate.server.build`; sizes in bytes, -1 for unlimited.
 
-    known: its endpoints are set before the first request; else requests wait until `endpoints_found` or
-    `endpoints_missing` is called, `connect_ns` at most.
+    Requests wait until `endpoints_found` or `endpoints_missing` is first called, `connect_ns` at most.
     """
 
     def __init__(
-        self, *, int index, str name, Group group not None, UpstreamHealth health not None, bint known, hash_key=None,
-        sticky=None, hedge=None, UpstreamLoad load not None, admission=None, retry=None, connect_ns, head_ns, idle_ns, header_bytes, header_count, body_limit, str host,
+        self, *, Slot slot not None, str name, Group group not None, UpstreamHealth health not None, hash_key=None,
+        sticky=None, hedge=None, UpstreamLoad load not None, admission=None, retry=None, connect_ns, head_ns, idle_ns,
+        header_bytes, header_count, body_limit, str host,
     ):
-        self.index = index
+        self.slot = slot.index
+        self.lease = slot
         self.name = name
         self.name_bytes = name.encode()
         self.group = group
         self.health = health
-        self.known = known
         self.hash_key = hash_key
         self.sticky = sticky
         self.arrivals = set()
@@ -215,3 +218,14 @@ cdef class Listener:
             "keep-trusted": REQUEST_ID_KEEP_TRUSTED, "keep": REQUEST_ID_KEEP, "always-new": REQUEST_ID_NEW,
         }[request_id]
         self.half_close = HALF_CLOSE_SERVE if half_close == "serve" else HALF_CLOSE_ABANDON
+
+
+cdef class ListenerSlot:
+    """Which Listener the connections of one listening socket follow."""
+
+    def __init__(self, Listener listener not None):
+        self.current = listener
+
+    def follow(self, Listener listener not None):
+        """From now on every request begins with this one."""
+        self.current = listener

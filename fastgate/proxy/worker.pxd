@@ -32,7 +32,8 @@ cdef class Worker:
     cdef uint64_t id_next
     # -- records
     cdef AccessLog log                  # None: off
-    cdef Counters counters
+    cdef readonly Counters counters
+    cdef int64_t log_dropped            # by logs that this one took the place of
     # -- who is here
     cdef set downstreams
     cdef dict per_address               # address bytes -> connections; only where a cap is set
@@ -41,7 +42,9 @@ cdef class Worker:
     cdef readonly int connecting
     cdef int64_t max_connections
     cdef int64_t max_per_address
-    cdef tuple watched                  # of Upstream: shown by the gauges
+    cdef tuple watched                  # of Upstream: those in use
+    cdef list unwatched                 # the counters' places of those that are not
+    cdef object retired                 # WeakSet of Upstream: no longer in use, alive as long as anything runs there
     cdef int64_t gauges_ns              # when the gauges are shown next
     cdef readonly int64_t accepted
     cdef readonly int64_t refused       # connections over a cap

@@ -5,12 +5,24 @@ from libc.stdlib cimport malloc
 
 import os
 import time
+import weakref
 
 
 # "00" .. "ff"
 cdef bytes HEX_PAIRS_TEXT = bytes(range(256)).hex().encode()
 cdef const char* HEX_PAIRS = PyBytes_AS_STRING(HEX_PAIRS_TEXT)
 cdef double TICK_SECONDS = (1 << TICK_SHIFT) / 1e9
+
+
+cdef (int64_t, int64_t, int64_t) _connections_of(Upstream upstream) except *:
+    # Open, idle, and requests that wait for one.
+    cdef Endpoint endpoint
+    cdef int64_t open = 0, idle = 0, waiting = 0
+    for endpoint in upstream.group.seats:
+        open += endpoint.open - endpoint.connecting
+        idle += endpoint.idle.count
+        waiting += len(endpoint.waiting)
+    return open, idle, waiting
 
 
 cdef class Worker:
@@ -40,8 +52,9 @@ cdef class Worker:
         self.upstreams = set()
         self.per_address = {}
         self.watched = ()
-        self.max_connections = max_connections
-        self.max_per_address = max_per_address
+        self.unwatched = []
+        self.retired = weakref.WeakSet()
+        self.limit(max_connections, max_per_address)
         self.flush_every = flush_interval
         self.flush_ns = now_ns() + flush_interval
         self.wall_offset = wall_ns() - now_ns()
@@ -75,16 +88,62 @@ cdef class Worker:
         self.inner_listener = listener
         self.inner_route = route
 
+    # -- what a reload changes -------------------------------------------------------------------------------------
+
+    def limit(self, int64_t max_connections, int64_t max_per_address):
+        """Caps on downstream connections that come from now on; 0 for none."""
+        self.max_connections = max_connections
+        self.max_per_address = max_per_address
+
+    def log_to(self, AccessLog log, int64_t flush_interval, int64_t dropped):
+        """Exchanges that end from now on are logged there; None: nowhere. dropped: lines lost by logs before it. What the
+        log so far has gathered is handed over to its writer."""
+        if self.log is not None:
+            self.log.hand_over()
+        self.log = log
+        self.log_dropped = dropped
+        self.flush_every = flush_interval
+        self.flush_ns = now_ns() + flush_interval
+
     def watch(self, tuple upstreams):
-        """Whose connections the gauges show: every Upstream in use."""
+        """Every Upstream in use, once it has changed. Those that were and are no longer are retired: their idle
+        connections are closed, and what runs there ends without its connection being kept."""
+        cdef Upstream upstream
+        cdef Endpoint endpoint
+        cdef set slots = {upstream.slot for upstream in upstreams}
+        for upstream in set(self.watched) - set(upstreams):
+            self.retired.add(upstream)
+            for endpoint in upstream.group.seats:
+                endpoint.retire()
         self.watched = upstreams
+        self.unwatched = [slot for slot in range(len(self.counters.upstream_slots.names)) if slot not in slots]
+        self.show_gauges()
+
+    def close_listener(self, ListenerSlot slot not None):
+        """Ends its connections: idle ones now, the others behind their request."""
+        cdef Downstream1 connection
+        slot.closed = True
+        for connection in list(self.downstreams):
+            if connection.slot is slot:
+                connection.drain()
+
+    def connections(self, Upstream upstream not None) -> list[tuple[str, int, int, int]]:
+        """(address, open, idle, waiting) of each endpoint: connections made, those of them that are not in use, and
+        requests that wait for one."""
+        cdef Endpoint endpoint
+        return [
+            (endpoint.address, endpoint.open - endpoint.connecting, endpoint.idle.count, len(endpoint.waiting))
+            for endpoint in upstream.group.seats
+        ]
+
+    # -- gauges --------------------------------------------------------------------------------------------------
 
     cpdef int show_gauges(self) except -1:
         """Writes the gauges into the counters. The clock calls it once a second: nothing is counted twice on the way of a
         request."""
         cdef Counters counters = self.counters
         cdef Upstream upstream
-        cdef Endpoint endpoint
+        cdef int slot
         cdef int64_t open, idle, waiting
         counters.gauge_set(GAUGE_CONNECTIONS_OPEN, len(self.downstreams))
         counters.gauge_set(GAUGE_CONNECTIONS_ACCEPTED, self.accepted)
@@ -92,16 +151,22 @@ cdef class Worker:
         counters.gauge_set(GAUGE_EXCHANGES_ACTIVE, self.exchanges)
         counters.gauge_set(GAUGE_TUNNELS_ACTIVE, self.tunnels)
         if self.log is not None:
-            counters.gauge_set(GAUGE_LOG_DROPPED, <int64_t>self.log.dropped)
+            counters.gauge_set(GAUGE_LOG_DROPPED, self.log_dropped + <int64_t>self.log.dropped)
+        for slot in self.unwatched:
+            counters.upstream_set(slot, UPSTREAM_CONNECTIONS_OPEN, 0)
+            counters.upstream_set(slot, UPSTREAM_CONNECTIONS_IDLE, 0)
+            counters.upstream_set(slot, UPSTREAM_REQUESTS_WAITING, 0)
         for upstream in self.watched:
-            open = idle = waiting = 0
-            for endpoint in upstream.group.seats:
-                open += endpoint.open - endpoint.connecting
-                idle += endpoint.idle.count
-                waiting += len(endpoint.waiting)
-            counters.upstream_set(upstream.index, UPSTREAM_CONNECTIONS_OPEN, open)
-            counters.upstream_set(upstream.index, UPSTREAM_CONNECTIONS_IDLE, idle)
-            counters.upstream_set(upstream.index, UPSTREAM_REQUESTS_WAITING, waiting)
+            open, idle, waiting = _connections_of(upstream)
+            counters.upstream_set(upstream.slot, UPSTREAM_CONNECTIONS_OPEN, open)
+            counters.upstream_set(upstream.slot, UPSTREAM_CONNECTIONS_IDLE, idle)
+            counters.upstream_set(upstream.slot, UPSTREAM_REQUESTS_WAITING, waiting)
+        # A changed upstream and what it was before have one name, and are counted together.
+        for upstream in self.retired:
+            open, idle, waiting = _connections_of(upstream)
+            counters.upstream_add(upstream.slot, UPSTREAM_CONNECTIONS_OPEN, open)
+            counters.upstream_add(upstream.slot, UPSTREAM_CONNECTIONS_IDLE, idle)
+            counters.upstream_add(upstream.slot, UPSTREAM_REQUESTS_WAITING, waiting)
         return 0
 
     cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept:
@@ -199,11 +264,10 @@ cdef class Worker:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    async def drain(self, upstreams, double timeout):
+    async def drain(self, double timeout):
         """Finishes what runs, takes nothing new, cuts what is left after `timeout` seconds.
 
-        upstreams: every Upstream in use, whose idle connections are closed. `cut` then tells how many exchanges were
-        cut. Listening sockets are the caller's to close, before.
+        `cut` then tells how many exchanges were cut. Listening sockets are the caller's to close, before.
         """
         cdef Downstream1 connection
         cdef Upstream upstream
@@ -216,7 +280,7 @@ cdef class Worker:
                 x.client_gone(R_DRAIN_CUT, None)
         for connection in list(self.downstreams):
             connection.drain()
-        for upstream in upstreams:
+        for upstream in self.watched:
             for endpoint in upstream.group.seats:
                 endpoint.close_idle()
         self.left()
@@ -227,7 +291,7 @@ cdef class Worker:
             self.cut = self.exchanges
             for connection in list(self.downstreams):
                 connection.cut_off()
-            for upstream in upstreams:
+            for upstream in (*self.watched, *self.retired):
                 for endpoint in upstream.group.seats:
                     endpoint.cut_connects()
             self.drained = self.loop.create_future()

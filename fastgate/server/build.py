@@ -11,6 +11,9 @@ from fastgate.upstreams.resolve import Resolver
 
 __all__ = ["Snapshot", "build"]
 
+# What a plugin's buckets and lists live in; a rate limit's filter is made for each route.
+Plugin = _core.RateLimiter | _core.IpFilter
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -18,37 +21,48 @@ class Snapshot:
 
     config: Config
     listeners: tuple[_core.Listener, ...]
-    upstreams: tuple[_core.Upstream, ...]
+    upstreams: dict[str, _core.Upstream]
+    plugins: dict[str, Plugin]
 
 
-def build(config: Config, worker: _core.Worker, resolver: Resolver) -> Snapshot:
-    """Compiles a configuration for one worker.
+def build(
+    config: Config, worker: _core.Worker, resolver: Resolver, previous: Snapshot | None = None
+) -> Snapshot:
+    """Compiles a configuration for one worker, beside the one that runs: nothing of that is changed.
 
-    The configuration has been checked: nothing here is expected to fail.
+    ``previous``: the one that runs, or None. Its upstreams and plugins are taken over, with their
+    connections, buckets and counts, where the configuration of that name is equal. Raises
+    ``_core.SlotsFull`` when there are more new names of routes or upstreams than the counters have room for.
+    Beside that nothing is expected to fail: the configuration has been checked.
     """
-    # One whose endpoints all come from SRV records or a file has no address here, and its routes answer 503.
-    upstreams = {
-        name: _upstream(index, upstream, worker, resolver)
-        for index, (name, upstream) in enumerate(config.upstreams.items())
-        if _addresses(upstream)
-    }
-    filters = {name: _filter(name, plugin) for name, plugin in config.plugins.items()}
-    listeners = tuple(_listener(listener, config, upstreams, filters) for listener in config.listeners)
-    return Snapshot(config, listeners, tuple(upstreams.values()))
-
-
-def _addresses(upstream: model.Upstream) -> list[model.Endpoint]:
-    return [endpoint for endpoint in upstream.endpoints if not endpoint.srv]
+    route_slots, upstream_slots = worker.counters.assign(
+        [route.name for route in config.routes], list(config.upstreams)
+    )
+    upstreams: dict[str, _core.Upstream] = {}
+    for (name, upstream), slot in zip(config.upstreams.items(), upstream_slots, strict=True):
+        if previous is not None and previous.config.upstreams.get(name) == upstream:
+            upstreams[name] = previous.upstreams[name]
+        else:
+            upstreams[name] = _upstream(slot, upstream, worker, resolver)
+    plugins: dict[str, Plugin] = {}
+    for name, plugin in config.plugins.items():
+        if previous is not None and previous.config.plugins.get(name) == plugin:
+            plugins[name] = previous.plugins[name]
+        else:
+            plugins[name] = _plugin(name, plugin)
+    listeners = tuple(
+        _listener(listener, config, route_slots, upstreams, plugins) for listener in config.listeners
+    )
+    return Snapshot(config, listeners, upstreams, plugins)
 
 
 def _upstream(
-    index: int, upstream: model.Upstream, worker: _core.Worker, resolver: Resolver
+    slot: _core.Slot, upstream: model.Upstream, worker: _core.Worker, resolver: Resolver
 ) -> _core.Upstream:
-    endpoints = _addresses(upstream)
     built = _core.Upstream(
-        index=index,
+        slot=slot,
         name=upstream.name,
-        weights=[endpoint.weight for endpoint in endpoints],
+        weights=[endpoint.weight for endpoint in upstream.endpoints],
         connect_ns=upstream.timeouts.connect,
         head_ns=upstream.timeouts.head,
         idle_ns=upstream.timeouts.idle,
@@ -57,7 +71,7 @@ def _upstream(
         body_limit=upstream.limits.body,
         host=upstream.host,
     )
-    for endpoint in endpoints:
+    for endpoint in upstream.endpoints:
         built.add(
             _core.Endpoint(
                 worker,
@@ -85,18 +99,18 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _filter(name: str, plugin: model.Plugin) -> tuple[_core.NativeFilter, _core.RateLimiter | None]:
+def _plugin(name: str, plugin: model.Plugin) -> Plugin:
     if isinstance(plugin, model.RateLimit):
-        limiter = _core.RateLimiter(plugin)
-        return _core.RateLimitFilter(name, limiter), limiter
-    return _core.IpFilter(name, _core.IpFilterCore(plugin)), None
+        return _core.RateLimiter(plugin)
+    return _core.IpFilter(name, _core.IpFilterCore(plugin))
 
 
 def _listener(
     listener: model.Listener,
     config: Config,
+    slots: list[_core.Slot],
     upstreams: dict[str, _core.Upstream],
-    filters: dict[str, tuple[_core.NativeFilter, _core.RateLimiter | None]],
+    plugins: dict[str, Plugin],
 ) -> _core.Listener:
     mine = [
         (index, route)
@@ -106,7 +120,7 @@ def _listener(
     # The table answers with the route's place in the file; routes of other listeners stay None there.
     routes: list[_core.Route | None] = [None] * len(config.routes)
     for index, route in mine:
-        routes[index] = _route(index, route, listener, upstreams, filters)
+        routes[index] = _route(slots[index], route, listener, upstreams, plugins)
     return _core.Listener(
         name=listener.name,
         table=_core.RouteTable(mine),
@@ -129,38 +143,31 @@ def _listener(
 
 
 def _route(
-    index: int,
+    slot: _core.Slot,
     route: model.Route,
     listener: model.Listener,
     upstreams: dict[str, _core.Upstream],
-    filters: dict[str, tuple[_core.NativeFilter, _core.RateLimiter | None]],
+    plugins: dict[str, Plugin],
 ) -> _core.Route:
     names = _core.parse_path_pattern(route.match.path).names if route.match.path is not None else ()
-    chosen = []
+    filters: list[_core.NativeFilter] = []
     for name in dict.fromkeys([*listener.plugins, *route.plugins]):
-        filter_, limiter = filters[name]
-        if limiter is not None:
-            limiter.bind_route(index, names)
-        chosen.append(filter_)
+        plugin = plugins[name]
+        if isinstance(plugin, _core.RateLimiter):
+            filters.append(_core.RateLimitFilter(name, plugin, route.name, names))
+        else:
+            filters.append(plugin)
     rewrite = route.rewrite
     path_changes = rewrite is not None and (
         rewrite.strip_prefix or rewrite.prefix is not None or rewrite.path is not None
     )
-    upstream = route.upstream
-    if route.split is not None:
-        # Its heaviest arm stands for all of them.
-        upstream = max(route.split.to, key=lambda target: target.weight).upstream
-    built = None if upstream is None else upstreams.get(upstream)
-    respond = None if route.respond is None else _respond(route.respond)
-    if upstream is not None and built is None:
-        respond = (503, b"", b"")
     return _core.Route(
-        index=index,
+        slot=slot,
         name=route.name,
-        upstream=built,
+        upstream=None if route.upstream is None else upstreams[route.upstream],
         redirect=None if route.redirect is None else _core.Redirector(route.match, route.redirect),
-        respond=respond,
-        filters=tuple(chosen),
+        respond=None if route.respond is None else _respond(route.respond),
+        filters=tuple(filters),
         rewrite=_core.path_rewrite_of(route) if path_changes else None,
         rewrite_host=None if rewrite is None else rewrite.host,
         request_rules=_rules(route.request_headers),

@@ -1,48 +1,116 @@
-"""The gateway in one event loop: opens its listeners, serves, drains."""
+"""The gateway in one event loop: opens its listeners, serves, takes up new configurations, drains."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import stat
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
 
 from fastgate import _core
-from fastgate.config import Config, model
+from fastgate.config import Config, ConfigError, load, model
+from fastgate.config.problems import report
+from fastgate.server.admin import Api
+from fastgate.server.admin_http import AdminServer
 from fastgate.server.build import Snapshot, build
+from fastgate.server.operations import (
+    EndpointChange,
+    EndpointView,
+    ReloadError,
+    ReloadResult,
+    SplitView,
+    UnknownName,
+    Unsupported,
+    UpstreamView,
+    changes,
+)
+from fastgate.server.sockets import Listening, OpenError
 from fastgate.upstreams.resolve import Resolver
 
-__all__ = ["BindError", "Gateway"]
+__all__ = ["Gateway", "OpenError"]
 
 NS = 1e9
+# Names of routes and upstreams that reloads may add, beside three for each that is there at the start.
+SPARE_NAMES = 4096
+
+Opened = list[tuple[str, str]]  # (address, name)
 
 
-class BindError(Exception):
-    """A listener's address can't be had. ``str()`` names it and the system's reason."""
+class _Listener:
+    """A listener that is open: its sockets, and the slot that their connections follow."""
+
+    def __init__(self, config: model.Listener) -> None:
+        self.config = config
+        self.listening = Listening(config, "listener", backlog=config.backlog)
+        self._slot: _core.ListenerSlot | None = None
+
+    async def serve(self, worker: _core.Worker, compiled: _core.Listener) -> None:
+        self._slot = slot = _core.ListenerSlot(compiled)
+        for sock in self.listening.sockets:
+            server = await asyncio.get_running_loop().create_server(
+                lambda: _core.Downstream1(worker, slot), sock=sock, backlog=self.config.backlog
+            )
+            self.listening.servers.append(server)
+
+    def follow(self, config: model.Listener, compiled: _core.Listener) -> None:
+        assert self._slot is not None
+        self._slot.follow(compiled)
+        if config.backlog != self.config.backlog:
+            for sock in self.listening.sockets:
+                sock.listen(config.backlog)
+        self.config = config
+
+    def close(self, worker: _core.Worker) -> None:
+        """No new connection; those that are open end after what runs on them."""
+        self.listening.close()
+        if self._slot is not None:
+            worker.close_listener(self._slot)
+
+
+def _key(listener: model.Listener) -> tuple[object, ...]:
+    """What makes two listeners the same socket. Of a port that the system chose only its name knows."""
+    free = listener.unix_path is None and listener.port == 0
+    return (listener.host, listener.port, listener.unix_path, listener.name if free else "")
 
 
 class Gateway:
-    """Serves one configuration until it is drained.
+    """Serves a configuration until it is drained. It implements ``operations.Operations``.
 
-    start() opens the listeners; drain() finishes what runs and closes everything. Both are called once, in
-    the loop that serves.
+    start() opens the listeners; reload() puts another configuration in force; drain() finishes what runs and
+    closes everything. All are called in the loop that serves, start() and drain() once.
+
+    tell: takes each line that an operator should read of a reload.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, tell: Callable[[str], None] = lambda line: None) -> None:
         self.config = config
-        self._servers: list[asyncio.Server] = []
-        self._unix_paths: list[str] = []
+        self._tell = tell
+        self._listeners: dict[tuple[object, ...], _Listener] = {}
+        self._admin: AdminServer | None = None
+        self._api = Api(self)
+        self._snapshot: Snapshot | None = None
+        self._lost_lines = 0  # of logs that another one took the place of
+        self._changing = asyncio.Lock()
+        self._draining = False
 
-    async def start(self) -> list[tuple[str, str]]:
+    # -- life
+
+    async def start(self) -> Opened:
         """Opens every listener and returns (address, listener's name) of each.
 
-        Raises BindError; then nothing is open.
+        Raises OpenError; then nothing is open.
         """
         config = self.config
         loop = asyncio.get_running_loop()
-        self.log = _core.AccessLog(config.access_log) if config.access_log.enabled else None
-        self.counters = _core.Counters([route.name for route in config.routes], list(config.upstreams), 1)
+        self.log = _open_log(config.access_log)
+        self.counters = _core.Counters(
+            [route.name for route in config.routes],
+            list(config.upstreams),
+            spare_routes=3 * len(config.routes) + SPARE_NAMES,
+            spare_upstreams=3 * len(config.upstreams) + SPARE_NAMES,
+        )
         self.counters.use_worker(0)
         self.worker = _core.Worker(
             loop,
@@ -52,115 +120,231 @@ class Gateway:
             max_per_address=config.server.max_connections_per_ip,
             flush_interval=config.access_log.flush_interval,
         )
-        self.snapshot: Snapshot = build(config, self.worker, Resolver(loop))
-        self.worker.watch(self.snapshot.upstreams)
-        opened: list[tuple[str, str]] = []
+        self._resolver = Resolver(loop)
         try:
-            for listener, compiled in zip(config.listeners, self.snapshot.listeners, strict=True):
-                for sock in _sockets(listener):
-                    server = await loop.create_server(
-                        self._factory(compiled), sock=sock, backlog=listener.backlog
-                    )
-                    self._servers.append(server)
-                    opened.append((_shown(sock), listener.name))
-                if listener.unix_path is not None:
-                    self._unix_paths.append(listener.unix_path)
-        except OSError as error:
-            await self._close_listeners()
+            return await self._enforce(config)
+        except OpenError:
             self.worker.close()
-            raise BindError(f"listener {listener.bind}: {error.strerror or error}") from error
-        return opened
-
-    def _factory(self, compiled: _core.Listener) -> Callable[[], _core.Downstream1]:
-        worker = self.worker
-        return lambda: _core.Downstream1(worker, compiled)
-
-    def reopen_log(self) -> None:
-        """Opens the access log's file anew, after it was renamed (SIGUSR1)."""
-        if self.log is not None:
-            self.log.reopen()
+            raise
 
     async def drain(self) -> dict[str, int]:
         """Takes nothing new, finishes what runs within server.drain_timeout, cuts the rest.
 
         Returns what was cut, what is still held (zeros, if nothing leaks) and what the log lost.
         """
-        await self._close_listeners()
-        await self.worker.drain(self.snapshot.upstreams, self.config.server.drain_timeout / NS)
-        self.worker.close()
-        dropped = 0
+        self._draining = True
+        async with self._changing:
+            for listener in self._listeners.values():
+                listener.close(self.worker)
+            self._listeners.clear()
+            await self.worker.drain(self.config.server.drain_timeout / NS)
+            self.worker.close()
+            if self._admin is not None:
+                await self._admin.stop()
+            if self.log is not None:
+                await self._close_log(self.log)
+        return {"cut": self.worker.cut, **self.worker.census(), "log_dropped": self._lost_lines}
+
+    def reopen_log(self) -> None:
+        """Opens the access log's file anew, after it was renamed (SIGUSR1)."""
         if self.log is not None:
-            await asyncio.to_thread(self.log.close, 5.0)
-            dropped = self.log.dropped
-        return {"cut": self.worker.cut, **self.worker.census(), "log_dropped": dropped}
+            self.log.reopen()
 
-    async def _close_listeners(self) -> None:
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
-        for path in self._unix_paths:
+    async def _close_log(self, log: _core.AccessLog) -> None:
+        await asyncio.to_thread(log.close, 5.0)
+        self._lost_lines += log.dropped
+
+    # -- reload
+
+    async def reload(self, config: Config | None = None) -> ReloadResult:
+        """Puts a configuration in force; None: that of the file, read anew.
+
+        What is under way ends as it began. Connections, sockets with the same bind, upstreams and plugins
+        whose configuration is equal live on. Raises ReloadError, and
+        then nothing has changed. How it went is told.
+        """
+        try:
+            if self._draining:
+                raise ReloadError("it is draining")
+            async with self._changing:
+                result = await self._reload(config)
+        except ReloadError as error:
+            for line in str(error).splitlines():
+                self._tell(line if error.problems else f"fastgate: {line}")
+            self._tell("fastgate: not reloaded")
+            raise
+        for line in result.warnings:
+            self._tell(line)
+        for address, name in result.listening:
+            self._tell(f"fastgate: listening on {address} ({name})")
+        self._tell(f"fastgate: reloaded ({result})")
+        return result
+
+    async def _reload(self, config: Config | None) -> ReloadResult:
+        before = self.config
+        warnings: list[str] = []
+        if config is None:
             try:
-                os.unlink(path)
-            except FileNotFoundError:
-                continue
-        self._unix_paths.clear()
+                # A large file takes a while, in which the loop goes on.
+                loaded = await asyncio.to_thread(load, before.source)
+            except ConfigError as error:
+                raise ReloadError("\n".join(report(error.problems, before.source)), error.problems) from error
+            config, warnings = loaded.config, report(loaded.warnings)
+        if self._draining:
+            raise ReloadError("it is draining")
+        try:
+            opened = await self._enforce(config)
+        except OpenError as error:
+            raise ReloadError(f"{error}{self._hint(config)}") from error
+        except _core.SlotsFull as error:
+            raise ReloadError(
+                f"the counters have no room for all names of routes and upstreams ({error}): start it anew"
+            ) from error
+        except Exception as error:
+            # A defect of ours; the configuration in force is not touched by it.
+            traceback.print_exc(file=sys.stderr)
+            raise ReloadError(f"a defect: {error!r}") from error
+        return ReloadResult(
+            listeners=changes(*({each.name: each for each in c.listeners} for c in (before, config))),
+            upstreams=changes(before.upstreams, config.upstreams),
+            routes=changes(*({each.name: each for each in c.routes} for c in (before, config))),
+            plugins=changes(before.plugins, config.plugins),
+            listening=tuple(opened),
+            warnings=tuple(warnings),
+        )
+
+    def _hint(self, config: Config) -> str:
+        """For an address that is in use by ourselves."""
+        ours = {listener.config.port for listener in self._listeners.values()} - {0}
+        added = {each.port for each in config.listeners if _key(each) not in self._listeners}
+        return " (by a listener that runs now: use another port, or start it anew)" if added & ours else ""
+
+    async def _enforce(self, config: Config) -> Opened:
+        """All or nothing: whatever may fail comes first, and beside what runs. Returns what was opened."""
+        with ExitStack() as undo:
+            added: dict[tuple[object, ...], _Listener] = {}
+            for each in config.listeners:
+                if _key(each) not in self._listeners:
+                    added[_key(each)] = listener = _Listener(each)
+                    undo.callback(listener.close, self.worker)
+            admin = self._admin if config.admin is not None else None
+            if config.admin is not None and (admin is None or admin.listening.bind != config.admin):
+                admin = AdminServer(self._api, config.admin)
+                undo.callback(admin.close)
+            log = self.log
+            if config.access_log != self.config.access_log:
+                log = _open_log(config.access_log, log)
+            snapshot = build(config, self.worker, self._resolver, self._snapshot)
+            for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
+                if _key(each) in added:
+                    await added[_key(each)].serve(self.worker, compiled)
+            if admin is not None and admin is not self._admin:
+                await admin.start()
+            undo.pop_all()
+        opened = [
+            (address, each.name)
+            for each in config.listeners
+            if _key(each) in added
+            for address in added[_key(each)].listening.addresses
+        ]
+        if admin is not None and admin is not self._admin:
+            opened += [(address, "admin API") for address in admin.listening.addresses]
+        self._follow(snapshot, added, admin)
+        if log is not self.log:
+            await self._change_log(log)
+        return opened
+
+    def _follow(
+        self, snapshot: Snapshot, added: dict[tuple[object, ...], _Listener], admin: AdminServer | None
+    ) -> None:
+        """Puts in force what was prepared. Nothing here fails, and no request comes between."""
+        config = snapshot.config
+        present: dict[tuple[object, ...], _Listener] = {}
+        for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
+            key = _key(each)
+            if key in added:
+                present[key] = added[key]
+            else:
+                present[key] = self._listeners.pop(key)
+                present[key].follow(each, compiled)
+        gone, self._listeners = self._listeners, present
+        for listener in gone.values():
+            listener.close(self.worker)
+        self.worker.watch(tuple(snapshot.upstreams.values()))
+        self.worker.limit(config.server.max_connections, config.server.max_connections_per_ip)
+        if self._admin is not None and self._admin is not admin:
+            self._admin.close()
+        self._admin = admin
+        self._snapshot = snapshot
+        self.config = config
+
+    async def _change_log(self, log: _core.AccessLog | None) -> None:
+        before, self.log = self.log, log
+        lost = 0 if before is None else before.dropped
+        every = self.config.access_log.flush_interval
+        if before is not None and log is not None and log.writer is before.writer:
+            # Its lost lines are the next one's too.
+            self._lost_lines += lost - log.dropped
+        elif before is not None:
+            self.worker.log_to(log, every, self._lost_lines + lost)
+            await self._close_log(before)
+        self.worker.log_to(log, every, self._lost_lines)
+
+    # -- operations
+
+    def upstreams(self) -> list[UpstreamView]:
+        assert self._snapshot is not None
+        return [
+            UpstreamView(name=name, balance=upstream.balance, endpoints=self._endpoints(upstream))
+            for name, upstream in self._snapshot.config.upstreams.items()
+        ]
+
+    def _endpoints(self, upstream: model.Upstream) -> tuple[EndpointView, ...]:
+        assert self._snapshot is not None
+        connections = self.worker.connections(self._snapshot.upstreams[upstream.name])
+        return tuple(
+            EndpointView(
+                address=address,
+                zone=endpoint.zone,
+                status="ready",
+                state="auto",
+                weight=endpoint.weight,
+                open=made,
+                idle=idle,
+                waiting=waiting,
+            )
+            for endpoint, (address, made, idle, waiting) in zip(upstream.endpoints, connections, strict=True)
+        )
+
+    def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
+        found = self.config.upstreams.get(upstream)
+        if found is None:
+            raise UnknownName(f'no upstream is named "{upstream}"')
+        if all(endpoint.address != address for endpoint in found.endpoints):
+            raise UnknownName(f'upstream "{upstream}" has no endpoint "{address}"')
+        raise Unsupported("the state of an endpoint can't be set in this version")
+
+    def split(self, route: str) -> SplitView:
+        raise self._no_split(route)
+
+    def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
+        raise self._no_split(route)
+
+    def clear_split(self, route: str, arm: str) -> SplitView:
+        raise self._no_split(route)
+
+    def _no_split(self, route: str) -> Exception:
+        if all(each.name != route for each in self.config.routes):
+            return UnknownName(f'no route is named "{route}"')
+        return Unsupported("routes can't be split in this version")
+
+    def count(self) -> dict[str, Any]:
+        self.worker.show_gauges()
+        return self.counters.snapshot()
 
 
-def _sockets(listener: model.Listener) -> list[socket.socket]:
-    if listener.unix_path is not None:
-        return [_unix_socket(listener.unix_path)]
-    if listener.host:
-        family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
-        return [_tcp_socket(family, listener.host, listener.port)]
-    # Every address. One dual-stack socket would show IPv4 clients as mapped addresses and needs IPv6 to be
-    # there.
-    first = _tcp_socket(socket.AF_INET, "0.0.0.0", listener.port)
+def _open_log(config: model.AccessLog, previous: _core.AccessLog | None = None) -> _core.AccessLog | None:
     try:
-        return [first, _tcp_socket(socket.AF_INET6, "::", first.getsockname()[1])]
+        return _core.AccessLog(config, previous) if config.enabled else None
     except OSError as error:
-        if error.errno in {97, 99}:  # EAFNOSUPPORT, EADDRNOTAVAIL: a machine without IPv6
-            return [first]
-        first.close()
-        raise
-
-
-def _tcp_socket(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((host, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _unix_socket(path: str) -> socket.socket:
-    # A socket file that a dead process left behind is in the way; one that answers belongs to somebody.
-    try:
-        left_behind = stat.S_ISSOCK(os.stat(path).st_mode)
-    except FileNotFoundError:
-        left_behind = False
-    if left_behind:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(path)
-            except ConnectionRefusedError:
-                os.unlink(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(path)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _shown(sock: socket.socket) -> str:
-    name = sock.getsockname()
-    if isinstance(name, str):
-        return f"unix:{name}"
-    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
-    return f"{host}:{name[1]}"
+        raise OpenError(f"access log {config.path}: {error.strerror or error}") from error

@@ -122,7 +122,7 @@ class Rig:
         return transport, protocol
 
     def client(self, listener: int, high: int) -> Transport:
-        connection = _core.Downstream1(self.worker, self.snapshot.listeners[listener])
+        connection = _core.Downstream1(self.worker, _core.ListenerSlot(self.snapshot.listeners[listener]))
         return Transport(self.loop, connection, high=high)
 
     def leave(self, client: Transport) -> None:

@@ -1,0 +1,41 @@
+"""Have the running gateway read its configuration anew.
+
+It reads its own file, not that of -c. Nothing is lost: connections stay, and what is under way ends as it
+began. A file with mistakes changes nothing; they are told here.
+Exit code 0: reloaded; 1: not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from fastgate.cli.admin_client import Failed, add_admin_options, call, tell_failure
+
+KINDS = ("listeners", "upstreams", "routes", "plugins")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_admin_options(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    from fastgate.config.problems import shown
+
+    try:
+        found = call(args, "POST", "reload")
+    except Failed as failed:
+        return tell_failure("reload", failed)
+    for line in found["warnings"]:
+        print(line, file=sys.stderr)
+    told = 0
+    for kind in KINDS:
+        for what in ("added", "changed", "removed"):
+            for name in found[kind][what]:
+                print(shown(f"{kind.removesuffix('s')} {name}: {what}"))
+                told += 1
+    for address, name in found["listening"]:
+        print(shown(f"listening on {address} ({name})"))
+    if not told:
+        print("nothing changed")
+    return 0

@@ -1,0 +1,159 @@
+"""What an operator may see and do while the gateway runs, whoever asks: the admin API, or another process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Protocol
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from fastgate.config import Config, Problem
+
+__all__ = [
+    "ArmView",
+    "Changes",
+    "EndpointChange",
+    "EndpointView",
+    "Operations",
+    "OperatorState",
+    "ReloadError",
+    "ReloadResult",
+    "SplitView",
+    "UnknownName",
+    "Unsupported",
+    "UpstreamView",
+    "changes",
+]
+
+# "auto": health and outliers decide.
+OperatorState = Literal["auto", "ready", "draining", "down"]
+
+
+class UnknownName(LookupError):
+    """There is no such upstream, endpoint, route or arm. ``str()`` says which."""
+
+
+class Unsupported(NotImplementedError):
+    """This version can't do that. ``str()`` says what."""
+
+
+class ReloadError(Exception):
+    """The configuration can't be put in force, and nothing has changed. ``str()`` is what `fastgate check`
+    says of the file, or why it could not be done; ``problems`` what the file's text is to blame for."""
+
+    def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+class EndpointView(Struct, frozen=True, kw_only=True):
+    """One endpoint. open, idle: connections made; waiting: requests that wait for one."""
+
+    address: str
+    zone: str
+    status: Literal["ready", "draining", "down", "ejected"]  # what it is, all told
+    state: OperatorState  # the operator's word
+    weight: int  # in force
+    open: int
+    idle: int
+    waiting: int
+
+
+class UpstreamView(Struct, frozen=True, kw_only=True):
+    name: str
+    balance: str
+    endpoints: tuple[EndpointView, ...]
+
+
+class EndpointChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator's word on an endpoint. What is not given stays. weight None: the configured one."""
+
+    state: OperatorState | UnsetType = UNSET
+    weight: Annotated[int, Meta(ge=1, le=1000)] | UnsetType | None = UNSET
+
+
+class ArmView(Struct, frozen=True, kw_only=True):
+    """One target of a split. weight: in force; configured: the file's."""
+
+    name: str
+    upstream: str
+    weight: int
+    configured: int
+    rolled_back: str | None = None  # the numbers that sent it to weight 0
+
+
+class SplitView(Struct, frozen=True, kw_only=True):
+    route: str
+    arms: tuple[ArmView, ...]
+
+
+class Changes(Struct, frozen=True, kw_only=True):
+    """Names of one kind of thing that a reload added, changed, removed, and how many stayed as they were."""
+
+    kept: int
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+class ReloadResult(Struct, frozen=True, kw_only=True):
+    """What a reload changed. listening: (address, name) of each listener that was opened."""
+
+    listeners: Changes
+    upstreams: Changes
+    routes: Changes
+    plugins: Changes
+    listening: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """ "routes: 1 added, 2 changed; upstreams: 1 removed", or "nothing changed"."""
+        parts = []
+        for kind in ("listeners", "upstreams", "routes", "plugins"):
+            change: Changes = getattr(self, kind)
+            words = [
+                f"{len(names)} {word}"
+                for word, names in (
+                    ("added", change.added),
+                    ("changed", change.changed),
+                    ("removed", change.removed),
+                )
+                if names
+            ]
+            if words:
+                parts.append(f"{kind}: {', '.join(words)}")
+        return "; ".join(parts) or "nothing changed"
+
+
+class Operations(Protocol):
+    """Each raises UnknownName for a name that is not there and Unsupported for what this version can't do."""
+
+    def upstreams(self) -> list[UpstreamView]:
+        """In the order of the file."""
+
+    def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
+        """Puts an operator's word in force, over reloads, and returns what is then."""
+
+    def split(self, route: str) -> SplitView:
+        """The arms of a route's split."""
+
+    def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
+        """Puts weights of arms in force; arms that are not named keep theirs. ValueError: they can't be."""
+
+    def clear_split(self, route: str, arm: str) -> SplitView:
+        """Forgets that an arm was rolled back, and any weight that was set: the file's is in force again."""
+
+    def count(self) -> dict[str, Any]:
+        """The counters; see docs/access-log.md."""
+
+    async def reload(self, config: Config | None = None) -> ReloadResult:
+        """Puts a configuration in force; None: that of the file, read anew. Raises ReloadError."""
+
+
+def changes(before: Mapping[str, object], after: Mapping[str, object]) -> Changes:
+    return Changes(
+        kept=sum(name in before and before[name] == after[name] for name in after),
+        added=tuple(name for name in after if name not in before),
+        changed=tuple(name for name in after if name in before and before[name] != after[name]),
+        removed=tuple(name for name in before if name not in after),
+    )

@@ -1,0 +1,136 @@
+"""Listening sockets, from what `bind` says."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+from contextlib import ExitStack, suppress
+from typing import Protocol
+
+__all__ = ["Bind", "Listening", "OpenError"]
+
+
+class OpenError(Exception):
+    """An address, or the access log's file, can't be had. ``str()`` names it and the system's reason."""
+
+
+class Bind(Protocol):
+    """What is asked of a model.Listener or model.Admin."""
+
+    @property
+    def bind(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def unix_path(self) -> str | None: ...
+
+
+class Listening:
+    """A bind and its sockets, which listen: one, or two for every address of a port (IPv4 and IPv6).
+
+    ``what`` names it in the OpenError that is raised when an address can't be had; then nothing is open.
+    ``private``: a Unix socket is for its owner alone. ``servers`` is the caller's to fill; close() ends all.
+    """
+
+    def __init__(self, bind: Bind, what: str, *, backlog: int, private: bool = False) -> None:
+        self.bind = bind
+        self.sockets = _listen(bind, what, backlog, private)
+        self.servers: list[asyncio.Server] = []
+
+    @property
+    def addresses(self) -> list[str]:
+        """As in "127.0.0.1:8080", "[::1]:8080" or "unix:/path", with the port that a bind to port 0 got."""
+        return [_shown(sock) for sock in self.sockets]
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+        for sock in self.sockets:
+            sock.close()
+        if self.bind.unix_path is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(self.bind.unix_path)
+
+
+def _listen(bind: Bind, what: str, backlog: int, private: bool) -> list[socket.socket]:
+    with ExitStack() as undo:
+        try:
+            sockets = _bound(bind, private)
+            for sock in sockets:
+                undo.enter_context(sock)
+            if bind.unix_path is not None:
+                undo.callback(os.unlink, bind.unix_path)
+            for sock in sockets:
+                # Linux tells some clashes here, not at bind().
+                sock.listen(backlog)
+        except OSError as error:
+            raise OpenError(f"{what} {bind.bind}: {error.strerror or error}") from error
+        undo.pop_all()
+    return sockets
+
+
+def _bound(bind: Bind, private: bool) -> list[socket.socket]:
+    if bind.unix_path is not None:
+        return [_unix_socket(bind.unix_path, private)]
+    if bind.host:
+        family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+        return [_tcp_socket(family, bind.host, bind.port)]
+    # Every address. One dual-stack socket would show IPv4 clients as mapped addresses and needs IPv6 to be
+    # there.
+    first = _tcp_socket(socket.AF_INET, "0.0.0.0", bind.port)
+    try:
+        return [first, _tcp_socket(socket.AF_INET6, "::", first.getsockname()[1])]
+    except OSError as error:
+        if error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:  # a machine without IPv6
+            return [first]
+        first.close()
+        raise
+
+
+def _tcp_socket(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _unix_socket(path: str, private: bool) -> socket.socket:
+    # A socket file that a dead process left behind is in the way; one that answers belongs to somebody.
+    try:
+        left_behind = stat.S_ISSOCK(os.stat(path).st_mode)
+    except FileNotFoundError:
+        left_behind = False
+    if left_behind:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        if private:
+            os.chmod(path, 0o600)  # before it listens: nobody can have connected
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _shown(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+    return f"{host}:{name[1]}"
