@@ -81,6 +81,7 @@ cdef struct RequestView:
     # -- set by the route match: values of the {name} segments, in the order of the pattern
     Span[MAX_CAPTURES] captures
     int capture_count
+    const Span* capture_names   # as many, of the route; NULL: nobody has said them
 
 cdef inline Span request_field(const RequestView* view, Span name) noexcept nogil:
     # The first field of that name (lower or any case); ptr NULL when there is none.

@@ -43,8 +43,8 @@ cdef int begin_detour(Exchange x, const char* body, size_t length, bint end) exc
 cdef int choose_arm(Exchange x) except -1:
     cdef Route route = x.route
     cdef Hash128 key
-    cdef bint keyed = route.split_key.first(&x.view, route.index, &key)
-    x.arm = route.split.choose(&x.view, route.index, keyed, key.low, random64(&x.worker.random))
+    cdef bint keyed = route.split_key.first(&x.view, &key)
+    x.arm = route.split.choose(&x.view, keyed, key.low, random64(&x.worker.random))
     x.upstream = <Upstream>route.split_upstreams[x.arm]
     return 0
 
@@ -148,7 +148,7 @@ cdef int choose_endpoint(Exchange x, int64_t now) except -3:
                 return at
         x.stick = True
     if upstream.hash_key is not None:
-        keyed = upstream.hash_key.first(&x.view, x.route.index, &key)
+        keyed = upstream.hash_key.first(&x.view, &key)
     return upstream.group.pick(keyed, key.low, x.tried, x.tries, random64(&x.worker.random), now)
 
 
@@ -389,7 +389,7 @@ cdef int observe_failure(Exchange x, int reason, int64_t now) except -1:
 cdef int observe_arm(Exchange x, int64_t now) except -1:
     # How the split's arm did; what the client broke off says nothing of it.
     cdef bint failed = x.fell_back or x.status >= 500 or REASON_OF_UPSTREAM[x.reason]
-    if x.status == 499 and not failed:
+    if x.route.split.rollback is None or (x.status == 499 and not failed):
         return 0
-    x.route.split.observe(x.arm, failed, x.upstream_head_ns if x.upstream_head_ns >= 0 else now - x.start_ns, now)
+    x.route.split.rollback.observe(x.arm, failed, x.upstream_head_ns if x.upstream_head_ns >= 0 else now - x.start_ns, now)
     return 0

@@ -156,6 +156,7 @@ cdef class Exchange(Timed):
         route.expect()
         self.worker.counters.expect(route.slot)
         self.route = route
+        self.view.capture_names = route.captures
         if self.target.encoded_slash and not route.keep_encoded_slash:
             return self.refuse(R_ENCODED_SLASH, None)
         self.body_limit = self.listener.body_limit if route.body_limit == -2 else route.body_limit

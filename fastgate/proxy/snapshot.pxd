@@ -52,6 +52,9 @@ cdef class Route:
     cdef int respond_status             # ACTION_RESPOND
     cdef bytes respond_lines            # its field lines, Content-Type included
     cdef bytes respond_body
+    # -- the names of the {name} segments; `capture_text` keeps them alive
+    cdef tuple capture_text
+    cdef Span[MAX_CAPTURES] captures
     # -- on the way there and back
     cdef tuple filters                  # of NativeFilter
     cdef PathRewrite rewrite            # None: the path goes as it came

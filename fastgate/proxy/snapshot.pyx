@@ -37,18 +37,24 @@ cdef class IpFilter(NativeFilter):
 
 
 cdef class Route:
-    """A route, ready to run. Built by `fastgate.server.build`; durations in nanoseconds, -1 for none."""
+    """A route, ready to run. Built by `fastgate.server.build`; durations in nanoseconds, -1 for none. slot: None for one
+    that nobody counts. captures: names of its path's {name} segments."""
 
     def __init__(
-        self, *, Slot slot not None, str name, upstream=None, split=None, tuple split_upstreams=(), split_key=None,
+        self, *, Slot slot, str name, upstream=None, split=None, tuple split_upstreams=(), split_key=None,
         redirect=None, respond=None, int priority=PRIORITY_NORMAL, retry=None, fallback=None, fault=None, mirror=None,
         tuple captures=(), tuple filters=(), rewrite=None, rewrite_host=None, request_rules=None, response_rules=None,
         upgrades=(), bint keep_encoded_slash=False, body_limit=-2, total_ns=-1, tunnel_idle_ns, event_idle_ns,
     ):
-        self.slot = slot.index
+        cdef int i
+        self.slot = -1 if slot is None else slot.index
         self.lease = slot
         self.name = name
         self.name_bytes = name.encode()
+        self.id = _route_id(name)
+        self.capture_text = tuple([each.encode() for each in captures])
+        for i in range(min(len(self.capture_text), MAX_CAPTURES)):
+            self.captures[i] = bytes_span(<bytes>self.capture_text[i])
         self.upstream = upstream
         self.split = split
         self.split_upstreams = split_upstreams

@@ -15,7 +15,6 @@ from fastgate.server.operations import (
     Operations,
     ReloadError,
     UnknownName,
-    Unsupported,
 )
 from fastgate.versions import versions
 
@@ -83,8 +82,6 @@ class Api:
             return await found if isinstance(found, Awaitable) else found
         except UnknownName as error:
             raise Refusal(404, str(error)) from error
-        except Unsupported as error:
-            raise Refusal(501, str(error)) from error
         except ReloadError as error:
             problems = [problem._asdict() for problem in error.problems]
             raise Refusal(422, str(error), more={"problems": problems}) from error

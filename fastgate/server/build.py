@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
 from fastgate import _core
 from fastgate.config import Config, model
-from fastgate.upstreams.resolve import Resolver
+from fastgate.server.compile_upstream import compile_fallback, compile_fault, compile_retry
+from fastgate.server.upstreams import Estate, RunningUpstream
 
-__all__ = ["Snapshot", "build"]
+__all__ = ["Snapshot", "build", "inner"]
+
+# In the order of the core's enum Priority.
+PRIORITIES = ("critical", "normal", "sheddable")
 
 # What a plugin's buckets and lists live in; a rate limit's filter is made for each route.
 Plugin = _core.RateLimiter | _core.IpFilter
@@ -21,82 +24,65 @@ class Snapshot:
 
     config: Config
     listeners: tuple[_core.Listener, ...]
-    upstreams: dict[str, _core.Upstream]
+    upstreams: dict[str, RunningUpstream]
     plugins: dict[str, Plugin]
+    splits: dict[str, _core.Splitter]
 
 
 def build(
-    config: Config, worker: _core.Worker, resolver: Resolver, previous: Snapshot | None = None
+    config: Config, worker: _core.Worker, estate: Estate, previous: Snapshot | None = None
 ) -> Snapshot:
     """Compiles a configuration for one worker, beside the one that runs: nothing of that is changed.
 
-    ``previous``: the one that runs, or None. Its upstreams and plugins are taken over, with their
-    connections, buckets and counts, where the configuration of that name is equal. Raises
-    ``_core.SlotsFull`` when there are more new names of routes or upstreams than the counters have room for.
-    Beside that nothing is expected to fail: the configuration has been checked.
+    ``previous``: the one that runs, or None. Its plugins are taken over, with their buckets and counts, where the
+    configuration of that name is equal; so are the ``estate``'s upstreams. Raises ``_core.SlotsFull`` when there are
+    more new names of routes or upstreams than the counters have room for. Beside that nothing is expected to fail:
+    the configuration has been checked.
     """
     route_slots, upstream_slots = worker.counters.assign(
         [route.name for route in config.routes], list(config.upstreams)
     )
-    upstreams: dict[str, _core.Upstream] = {}
-    for (name, upstream), slot in zip(config.upstreams.items(), upstream_slots, strict=True):
-        if previous is not None and previous.config.upstreams.get(name) == upstream:
-            upstreams[name] = previous.upstreams[name]
-        else:
-            upstreams[name] = _upstream(slot, upstream, worker, resolver)
+    running = estate.prepare(config, worker, dict(zip(config.upstreams, upstream_slots, strict=True)))
+    upstreams = {name: upstream.core for name, upstream in running.items()}
     plugins: dict[str, Plugin] = {}
     for name, plugin in config.plugins.items():
         if previous is not None and previous.config.plugins.get(name) == plugin:
             plugins[name] = previous.plugins[name]
         else:
             plugins[name] = _plugin(name, plugin)
-    listeners = tuple(
-        _listener(listener, config, route_slots, upstreams, plugins) for listener in config.listeners
+    splits = {
+        route.name: _core.Splitter(route.name, route.split, states=estate.splits, windows=estate.windows)
+        for route in config.routes
+        if route.split is not None
+    }
+    parts = _Parts(upstreams, plugins, splits)
+    listeners = tuple(_listener(listener, config, route_slots, parts) for listener in config.listeners)
+    return Snapshot(config, listeners, running, plugins, splits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What routes are made of, by name."""
+
+    upstreams: dict[str, _core.Upstream]
+    plugins: dict[str, Plugin]
+    splits: dict[str, _core.Splitter]
+
+
+def inner(worker: _core.Worker) -> None:
+    """Gives the worker what stands for listener and route of requests that the gateway makes itself."""
+    listener = _compiled(model.Listener(name="gateway", bind="", forwarded=()), _core.RouteTable([]), ())
+    timeouts = model.RouteTimeouts()
+    worker.serve_inner(
+        listener,
+        _core.Route(
+            slot=None,
+            name="gateway",
+            respond=(500, b"", b""),
+            tunnel_idle_ns=timeouts.tunnel_idle,
+            event_idle_ns=timeouts.event_stream_idle,
+        ),
     )
-    return Snapshot(config, listeners, upstreams, plugins)
-
-
-def _upstream(
-    slot: _core.Slot, upstream: model.Upstream, worker: _core.Worker, resolver: Resolver
-) -> _core.Upstream:
-    built = _core.Upstream(
-        slot=slot,
-        name=upstream.name,
-        weights=[endpoint.weight for endpoint in upstream.endpoints],
-        connect_ns=upstream.timeouts.connect,
-        head_ns=upstream.timeouts.head,
-        idle_ns=upstream.timeouts.idle,
-        header_bytes=upstream.limits.header_bytes,
-        header_count=upstream.limits.header_count,
-        body_limit=upstream.limits.body,
-        host=upstream.host,
-    )
-    for endpoint in upstream.endpoints:
-        built.add(
-            _core.Endpoint(
-                worker,
-                built,
-                address=endpoint.address,
-                host=endpoint.host or None,
-                port=endpoint.port,
-                unix_path=endpoint.unix_path,
-                resolver=resolver if endpoint.host and not _is_address(endpoint.host) else None,
-                max_open=upstream.pool.max_connections,
-                max_idle=upstream.pool.max_idle,
-                max_waiting=upstream.pool.queue,
-                idle_ns=upstream.pool.idle_timeout,
-                queue_ns=upstream.pool.queue_timeout,
-            )
-        )
-    return built
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _plugin(name: str, plugin: model.Plugin) -> Plugin:
@@ -109,8 +95,7 @@ def _listener(
     listener: model.Listener,
     config: Config,
     slots: list[_core.Slot],
-    upstreams: dict[str, _core.Upstream],
-    plugins: dict[str, Plugin],
+    parts: _Parts,
 ) -> _core.Listener:
     mine = [
         (index, route)
@@ -120,11 +105,17 @@ def _listener(
     # The table answers with the route's place in the file; routes of other listeners stay None there.
     routes: list[_core.Route | None] = [None] * len(config.routes)
     for index, route in mine:
-        routes[index] = _route(slots[index], route, listener, upstreams, plugins)
+        routes[index] = _route(slots[index], route, listener, parts)
+    return _compiled(listener, _core.RouteTable(mine), tuple(routes))
+
+
+def _compiled(
+    listener: model.Listener, table: _core.RouteTable, routes: tuple[_core.Route | None, ...]
+) -> _core.Listener:
     return _core.Listener(
         name=listener.name,
-        table=_core.RouteTable(mine),
-        routes=tuple(routes),
+        table=table,
+        routes=routes,
         request_line=listener.limits.request_line,
         header_bytes=listener.limits.header_bytes,
         header_count=listener.limits.header_count,
@@ -146,17 +137,14 @@ def _route(
     slot: _core.Slot,
     route: model.Route,
     listener: model.Listener,
-    upstreams: dict[str, _core.Upstream],
-    plugins: dict[str, Plugin],
+    parts: _Parts,
 ) -> _core.Route:
-    names = _core.parse_path_pattern(route.match.path).names if route.match.path is not None else ()
+    upstreams = parts.upstreams
     filters: list[_core.NativeFilter] = []
     for name in dict.fromkeys([*listener.plugins, *route.plugins]):
-        plugin = plugins[name]
-        if isinstance(plugin, _core.RateLimiter):
-            filters.append(_core.RateLimitFilter(name, plugin, route.name, names))
-        else:
-            filters.append(plugin)
+        plugin = parts.plugins[name]
+        filters.append(_core.RateLimitFilter(name, plugin) if isinstance(plugin, _core.RateLimiter) else plugin)
+    split, mirror = route.split, route.mirror
     rewrite = route.rewrite
     path_changes = rewrite is not None and (
         rewrite.strip_prefix or rewrite.prefix is not None or rewrite.path is not None
@@ -165,6 +153,22 @@ def _route(
         slot=slot,
         name=route.name,
         upstream=None if route.upstream is None else upstreams[route.upstream],
+        split=parts.splits.get(route.name),
+        split_upstreams=() if split is None else tuple(upstreams[arm.upstream] for arm in split.to),
+        split_key=None if split is None else _core.RequestKey((*split.key, "client-ip")),
+        priority=PRIORITIES.index(route.priority),
+        retry=None if route.retry is None else compile_retry(route.retry),
+        fallback=None if route.fallback is None else _fallback(route, route.fallback, upstreams),
+        fault=None if route.fault is None else compile_fault(route.fault),
+        mirror=None
+        if mirror is None
+        else _core.Mirror(
+            upstreams[mirror.upstream],
+            percent=mirror.percent,
+            max_active=mirror.max_active,
+            body_limit=mirror.body_limit,
+        ),
+        captures=_core.parse_path_pattern(route.match.path).names if route.match.path is not None else (),
         redirect=None if route.redirect is None else _core.Redirector(route.match, route.redirect),
         respond=None if route.respond is None else _respond(route.respond),
         filters=tuple(filters),
@@ -178,6 +182,17 @@ def _route(
         total_ns=-1 if route.timeouts.total is None else route.timeouts.total,
         tunnel_idle_ns=route.timeouts.tunnel_idle,
         event_idle_ns=route.timeouts.event_stream_idle,
+    )
+
+
+def _fallback(
+    route: model.Route, fallback: model.Fallback, upstreams: dict[str, _core.Upstream]
+) -> _core.Fallback:
+    return compile_fallback(
+        fallback,
+        route.retry,
+        None if fallback.upstream is None else upstreams[fallback.upstream],
+        None if fallback.respond is None else _respond(fallback.respond),
     )
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Final
+
+from msgspec import UNSET
 
 from fastgate import _core
 from fastgate.config import Config, ConfigError, load, model
 from fastgate.config.problems import report
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer
-from fastgate.server.build import Snapshot, build
+from fastgate.server.build import Snapshot, build, inner
 from fastgate.server.operations import (
     EndpointChange,
     EndpointView,
@@ -22,16 +26,17 @@ from fastgate.server.operations import (
     ReloadResult,
     SplitView,
     UnknownName,
-    Unsupported,
     UpstreamView,
     changes,
 )
 from fastgate.server.sockets import Listening, OpenError
-from fastgate.upstreams.resolve import Resolver
+from fastgate.server.upstreams import Estate
+from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
 
 __all__ = ["Gateway", "OpenError"]
 
-NS = 1e9
+NS: Final = 1e9
+log: Final = logging.getLogger("fastgate.splits")
 # Names of routes and upstreams that reloads may add, beside three for each that is there at the start.
 SPARE_NAMES = 4096
 
@@ -90,6 +95,7 @@ class Gateway:
         self._listeners: dict[tuple[object, ...], _Listener] = {}
         self._admin: AdminServer | None = None
         self._api = Api(self)
+        self._estate = Estate()
         self._snapshot: Snapshot | None = None
         self._lost_lines = 0  # of logs that another one took the place of
         self._changing = asyncio.Lock()
@@ -120,10 +126,12 @@ class Gateway:
             max_per_address=config.server.max_connections_per_ip,
             flush_interval=config.access_log.flush_interval,
         )
-        self._resolver = Resolver(loop)
+        inner(self.worker)
+        self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
             return await self._enforce(config)
         except OpenError:
+            self._watching.cancel()
             self.worker.close()
             raise
 
@@ -137,6 +145,8 @@ class Gateway:
             for listener in self._listeners.values():
                 listener.close(self.worker)
             self._listeners.clear()
+            self._watching.cancel()
+            await self._estate.close()
             await self.worker.drain(self.config.server.drain_timeout / NS)
             self.worker.close()
             if self._admin is not None:
@@ -234,7 +244,7 @@ class Gateway:
             log = self.log
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
-            snapshot = build(config, self.worker, self._resolver, self._snapshot)
+            snapshot = build(config, self.worker, self._estate, self._snapshot)
             for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
                 if _key(each) in added:
                     await added[_key(each)].serve(self.worker, compiled)
@@ -270,7 +280,8 @@ class Gateway:
         gone, self._listeners = self._listeners, present
         for listener in gone.values():
             listener.close(self.worker)
-        self.worker.watch(tuple(snapshot.upstreams.values()))
+        self._estate.adopt(snapshot.upstreams)
+        self.worker.watch(tuple(running.core for running in snapshot.upstreams.values()))
         self.worker.limit(config.server.max_connections, config.server.max_connections_per_ip)
         if self._admin is not None and self._admin is not admin:
             self._admin.close()
@@ -294,53 +305,68 @@ class Gateway:
 
     def upstreams(self) -> list[UpstreamView]:
         assert self._snapshot is not None
-        return [
-            UpstreamView(name=name, balance=upstream.balance, endpoints=self._endpoints(upstream))
-            for name, upstream in self._snapshot.config.upstreams.items()
-        ]
-
-    def _endpoints(self, upstream: model.Upstream) -> tuple[EndpointView, ...]:
-        assert self._snapshot is not None
-        connections = self.worker.connections(self._snapshot.upstreams[upstream.name])
-        return tuple(
-            EndpointView(
-                address=address,
-                zone=endpoint.zone,
-                status="ready",
-                state="auto",
-                weight=endpoint.weight,
-                open=made,
-                idle=idle,
-                waiting=waiting,
-            )
-            for endpoint, (address, made, idle, waiting) in zip(upstream.endpoints, connections, strict=True)
-        )
+        return [view_upstream(running) for running in self._snapshot.upstreams.values()]
 
     def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
-        found = self.config.upstreams.get(upstream)
-        if found is None:
+        assert self._snapshot is not None
+        running = self._snapshot.upstreams.get(upstream)
+        if running is None:
             raise UnknownName(f'no upstream is named "{upstream}"')
-        if all(endpoint.address != address for endpoint in found.endpoints):
+        endpoint = running.endpoints.get(address)
+        if endpoint is None:
             raise UnknownName(f'upstream "{upstream}" has no endpoint "{address}"')
-        raise Unsupported("the state of an endpoint can't be set in this version")
+        if change.state is not UNSET:
+            running.health.set_operator(endpoint, change.state, time.monotonic_ns())
+        if change.weight is not UNSET:
+            running.health.set_weight(endpoint, change.weight)
+        return view_endpoint(endpoint)
 
     def split(self, route: str) -> SplitView:
-        raise self._no_split(route)
+        return view_split(self._splitter(route))
 
     def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
-        raise self._no_split(route)
+        splitter = self._splitter(route)
+        for arm in weights:
+            _has_arm(splitter, arm)
+        splitter.set_weights(weights)
+        return view_split(splitter)
 
     def clear_split(self, route: str, arm: str) -> SplitView:
-        raise self._no_split(route)
+        splitter = self._splitter(route)
+        _has_arm(splitter, arm)
+        splitter.clear(arm)
+        splitter.set_weights({arm: None})
+        return view_split(splitter)
 
-    def _no_split(self, route: str) -> Exception:
-        if all(each.name != route for each in self.config.routes):
-            return UnknownName(f'no route is named "{route}"')
-        return Unsupported("routes can't be split in this version")
+    def _splitter(self, route: str) -> _core.Splitter:
+        assert self._snapshot is not None
+        splitter = self._snapshot.splits.get(route)
+        if splitter is None:
+            known = any(each.name == route for each in self.config.routes)
+            raise UnknownName(f'route "{route}" has no split' if known else f'no route is named "{route}"')
+        return splitter
+
+    async def _watch_splits(self) -> None:
+        # One worker judges for all, once a second.
+        while True:
+            await asyncio.sleep(1)
+            if self._snapshot is None or not self._snapshot.splits or not self._estate.leads():
+                continue
+            now = time.monotonic_ns()
+            for splitter in self._snapshot.splits.values():
+                for verdict in splitter.rollback.evaluate(now) if splitter.rollback is not None else ():
+                    log.error(
+                        "route %s: arm %s rolled back: %s", verdict.route, verdict.arm, describe_verdict(verdict)
+                    )
 
     def count(self) -> dict[str, Any]:
         self.worker.show_gauges()
         return self.counters.snapshot()
+
+
+def _has_arm(splitter: _core.Splitter, arm: str) -> None:
+    if arm not in splitter.names:
+        raise UnknownName(f'route "{splitter.route}" has no arm "{arm}"')
 
 
 def _open_log(config: model.AccessLog, previous: _core.AccessLog | None = None) -> _core.AccessLog | None:

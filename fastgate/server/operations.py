@@ -20,7 +20,6 @@ __all__ = [
     "ReloadResult",
     "SplitView",
     "UnknownName",
-    "Unsupported",
     "UpstreamView",
     "changes",
 ]
@@ -33,10 +32,6 @@ class UnknownName(LookupError):
     """There is no such upstream, endpoint, route or arm. ``str()`` says which."""
 
 
-class Unsupported(NotImplementedError):
-    """This version can't do that. ``str()`` says what."""
-
-
 class ReloadError(Exception):
     """The configuration can't be put in force, and nothing has changed. ``str()`` is what `fastgate check`
     says of the file, or why it could not be done; ``problems`` what the file's text is to blame for."""
@@ -47,21 +42,33 @@ class ReloadError(Exception):
 
 
 class EndpointView(Struct, frozen=True, kw_only=True):
-    """One endpoint. open, idle: connections made; waiting: requests that wait for one."""
+    """One endpoint. The numbers of connections and requests are of this worker."""
 
     address: str
+    region: str
     zone: str
     status: Literal["ready", "draining", "down", "ejected"]  # what it is, all told
     state: OperatorState  # the operator's word
+    probe: Literal["unknown", "up", "down"]  # what active checks say
+    breaker: Literal["closed", "open", "half-open"]
+    ejected_for: float  # seconds to go; 0: it is not
     weight: int  # in force
-    open: int
-    idle: int
-    waiting: int
+    active: int  # requests under way
+    open: int  # connections made
+    idle: int  # those of them that are not in use
+    waiting: int  # requests that wait for one
 
 
 class UpstreamView(Struct, frozen=True, kw_only=True):
+    """problem: why nothing is known of its endpoints, "" where something is. limit: of its concurrency, 0 for none;
+    queued: requests that wait for a place in it."""
+
     name: str
     balance: str
+    breaker: Literal["closed", "open", "half-open"]
+    problem: str
+    limit: int
+    queued: int
     endpoints: tuple[EndpointView, ...]
 
 
@@ -126,7 +133,7 @@ class ReloadResult(Struct, frozen=True, kw_only=True):
 
 
 class Operations(Protocol):
-    """Each raises UnknownName for a name that is not there and Unsupported for what this version can't do."""
+    """Each raises UnknownName for a name that is not there."""
 
     def upstreams(self) -> list[UpstreamView]:
         """In the order of the file."""
