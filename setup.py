@@ -18,6 +18,7 @@ core = Extension(
     "fastgate._core",
     ["fastgate/_core.pyx"],
     depends=["fastgate/_core.pxd", *PARTS],
+    libraries=["m"],  # log: not every Python brings libm along
     extra_compile_args=os.environ.get("FASTGATE_CFLAGS", "-O2 -fno-plt").split(),
 )
 

@@ -1,5 +1,5 @@
 # Work of the core in a loop without Python in between: a single call from Python costs more than what it
-# measures. Used by bench/micro alone.
+# measures. Used by bench/micro, and by tests that have to meet a process in the middle of it.
 
 
 def loop_check(limiter: RateLimiter, requests: list[SampleRequest], int64_t now_ns, int64_t step_ns) -> int:
@@ -79,6 +79,39 @@ def loop_next(balancer: RoundRobin, int times) -> int:
     for i in range(times):
         total += bound.next()
     return total
+
+
+def loop_choose(splitter: Splitter, request: SampleRequest, uint64_t first, uint64_t times, bint keyed=True) -> int:
+    """Chooses an arm for each of `times` keys (or random numbers) from `first` on; returns the sum of the arms."""
+    cdef Splitter bound = <Splitter?>splitter
+    cdef SampleRequest sample = <SampleRequest?>request
+    cdef Py_ssize_t total = 0
+    cdef uint64_t i
+    for i in range(times):
+        total += bound.choose(&sample.view, 0, keyed, first + i, (first + i) << 32)
+    return total
+
+
+def loop_set_weights(splitter: Splitter, uint64_t times) -> None:
+    """Gives all arms the weight 1, then 2, and so on to 10,000 and anew, `times` times."""
+    cdef Splitter bound = <Splitter?>splitter
+    cdef uint64_t i
+    cdef int arm
+    for i in range(times):
+        if not bound.records.begin(True):
+            raise TimeoutError
+        for arm in range(bound.count):
+            bound.halves[arm] = 2 + <uint32_t>(i % SPLIT_MAX_WEIGHT)
+        bound.records.publish(bound.halves)
+
+
+def loop_observe(watch: RollbackWatch, int arm, int times, int64_t now_ns, int64_t step_ns) -> None:
+    """Counts `times` requests, `step_ns` apart; every eighth failed."""
+    cdef RollbackWatch bound = <RollbackWatch?>watch
+    cdef int i
+    for i in range(times):
+        bound.observe(arm, i & 7 == 0, 300000 + i, now_ns)
+        now_ns += step_ns
 
 
 def measure_routing(list heads, int rounds, RouteTable table=None):
