@@ -27,9 +27,9 @@ cdef class Splitter:
     cdef int only                   # the one arm with a weight; -1: there are several
 
     # The arm of a request, never -1. `key` stands for the user and counts if `keyed`; `random` are fresh random bits
-    # and count if not. A Splitter belongs to one route: `route_index` is not looked at.
+    # and count if not.
     cdef int choose(
-        self, const RequestView* view, int route_index, bint keyed, uint64_t key, uint64_t random
+        self, const RequestView* view, bint keyed, uint64_t key, uint64_t random
     ) noexcept nogil
     cdef int _overridden(self, const RequestView* view) noexcept nogil
     cdef int _named(self, Span value) noexcept nogil

@@ -97,7 +97,7 @@ cdef class Splitter:
         free(self.inverse)
 
     cdef int choose(
-        self, const RequestView* view, int route_index, bint keyed, uint64_t key, uint64_t random
+        self, const RequestView* view, bint keyed, uint64_t key, uint64_t random
     ) noexcept nogil:
         cdef int i, best
         cdef double drawn, least = 1e300
@@ -185,7 +185,7 @@ cdef class Splitter:
 
     def choose_for(self, SampleRequest request not None, key: int | None = None, random: int = 0) -> str:
         """`choose` for a request made in Python: the name of its arm. key: 64 bits, None for a request without."""
-        cdef int arm = self.choose(&request.view, 0, key is not None, key or 0, random)
+        cdef int arm = self.choose(&request.view, key is not None, key or 0, random)
         return self.names[arm]
 
     def weights(self) -> dict[str, int]:
