@@ -1,14 +1,5 @@
 # The native rate-limit filter.
 
-cdef enum KeyPart:
-    # What a bucket's key is made of, in the order of the configuration.
-    KEY_CLIENT_IP
-    KEY_CONSUMER
-    KEY_HEADER
-    KEY_COOKIE
-    KEY_PATH
-    KEY_GLOBAL
-
 cdef struct RateVerdict:
     # What one check found; 16 bytes, kept by the exchange until its response head is written.
     uint64_t level          # units left after the check
@@ -23,17 +14,7 @@ cdef class RateLimiter:
     cdef readonly bint per_route        # scope = "route": the route's index is part of the key
     cdef readonly object burst
     cdef BucketRule rule
-    # -- the key: kinds, and the name of each (bytes, b"" where it has none)
-    cdef int part_count
-    cdef int[16] part_kind
-    cdef tuple part_name
-    cdef Span[16] part_span             # into part_name
-    cdef int ipv6_prefix
-    cdef uint64_t[2] secret
-    # -- for KEY_PATH: the position of each part's {NAME} among the route's captures; -1: the route has none.
-    # part_count entries for each route.
-    cdef int16_t* captures
-    cdef int routes
+    cdef RequestKey key                 # its seed is secret
     # -- the buckets
     cdef BucketTable table
     # -- how its headers begin; the numbers follow
@@ -58,5 +39,6 @@ cdef class RateLimiter:
     # Complete field lines ("Name: value" CRLF) for the response: Retry-After if refused, and those that
     # `headers` names. Nothing for a report-only limiter.
     cdef void write_headers(self, const RateVerdict* verdict, Out* out) noexcept nogil
-    cdef Hash128 _key(self, const RequestView* view, int route_index) noexcept nogil
+    cdef inline Hash128 _key(self, const RequestView* view, int route_index) noexcept nogil:
+        return self.key.every(view, route_index, route_index if self.per_route else -1)
     cdef int64_t _seconds(self, uint64_t units) noexcept nogil

@@ -20,48 +20,6 @@ cdef enum:
     _RL_MAX_KEYS = 1 << 30
 
 
-cdef Span _rl_cookie(const RequestView* view, Span name) noexcept nogil:
-    # The value of the first cookie of that name (RFC 6265 5.4: "name=value" joined by "; "), quotes kept;
-    # names are case-sensitive.
-    cdef Span value, pair
-    cdef Py_ssize_t at, end
-    cdef int i
-    for i in range(view.field_count):
-        if not span_is(view.fields[i].name, b"cookie", 6):
-            continue
-        value = view.fields[i].value
-        at = 0
-        while at < value.len:
-            while at < value.len and (value.ptr[at] == 32 or value.ptr[at] == 59):
-                at += 1
-            end = at
-            while end < value.len and value.ptr[end] != 59:
-                end += 1
-            pair = span_of(value.ptr + at, end - at)
-            if (
-                pair.len > name.len
-                and pair.ptr[name.len] == 61
-                and span_equal(span_of(pair.ptr, name.len), name)
-            ):
-                pair = span_of(pair.ptr + name.len + 1, pair.len - name.len - 1)
-                while pair.len and (pair.ptr[pair.len - 1] == 32 or pair.ptr[pair.len - 1] == 9):
-                    pair.len -= 1
-                return pair
-            at = end
-    return span_of(NULL, 0)
-
-
-def _rl_key_part(part: str) -> tuple[int, bytes]:
-    kind, _, name = part.partition(":")
-    plain = {"client-ip": KEY_CLIENT_IP, "consumer": KEY_CONSUMER, "global": KEY_GLOBAL}
-    named = {"header": KEY_HEADER, "cookie": KEY_COOKIE, "path": KEY_PATH}
-    if part in plain:
-        return plain[part], b""
-    if kind in named and name:
-        return named[kind], name.lower().encode() if kind == "header" else name.encode()
-    raise ValueError(f"{part!r} is not a part of a rate limit's key")
-
-
 cdef class RateLimiter:
     """Token buckets by key, from a config RateLimit (attributes name, key, rate, burst, scope, ipv6_prefix,
     max_keys, report_only, headers).
@@ -73,42 +31,22 @@ cdef class RateLimiter:
     def __init__(self, config: object, *, seed: bytes | None = None) -> None:
         if self.table.buckets != NULL:
             raise TypeError("a RateLimiter is built once")
-        cdef int i
-        cdef list names = []
-        cdef bytes name
         self.name = config.name
         self.report_only = config.report_only
         self.per_route = config.scope == "route"
         self.burst = config.burst
-        self.ipv6_prefix = config.ipv6_prefix
-        if not 0 <= self.ipv6_prefix <= 128:
-            raise ValueError("ipv6_prefix is 0 to 128")
-        if not 1 <= len(config.key) <= 16:
-            raise ValueError("a key has 1 to 16 parts")
         if not 1 <= config.max_keys <= _RL_MAX_KEYS:
             raise ValueError(f"max_keys is 1 to {_RL_MAX_KEYS}")
         bucket_rule(&self.rule, config.rate.count, config.rate.per_ns, config.burst)
-        for part in config.key:
-            kind, name = _rl_key_part(part)
-            self.part_kind[len(names)] = kind
-            names.append(name)
-        self.part_count = len(names)
-        self.part_name = tuple(names)
-        for i in range(self.part_count):
-            name = self.part_name[i]
-            self.part_span[i] = span_of(name, len(name))
-        if seed is None:
-            seed = os.urandom(16)
-        if len(seed) != 16:
-            raise ValueError("a seed is 16 bytes")
-        memcpy(self.secret, <const char*>seed, 16)
+        self.key = RequestKey(
+            config.key, seed=os.urandom(16) if seed is None else seed, ipv6_prefix=config.ipv6_prefix
+        )
         self._lay_headers(config.headers)
         if not table_open(&self.table, config.max_keys):
             raise MemoryError
 
     def __dealloc__(self):
         table_close(&self.table)
-        free(self.captures)
 
     def _lay_headers(self, headers: tuple[str, ...]) -> None:
         # draft-ietf-httpapi-ratelimit-headers-10, 3 and 4: an Item (RFC 9651 3.3) whose value is the policy's
@@ -134,61 +72,7 @@ cdef class RateLimiter:
     def bind_route(self, int route_index, captures: tuple[str, ...]) -> None:
         """Tells the names of a route's {NAME} segments, in order; needed for each route whose requests are
         checked with a "path:NAME" key (a part whose name the route does not have is empty there)."""
-        cdef int routes = max(self.routes, route_index + 1)
-        cdef int i, part
-        cdef int16_t* grown
-        if route_index < 0:
-            raise ValueError("a route's index is not negative")
-        if routes > self.routes:
-            grown = <int16_t*>realloc(self.captures, <size_t>routes * self.part_count * sizeof(int16_t))
-            if grown == NULL:
-                raise MemoryError
-            for i in range(self.routes * self.part_count, routes * self.part_count):
-                grown[i] = -1
-            self.captures = grown
-            self.routes = routes
-        for part in range(self.part_count):
-            name = self.part_name[part].decode()
-            if self.part_kind[part] == KEY_PATH and name in captures:
-                self.captures[route_index * self.part_count + part] = captures.index(name)
-
-    cdef Hash128 _key(self, const RequestView* view, int route_index) noexcept nogil:
-        cdef SipState state
-        cdef Address address
-        cdef uint64_t word
-        cdef int i, kind, capture
-        cdef Span value
-        sip_begin(&state, self.secret)
-        if self.per_route:
-            sip_word(&state, <uint64_t>route_index)
-        for i in range(self.part_count):
-            kind = self.part_kind[i]
-            if kind == KEY_CLIENT_IP:
-                # Always two words, so it needs no length; IPv4 has its mapped form, a Unix socket's peer all
-                # zeros.
-                address = view.client
-                if address.family == 6:
-                    mask_address(&address, self.ipv6_prefix)
-                elif address.family == 0:
-                    mask_address(&address, 0)
-                memcpy(&word, &address.bytes[0], 8)
-                sip_word(&state, word)
-                memcpy(&word, &address.bytes[8], 8)
-                sip_word(&state, word)
-                continue
-            value = span_of(NULL, 0)
-            if kind == KEY_HEADER:
-                value = request_field(view, self.part_span[i])
-            elif kind == KEY_CONSUMER:
-                value = view.consumer
-            elif kind == KEY_COOKIE:
-                value = _rl_cookie(view, self.part_span[i])
-            elif kind == KEY_PATH and 0 <= route_index < self.routes:
-                capture = self.captures[route_index * self.part_count + i]
-                if 0 <= capture < view.capture_count:
-                    value = view.captures[capture]
-            sip_span(&state, value)
-        return sip_end(&state)
+        self.key.bind_route(route_index, captures)
 
     cdef bint check(
         self, const RequestView* view, int route_index, int64_t now_ns, RateVerdict* verdict
