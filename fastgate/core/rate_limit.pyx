@@ -21,57 +21,6 @@ cdef enum:
     _RL_MAX_KEYS = 1 << 30
 
 
-cdef Span _rl_cookie(const RequestView* view, Span name) noexcept nogil:
-    # The value of the first cookie of that name (RFC 6265 5.4: "name=value" joined by "; "), quotes kept;
-    # names are case-sensitive.
-    cdef Span value, pair
-    cdef Py_ssize_t at, end
-    cdef int i
-    for i in range(view.field_count):
-        if not span_is(view.fields[i].name, b"cookie", 6):
-            continue
-        value = view.fields[i].value
-        at = 0
-        while at < value.len:
-            while at < value.len and (value.ptr[at] == 32 or value.ptr[at] == 59):
-                at += 1
-            end = at
-            while end < value.len and value.ptr[end] != 59:
-                end += 1
-            pair = span_of(value.ptr + at, end - at)
-            if (
-                pair.len > name.len
-                and pair.ptr[name.len] == 61
-                and span_equal(span_of(pair.ptr, name.len), name)
-            ):
-                pair = span_of(pair.ptr + name.len + 1, pair.len - name.len - 1)
-                while pair.len and (pair.ptr[pair.len - 1] == 32 or pair.ptr[pair.len - 1] == 9):
-                    pair.len -= 1
-                return pair
-            at = end
-    return span_of(NULL, 0)
-
-
-def _rl_key_part(part: str) -> tuple[int, bytes]:
-    kind, _, name = part.partition(":")
-    plain = {"client-ip": KEY_CLIENT_IP, "consumer": KEY_CONSUMER, "global": KEY_GLOBAL}
-    named = {"header": KEY_HEADER, "cookie": KEY_COOKIE, "path": KEY_PATH}
-    if part in plain:
-        return plain[part], b""
-    if kind in named and name:
-        return named[kind], name.lower().encode() if kind == "header" else name.encode()
-    raise ValueError(f"{part!r} is not a part of a rate limit's key")
-
-
-cdef class RouteBinding:
-    """A route as a RateLimiter sees it; made by its `bind`."""
-
-    def __cinit__(self):
-        cdef int i
-        for i in range(16):
-            self.share.captures[i] = -1
-
-
 cdef class RateLimiter:
     """Token buckets by key, from a config RateLimit (attributes name, key, rate, burst, scope, ipv6_prefix,
     max_keys, report_only, headers).
@@ -83,36 +32,16 @@ cdef class RateLimiter:
     def __init__(self, config: object, *, seed: bytes | None = None) -> None:
         if self.table.buckets != NULL:
             raise TypeError("a RateLimiter is built once")
-        cdef int i
-        cdef list names = []
-        cdef bytes name
         self.name = config.name
         self.report_only = config.report_only
         self.per_route = config.scope == "route"
         self.burst = config.burst
-        self.ipv6_prefix = config.ipv6_prefix
-        if not 0 <= self.ipv6_prefix <= 128:
-            raise ValueError("ipv6_prefix is 0 to 128")
-        if not 1 <= len(config.key) <= 16:
-            raise ValueError("a key has 1 to 16 parts")
         if not 1 <= config.max_keys <= _RL_MAX_KEYS:
             raise ValueError(f"max_keys is 1 to {_RL_MAX_KEYS}")
         bucket_rule(&self.rule, config.rate.count, config.rate.per_ns, config.burst)
-        for part in config.key:
-            kind, name = _rl_key_part(part)
-            self.part_kind[len(names)] = kind
-            names.append(name)
-        self.part_count = len(names)
-        self.part_name = tuple(names)
-        for i in range(self.part_count):
-            name = self.part_name[i]
-            self.part_span[i] = span_of(name, len(name))
-        if seed is None:
-            seed = os.urandom(16)
-        if len(seed) != 16:
-            raise ValueError("a seed is 16 bytes")
-        memcpy(self.secret, <const char*>seed, 16)
-        self.unbound = RouteBinding().share
+        self.key = RequestKey(
+            config.key, seed=os.urandom(16) if seed is None else seed, ipv6_prefix=config.ipv6_prefix
+        )
         self._lay_headers(config.headers)
         if not table_open(&self.table, config.max_keys):
             raise MemoryError
@@ -141,61 +70,11 @@ cdef class RateLimiter:
         self.state_start = span_of(state, len(state))
         self.limit_line = span_of(limit, len(limit))
 
-    def bind(self, route: str, captures: tuple[str, ...]) -> RouteBinding:
-        """What `check` must know of a route: its name, and those of its {NAME} segments, in order. A part
-        "path:NAME" of the key whose name the route does not have is empty there."""
-        cdef RouteBinding bound = RouteBinding()
-        cdef int part
-        cdef bytes digest = hashlib.blake2b(route.encode(), digest_size=8).digest()
-        memcpy(&bound.share.id, <const char*>digest, 8)
-        for part in range(self.part_count):
-            name = self.part_name[part].decode()
-            if self.part_kind[part] == KEY_PATH and name in captures:
-                bound.share.captures[part] = captures.index(name)
-        return bound
-
-    cdef Hash128 _key(self, const RequestView* view, const RouteShare* route) noexcept nogil:
-        cdef SipState state
-        cdef Address address
-        cdef uint64_t word
-        cdef int i, kind, capture
-        cdef Span value
-        sip_begin(&state, self.secret)
-        if self.per_route:
-            sip_word(&state, route.id)
-        for i in range(self.part_count):
-            kind = self.part_kind[i]
-            if kind == KEY_CLIENT_IP:
-                # Always two words, so it needs no length; IPv4 has its mapped form, a Unix socket's peer all
-                # zeros.
-                address = view.client
-                if address.family == 6:
-                    mask_address(&address, self.ipv6_prefix)
-                elif address.family == 0:
-                    mask_address(&address, 0)
-                memcpy(&word, &address.bytes[0], 8)
-                sip_word(&state, word)
-                memcpy(&word, &address.bytes[8], 8)
-                sip_word(&state, word)
-                continue
-            value = span_of(NULL, 0)
-            if kind == KEY_HEADER:
-                value = request_field(view, self.part_span[i])
-            elif kind == KEY_CONSUMER:
-                value = view.consumer
-            elif kind == KEY_COOKIE:
-                value = _rl_cookie(view, self.part_span[i])
-            elif kind == KEY_PATH:
-                capture = route.captures[i]
-                if 0 <= capture < view.capture_count:
-                    value = view.captures[capture]
-            sip_span(&state, value)
-        return sip_end(&state)
 
     cdef bint check(
-        self, const RequestView* view, const RouteShare* route, int64_t now_ns, RateVerdict* verdict
+        self, const RequestView* view, uint64_t route_id, int64_t now_ns, RateVerdict* verdict
     ) noexcept nogil:
-        cdef Bucket* bucket = table_bucket(&self.table, self._key(view, route), self.rule.full, now_ns)
+        cdef Bucket* bucket = table_bucket(&self.table, self._key(view, route_id), self.rule.full, now_ns)
         verdict.refused = 0
         if bucket_take(bucket, &self.rule, now_ns):
             verdict.limited = 0
@@ -251,13 +130,13 @@ cdef class RateLimiter:
             out_decimal(out, reset)
             out_put(out, b"\r\n", 2)
 
-    def check_request(self, request: SampleRequest, int64_t now_ns, RouteBinding route=None) -> RateResult:
+    def check_request(self, request: SampleRequest, int64_t now_ns, str route="") -> RateResult:
         """`check` for a request made in Python; takes a token as a real one would."""
         cdef RateVerdict verdict
         cdef Out out
         memset(&out, 0, sizeof(Out))
         self.check(
-            &(<SampleRequest?>request).view, &self.unbound if route is None else &route.share, now_ns, &verdict
+            &(<SampleRequest?>request).view, route_id(route), now_ns, &verdict
         )
         self.write_headers(&verdict, &out)
         try:
@@ -273,10 +152,10 @@ cdef class RateLimiter:
         finally:
             out_free(&out)
 
-    def key_hash(self, request: SampleRequest, RouteBinding route=None) -> int:
+    def key_hash(self, request: SampleRequest, str route="") -> int:
         """The 128-bit hash that stands for the request's key."""
         cdef Hash128 key = self._key(
-            &(<SampleRequest?>request).view, &self.unbound if route is None else &route.share
+            &(<SampleRequest?>request).view, route_id(route)
         )
         return (int(key.high) << 64) | int(key.low)
 

@@ -3,6 +3,7 @@
 cdef class SampleRequest:
     cdef RequestView view
     cdef Field[64] fields
+    cdef Span[MAX_CAPTURES] names
     cdef list kept          # the bytes that the spans point into
     cdef Span _keep(self, object text)
 

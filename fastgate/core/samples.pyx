@@ -32,7 +32,8 @@ cdef int _sample_fields(list kept, object headers, Field* fields) except -1:
 
 
 cdef class SampleRequest:
-    """A request as a filter sees it. client: an IP address, or "" for a Unix socket's peer."""
+    """A request as a filter sees it. client: an IP address, or "" for a Unix socket's peer. captures: values of the
+    route's {NAME} segments."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ cdef class SampleRequest:
         host: str = "",
         headers: Iterable[tuple[str, str]] = (),
         consumer: str = "",
-        captures: tuple[str, ...] = (),
+        captures: Mapping[str, str] = {},
     ) -> None:
         self.kept = []
         memset(&self.view, 0, sizeof(RequestView))
@@ -59,7 +60,9 @@ cdef class SampleRequest:
         self.view.field_count = _sample_fields(self.kept, headers, self.fields)
         if len(captures) > MAX_CAPTURES:
             raise ValueError("too many captures")
-        for value in captures:
+        self.view.capture_names = self.names
+        for name, value in captures.items():
+            self.names[self.view.capture_count] = self._keep(name)
             self.view.captures[self.view.capture_count] = self._keep(value)
             self.view.capture_count += 1
 

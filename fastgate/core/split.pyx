@@ -130,7 +130,7 @@ cdef class Splitter:
         if self.override_header.len:
             arm = self._named(request_field(view, self.override_header))
         if arm < 0 and self.override_cookie.len:
-            arm = self._named(_rl_cookie(view, self.override_cookie))
+            arm = self._named(request_cookie(view, self.override_cookie))
         return arm
 
     cdef int _named(self, Span value) noexcept nogil:

@@ -40,6 +40,7 @@ cdef class Route:
     # -- who
     cdef int slot                       # where it is counted
     cdef Slot lease                     # of that place
+    cdef uint64_t id                    # a hash of its name: the same over reloads
     cdef readonly str name
     cdef bytes name_bytes
     # -- what happens

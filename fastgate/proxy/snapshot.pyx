@@ -6,19 +6,17 @@ cdef class NativeFilter:
 
 
 cdef class RateLimitFilter(NativeFilter):
-    """A token-bucket limit in front of one route, whose name and {NAME} segments are given."""
+    """A token-bucket limit."""
 
-    cdef RateLimiter limiter
-    cdef RouteBinding route
+    cdef readonly RateLimiter limiter
 
-    def __init__(self, str name, RateLimiter limiter not None, str route, tuple captures):
+    def __init__(self, str name, RateLimiter limiter not None):
         self.name = name
         self.limiter = limiter
-        self.route = limiter.bind(route, captures)
 
     cdef int check(self, Exchange x) except -1:
         cdef RateVerdict verdict
-        cdef bint refused = self.limiter.check(&x.view, &self.route.share, x.start_ns, &verdict)
+        cdef bint refused = self.limiter.check(&x.view, x.route.id, x.start_ns, &verdict)
         self.limiter.write_headers(&verdict, &x.extra)
         return R_RATE_LIMITED if refused else R_NONE
 
@@ -51,7 +49,7 @@ cdef class Route:
         self.lease = slot
         self.name = name
         self.name_bytes = name.encode()
-        self.id = _route_id(name)
+        self.id = route_id(name)
         self.capture_text = tuple([each.encode() for each in captures])
         for i in range(min(len(self.capture_text), MAX_CAPTURES)):
             self.captures[i] = bytes_span(<bytes>self.capture_text[i])
