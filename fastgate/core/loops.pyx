@@ -8,7 +8,7 @@ def loop_check(limiter: RateLimiter, requests: list[SampleRequest], int64_t now_
     cdef RateLimiter bound = <RateLimiter?>limiter
     cdef Py_ssize_t refused = 0
     for request in requests:
-        refused += bound.check(&(<SampleRequest>request).view, &bound.unbound, now_ns, &verdict)
+        refused += bound.check(&(<SampleRequest>request).view, 0, now_ns, &verdict)
         now_ns += step_ns
     return refused
 
@@ -26,7 +26,7 @@ def loop_check_clients(limiter: RateLimiter, uint32_t first, uint32_t count, int
         request.view.client.bytes[13] = <uint8_t>(client >> 16)
         request.view.client.bytes[14] = <uint8_t>(client >> 8)
         request.view.client.bytes[15] = <uint8_t>client
-        refused += bound.check(&request.view, &bound.unbound, now_ns, &verdict)
+        refused += bound.check(&request.view, 0, now_ns, &verdict)
     return refused
 
 
@@ -71,13 +71,28 @@ def loop_record(counters: Counters, exchange: SampleExchange, int times) -> None
         bound.record(&sample.record)
 
 
-def loop_next(balancer: RoundRobin, int times) -> int:
-    """Takes `times` turns; returns the sum of the positions."""
-    cdef RoundRobin bound = <RoundRobin?>balancer
-    cdef Py_ssize_t total = 0
-    cdef int i
+def loop_pick(group: Group, int times, bint keyed, bint busy, int64_t now=1) -> int:
+    """Picks `times` times; returns the sum of the positions. busy: each is counted as under way, and the one of 16 picks
+    before ends, as with 16 requests at a time."""
+    cdef Group bound = <Group?>group
+    cdef int64_t total = 0
+    cdef uint64_t random = 1
+    cdef int[16] held
+    cdef int i, found
+    for i in range(16):
+        held[i] = -1
     for i in range(times):
-        total += bound.next()
+        random = fg_mix64(random)
+        found = bound.pick(keyed, random, NULL, 0, random, now)
+        total += found
+        if busy and found >= 0:
+            (<Seat>bound.standing[found].seat).active += 1
+            if held[i & 15] >= 0:
+                (<Seat>bound.standing[held[i & 15]].seat).active -= 1
+            held[i & 15] = found
+    for i in range(16):
+        if held[i] >= 0:
+            (<Seat>bound.standing[held[i]].seat).active -= 1
     return total
 
 
@@ -88,7 +103,7 @@ def loop_choose(splitter: Splitter, request: SampleRequest, uint64_t first, uint
     cdef Py_ssize_t total = 0
     cdef uint64_t i
     for i in range(times):
-        total += bound.choose(&sample.view, 0, keyed, first + i, (first + i) << 32)
+        total += bound.choose(&sample.view, keyed, first + i, (first + i) << 32)
     return total
 
 
