@@ -20,6 +20,9 @@ class Feature(enum.Enum):
     SURVIVAL = "survival of endpoints that fail"
 
 
+Limit = int | Literal["adaptive"] | None
+
+
 @dataclass(frozen=True)
 class Survival:
     """What a gateway does about endpoints that fail. Each peer has its own means; see the notes of each.
@@ -37,7 +40,7 @@ class Survival:
     breaker: bool = False
     checks: bool = False
     panic: int = 50
-    limit: int | Literal["adaptive"] | None = None
+    limit: Limit = None
     admin: bool = False
     try_timeout: float = 1.0  # seconds
 

@@ -9,12 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from test_survival import understood
 
-from bench.model import Feature, Request, Shape
+from bench.model import Feature, Request, Shape, Survival
 from bench.peers import PEERS
 from bench.peers.base import NATIVE, Peer, Place, find
 from bench.process import Session
 from bench.provision import compile_native
+from bench.resilience.operate import OPERATORS
+from bench.resilience.scenarios import LIMITS
+from bench.resilience.stage import EVERYTHING
 from bench.runner import ask, free_port, start_peer, start_upstream
 
 pytestmark = pytest.mark.skipif(
@@ -99,6 +103,19 @@ def test_forwards_by_route_and_logs(name: str, start: Start) -> None:
     if shape.access_log:
         log = place.log if place.log.exists() else session.log  # HAProxy's goes to stdout
         assert f"{last}/items" in log.read_text()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("limited", [False, True])
+def test_survival_is_accepted_and_endpoints_take_turns(name: str, limited: bool, start: Start) -> None:
+    peer = here(name)
+    survival = Survival(limit=LIMITS[name][1]) if limited else EVERYTHING
+    if name == "fastgate" and not understood():
+        pytest.skip("the configuration of survival is not there yet")
+    _, place = start(peer, Shape(endpoints=4, survival=survival))
+    for path in ("items", "100k"):
+        assert fetch(place.port, "GET", f"/svc/00000/{path}")[0] == 200
+    assert fetch(place.port, "POST", "/svc/00000/items", b"y")[0] == 200
 
 
 @pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if Feature.IP_LIST in peer.features])

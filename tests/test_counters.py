@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.processes import in_child
+from support.forks import in_child
 
 from fastgate._core import GAUGES, UPSTREAM_COUNTS, Counters, SampleExchange, histogram_bounds
 

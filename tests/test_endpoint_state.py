@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.health import SECOND, START, Watched
-from support.processes import in_child, in_children
+from support.forks import in_child, in_children
 
 from fastgate._core import OPERATOR_STATES, BreakerRule, Lease, OutlierRule, leases
 

@@ -20,6 +20,7 @@ from support.gateway import ROOT, to_toml
 from support.upstream import free_port
 
 from bench.__main__ import parser as bench_parser
+from bench.resilience.__main__ import parser as resilience_parser
 from fastgate.config import load, loads
 
 
@@ -73,6 +74,8 @@ def test_commands_without_output(block: Block, command: str, place: Path) -> Non
         subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True, timeout=30)
     elif words[:3] == ["python", "-m", "bench"]:
         bench_parser().parse_args(words[3:])
+    elif words[:3] == ["python", "-m", "bench.resilience"]:
+        resilience_parser().parse_args(words[3:])
     elif words[:4] == ["python", "-m", "pytest", "bench/micro"]:
         collect = [sys.executable, *words[1:], "--collect-only", "-q"]
         subprocess.run(collect, cwd=ROOT, check=True, capture_output=True, timeout=60)

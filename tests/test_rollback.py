@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.processes import in_child, in_children
+from support.forks import in_child, in_children
 from support.splits import MS, SECOND, Tables, rule, splitter
 
 from fastgate._core import RollbackVerdict, RollbackWatch, SharedTable, Splitter, chance_of

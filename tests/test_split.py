@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.processes import in_child
+from support.forks import in_child
 from support.splits import SECOND, Tables, rule, splitter
 
 from fastgate._core import SampleRequest, SharedTable, Splitter, loop_set_weights

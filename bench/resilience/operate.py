@@ -75,11 +75,15 @@ class Operator(ABC):
         PEERS[self.name].command(place)
 
 
-class FastgateOperator(Operator):
-    """The admin API, the watched file of endpoints, SIGHUP."""
+class Admin:
+    """fastgate's admin API on a port of 127.0.0.1."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self.place.admin_port, timeout=5)
+        """What it answers. OperateFailed where it refuses."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             text = None if body is None else json.dumps(body)
             connection.request(method, path, text, {"Content-Type": "application/json"} if text else {})
@@ -91,22 +95,43 @@ class FastgateOperator(Operator):
             raise OperateFailed(f"{method} {path}: {answer.status} {told[:200]!r}")
         return json.loads(told) if told else None
 
-    def state(self, port: int, state: str) -> None:
-        self.ask("PUT", f"/upstreams/svc/endpoints/127.0.0.1:{port}", {"state": state})
+    def set_state(self, upstream: str, port: int, state: str) -> None:
+        """An operator's word about an endpoint: "ready", "draining", "down" or "auto"."""
+        self.ask("PUT", f"/upstreams/{upstream}/endpoints/127.0.0.1:{port}", {"state": state})
+
+    def endpoint(self, upstream: str, port: int) -> dict[str, Any]:
+        """What it shows of an endpoint."""
+        for endpoint in self.ask("GET", f"/upstreams/{upstream}")["endpoints"]:
+            if endpoint["address"] == f"127.0.0.1:{port}":
+                found: dict[str, Any] = endpoint
+                return found
+        raise OperateFailed(f"GET /upstreams/{upstream} does not show 127.0.0.1:{port}")
+
+    def status(self, upstream: str, port: int) -> str:
+        """What an endpoint is, all told: "ready", "draining", "down" or "ejected"."""
+        return str(self.endpoint(upstream, port)["status"])
+
+    def active(self, upstream: str, port: int) -> int:
+        """Requests under way at an endpoint, those that wait for a connection included."""
+        shown = self.endpoint(upstream, port)
+        return int(shown["open"]) - int(shown["idle"]) + int(shown["waiting"])
+
+
+class FastgateOperator(Operator):
+    """The admin API, the watched file of endpoints, SIGHUP."""
+
+    @property
+    def admin(self) -> Admin:
+        return Admin(self.place.admin_port)
 
     def drain(self, port: int) -> None:
-        self.state(port, "draining")
+        self.admin.set_state("svc", port, "draining")
 
     def restore(self, port: int) -> None:
-        self.state(port, "auto")
+        self.admin.set_state("svc", port, "auto")
 
     def active(self, port: int) -> int | None:
-        for upstream in self.ask("GET", "/upstreams")["upstreams"]:
-            for endpoint in upstream["endpoints"]:
-                if upstream["name"] == "svc" and endpoint["address"] == f"127.0.0.1:{port}":
-                    count: int = endpoint["active"]
-                    return count
-        raise OperateFailed(f"GET /upstreams does not show 127.0.0.1:{port}")
+        return self.admin.active("svc", port)
 
     def use(self, ports: Sequence[int]) -> None:
         self.place.write("endpoints.json", endpoints_json(ports))

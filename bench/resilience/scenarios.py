@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.load import Load, write_requests
-from bench.model import Request, Survival
+from bench.model import Limit, Request, Survival
 from bench.process import load_cores
 from bench.resilience.operate import await_true
 from bench.resilience.stage import Row, Stage, stage, wait_until
@@ -294,7 +294,7 @@ def reload(peer: str, seconds: float) -> list[Row]:
 
 SLOTS = 16
 PATIENCE = 0.25  # seconds that a client waits
-LIMITS: dict[str, tuple[int | str | None, ...]] = {
+LIMITS: dict[str, tuple[Limit, Limit]] = {
     "fastgate": (None, "adaptive"),
     "nginx": (None, SLOTS),
     "haproxy": (None, SLOTS),
@@ -307,10 +307,10 @@ def overload(peer: str, seconds: float) -> list[Row]:
     return [overloaded(peer, limit, seconds) for limit in LIMITS[peer]]
 
 
-def overloaded(peer: str, limit: int | str | None, seconds: float) -> Row:
+def overloaded(peer: str, limit: Limit, seconds: float) -> Row:
     """One gateway with one limit of concurrency."""
     row = Row("overload", peer)
-    survival = Survival(limit=limit)  # type: ignore[arg-type]  # the words are those of LIMITS
+    survival = Survival(limit=limit)
     with stage(peer, survival, endpoints=1, delay_us=10_000, slots=SLOTS) as on:
         request = Request(tail="/id/0").encode(0)
         file = write_requests(on.folder / "requests", [request])
