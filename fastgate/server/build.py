@@ -29,9 +29,7 @@ class Snapshot:
     splits: dict[str, _core.Splitter]
 
 
-def build(
-    config: Config, worker: _core.Worker, estate: Estate, previous: Snapshot | None = None
-) -> Snapshot:
+def build(config: Config, worker: _core.Worker, estate: Estate, previous: Snapshot | None = None) -> Snapshot:
     """Compiles a configuration for one worker, beside the one that runs: nothing of that is changed.
 
     ``previous``: the one that runs, or None. Its plugins are taken over, with their buckets and counts, where the
@@ -143,7 +141,9 @@ def _route(
     filters: list[_core.NativeFilter] = []
     for name in dict.fromkeys([*listener.plugins, *route.plugins]):
         plugin = parts.plugins[name]
-        filters.append(_core.RateLimitFilter(name, plugin) if isinstance(plugin, _core.RateLimiter) else plugin)
+        filters.append(
+            _core.RateLimitFilter(name, plugin) if isinstance(plugin, _core.RateLimiter) else plugin
+        )
     split, mirror = route.split, route.mirror
     rewrite = route.rewrite
     path_changes = rewrite is not None and (

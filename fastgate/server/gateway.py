@@ -356,7 +356,10 @@ class Gateway:
             for splitter in self._snapshot.splits.values():
                 for verdict in splitter.rollback.evaluate(now) if splitter.rollback is not None else ():
                     log.error(
-                        "route %s: arm %s rolled back: %s", verdict.route, verdict.arm, describe_verdict(verdict)
+                        "route %s: arm %s rolled back: %s",
+                        verdict.route,
+                        verdict.arm,
+                        describe_verdict(verdict),
                     )
 
     def count(self) -> dict[str, Any]:
