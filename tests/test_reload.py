@@ -96,7 +96,7 @@ def test_limits_of_the_server(start_gateway: StartGateway) -> None:
 def test_an_exchange_ends_as_it_began(start_gateway: StartGateway, start_upstream: StartUpstream) -> None:
     """Its route, its upstream and their limits are gone from the file, and it is answered all the same."""
     upstream, gate = start_upstream(), threading.Event()
-    gateway = start_gateway(config(upstream.address))
+    gateway = start_gateway(config(upstream.address, upstream_options={"pool": {"idle_timeout": "1h"}}))
     upstream.script(
         up.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc"), up.wait_for(gate), up.send(b"def")
     )
@@ -119,7 +119,8 @@ def test_who_waits_for_a_connection_gets_one(
 ) -> None:
     upstream, gate = start_upstream(), threading.Event()
     tables = config(
-        upstream.address, upstream_options={"pool": {"max_connections": 1, "queue_timeout": "5s"}}
+        upstream.address,
+        upstream_options={"pool": {"max_connections": 1, "queue_timeout": "5s", "idle_timeout": "1h"}},
     )
     gateway = start_gateway(tables)
     upstream.script(up.wait_for(gate), up.reply())
@@ -158,8 +159,8 @@ def test_the_pool_of_an_unchanged_upstream(
 
     def tables(**options: Any) -> dict[str, Any]:
         upstreams = {
-            "same": {"endpoints": [same.address]},
-            "other": {"endpoints": [other.address], **options},
+            "same": {"endpoints": [same.address], "pool": {"idle_timeout": "1h"}},
+            "other": {"endpoints": [other.address], "pool": {"idle_timeout": "1h"}, **options},
         }
         routes = [
             {"name": name, "match": {"prefix": f"/{name}"}, "upstream": name} for name in ("same", "other")
