@@ -8,8 +8,12 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import StartGateway, StartUpstream
+from support.gateway import Gateway, config, to_toml
+from support.upstream import free_port
 
 import fastgate
 from fastgate.cli import COMMANDS, main
@@ -129,3 +133,169 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 
 def test_the_console_script_is_the_same_function() -> None:
     assert 'fastgate = "fastgate.cli:main"' in (ROOT / "pyproject.toml").read_text()
+
+
+# -- commands that ask a running gateway
+
+
+@pytest.fixture
+def served(start_gateway: StartGateway, start_upstream: StartUpstream, tmp_path: Path) -> Gateway:
+    """A gateway with an admin API, and one endpoint."""
+    upstream = start_upstream()
+    return start_gateway(config(upstream.address) | {"admin": {"bind": f"unix:{tmp_path / 'admin.sock'}"}})
+
+
+def ask(gateway: Gateway, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(command, "-c", str(gateway.file), *arguments)
+
+
+def test_upstreams(served: Gateway) -> None:
+    with served.client() as client:
+        client.get()
+        done = ask(served, "upstreams")
+        assert (done.returncode, done.stderr) == (0, "")
+        heading, row = done.stdout.splitlines()
+        assert heading.split() == [
+            "UPSTREAM",
+            "ENDPOINT",
+            "STATUS",
+            "STATE",
+            "WEIGHT",
+            "OPEN",
+            "IDLE",
+            "WAITING",
+        ]
+        assert row.split() == [
+            "up",
+            served.tables["upstreams"]["up"]["endpoints"][0],
+            "ready",
+            "auto",
+            "1",
+            "1",
+            "1",
+            "0",
+        ]
+        assert heading.index("STATUS") == row.index("ready")
+        found: Any = json.loads(ask(served, "upstreams", "--json").stdout)
+        assert found["upstreams"][0]["name"] == "up"
+
+
+def test_reload(served: Gateway) -> None:
+    assert ask(served, "reload").stdout == "nothing changed\n"
+    more = {"name": "more", "bind": "127.0.0.1:0"}
+    tables = config(listeners=[*served.tables["listeners"], more], route={"respond": {"body": "new"}})
+    served.write(
+        to_toml(tables | {"admin": served.tables["admin"], "upstreams": {"spare": {"endpoints": ["a:1"]}}})
+    )
+    done = ask(served, "reload")
+    assert done.returncode == 0
+    assert "is used by no route" in done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:4] == [
+        "listener more: added",
+        "upstream spare: added",
+        "upstream up: removed",
+        "route all: changed",
+    ]
+    assert lines[4].startswith("listening on 127.0.0.1:")
+    with served.client() as client:
+        assert client.get().body == b"new"
+
+
+def test_reload_of_a_bad_file(served: Gateway) -> None:
+    """The gateway says what `fastgate check` says."""
+    served.write(to_toml(served.tables) + "[nonsense]\n")
+    done = ask(served, "reload")
+    assert (done.returncode, done.stdout) == (1, "")
+    checked = ask(served, "check").stderr.splitlines()
+    assert checked
+    assert done.stderr.splitlines() == [f"fastgate reload: {line}" for line in checked]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("endpoint", "up", "127.0.0.1:1", "down"), 'upstream "up" has no endpoint "127.0.0.1:1"'),
+        (
+            ("endpoint", "no/such", "127.0.0.1:1", "auto", "--weight", "auto"),
+            'no upstream is named "no/such"',
+        ),
+        (("split", "nö", "a=1"), 'no route is named "nö"'),
+        (("split", "all", "--clear", "a"), "routes can't be split in this version"),
+    ],
+)
+def test_what_the_gateway_refuses(served: Gateway, arguments: tuple[str, ...], message: str) -> None:
+    done = ask(served, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"fastgate {arguments[0]}: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "message"),
+    [
+        ("", [], "gateway.toml has no `admin.bind`, so its gateway has no admin API"),
+        ("[admin]\nbind = 7\n", [], "gateway.toml: admin.bind: expected "),
+        ('[admin]\nbind = "0.0.0.0:9901"\n', [], "gateway.toml: admin.bind: "),
+        ('[admin]\nbind = "127.0.0.1:0"\n', [], "gateway.toml: admin.bind: the system chose the port; "),
+        ("[admin\n", [], "gateway.toml: Expected"),
+        (None, [], "gateway.toml: [Errno 2]"),
+        (None, ["--admin", "unix:/no/such.sock"], "no gateway listens on unix:/no/such.sock; is it running"),
+        (None, ["--admin", f"127.0.0.1:{free_port()}"], "no gateway listens on 127.0.0.1:"),
+        (None, ["--admin", "localhost"], "--admin: expected "),
+        (None, ["--admin", "192.0.2.1:9901"], "--admin: "),
+    ],
+)
+def test_where_nobody_answers(tmp_path: Path, file: str | None, arguments: list[str], message: str) -> None:
+    if file is not None:
+        (tmp_path / "gateway.toml").write_text(file)
+    for command in ("upstreams", "reload"):
+        done = run(command, *arguments, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"fastgate {command}: {message}")
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["endpoint", "up"],
+        ["endpoint", "up", "a:1", "gone"],
+        ["endpoint", "up", "a:1", "auto", "--weight", "0"],
+        ["endpoint", "up", "a:1", "auto", "--weight", "1001"],
+        ["split"],
+        ["split", "r", "a"],
+        ["split", "r", "a=-1"],
+        ["split", "r", "a=10001"],
+        ["split", "r", "=1"],
+    ],
+)
+def test_wrong_words_for_the_gateway(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"usage: fastgate {arguments[0]}" in done.stderr
+
+
+def test_a_split_is_shown_as_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a gateway that can, which this version's cannot."""
+    asked: list[tuple[object, ...]] = []
+    arms = [
+        {"name": "stable", "upstream": "v1", "weight": 100, "configured": 95, "rolled_back": None},
+        {"name": "canary", "upstream": "v2", "weight": 0, "configured": 5, "rolled_back": "9 % of 400"},
+    ]
+
+    def call(args: object, method: str, *path: str, body: object = None) -> dict[str, Any]:
+        asked.append((method, *path, body))
+        return {"route": "shop", "arms": arms}
+
+    monkeypatch.setattr("fastgate.cli.split.call", call)
+    assert main(["split", "shop"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["canary", "v2", "0", "5", "9", "%", "of", "400"]
+    assert main(["split", "shop", "stable=100", "a=b=0", "--clear", "canary"]) == 0
+    assert asked == [
+        ("GET", "routes", "shop", "split", None),
+        ("PUT", "routes", "shop", "split", {"clear": "canary"}),
+        ("PUT", "routes", "shop", "split", {"weights": {"stable": 100, "a=b": 0}}),
+    ]

@@ -3,6 +3,9 @@ named test and stated default is there."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import json
 import os
 import re
 import shutil
@@ -16,7 +19,7 @@ from typing import Any
 import pytest
 from support.demo import Demo
 from support.docs import PAGES, Block, Run, anchors, blocks, commands, links, runs
-from support.gateway import ROOT, to_toml
+from support.gateway import ROOT, Gateway, config, to_toml
 from support.upstream import free_port
 
 from bench.__main__ import parser as bench_parser
@@ -28,6 +31,16 @@ from fastgate.config import load, loads
 def demo() -> Iterator[Demo]:
     with Demo("--port", str(free_port())) as demo:
         yield demo
+
+
+@pytest.fixture(scope="module")
+def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the admin API of a gateway."""
+    tables = config(route={"respond": {}}) | {"admin": {"bind": "127.0.0.1:0"}}
+    with Gateway(tables, tmp_path_factory.mktemp("gateway")) as gateway:
+        address = gateway.addresses["admin API"]
+        assert not isinstance(address, str)
+        yield f"{address[0]}:{address[1]}"
 
 
 @pytest.fixture
@@ -67,7 +80,9 @@ def test_what_a_command_prints(run: Run, demo: Demo, place: Path) -> None:
 
 
 @pytest.mark.parametrize(("block", "command"), commands(), ids=str)
-def test_commands_without_output(block: Block, command: str, place: Path) -> None:
+def test_commands_without_output(
+    block: Block, command: str, place: Path, request: pytest.FixtureRequest
+) -> None:
     """Those that would take long are read, not run, where they are held by another test or run the tests."""
     words = command.split()
     if words[0] == "make":
@@ -82,6 +97,22 @@ def test_commands_without_output(block: Block, command: str, place: Path) -> Non
     elif words[:2] == ["fastgate", "run"]:
         # test_examples.py runs them.
         assert shell(command.replace("fastgate run", "fastgate check"), place).returncode == 0
+    elif words[:2] in (["fastgate", "endpoint"], ["fastgate", "split"]):
+        # test_cli.py has them ask a gateway.
+        parser = argparse.ArgumentParser()
+        importlib.import_module(f"fastgate.cli.{words[1]}").arguments(parser)
+        parser.parse_args(words[2:])
+    elif words[:2] in (["fastgate", "reload"], ["fastgate", "upstreams"]):
+        done = shell(f"{command} --admin {request.getfixturevalue('operated')}", place)
+        assert done.returncode == 0, done.stderr
+    elif words[0] == "curl":
+        address = request.getfixturevalue("operated")
+        command = command.replace(
+            "--unix-socket /run/fastgate/admin.sock http://localhost", "http://127.0.0.1:9901"
+        )
+        done = shell(command.replace("127.0.0.1:9901", address), place)
+        assert done.returncode == 0, done.stderr
+        assert "status" not in json.loads(done.stdout), done.stdout
     elif command == "pip install .":
         assert (ROOT / "tests" / "test_packaging.py").exists()
     else:

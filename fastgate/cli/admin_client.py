@@ -26,7 +26,9 @@ class Address(NamedTuple):
     unix_path: str | None
 
     def __str__(self) -> str:
-        return f"unix:{self.unix_path}" if self.unix_path else f"{self.host}:{self.port}"
+        if self.unix_path:
+            return f"unix:{self.unix_path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def add_admin_options(parser: argparse.ArgumentParser) -> None:

@@ -152,6 +152,8 @@ cdef class Counters:
         cdef char* block
         for worker in range(self.head.workers):
             block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
+            if (<uint64_t*>block)[route] == 0:
+                continue                        # no page is touched that costs nothing so far
             (<uint64_t*>block)[route] = 0
             memset(block + self.head.routes_at + <size_t>route * self.head.route_stride, 0, sizeof(RouteCounts))
         return 0

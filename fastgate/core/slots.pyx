@@ -42,7 +42,8 @@ cdef class SlotTable:
                 gc.collect()
                 again = self._gone(set(wanted), missing)
             if len(again) < missing:
-                raise SlotsFull(f"{len(wanted)} names for {self.room} places")
+                held = len({self.names[place] for place in self.held} - set(wanted))
+                raise SlotsFull(f"{len(wanted)} names, and {held} that are still in use, for {self.room} places")
         for place in again:
             del self.places[self.names[place]]
         for name, place in zip(fresh, [*range(first, min(self.room, first + len(fresh))), *again], strict=True):

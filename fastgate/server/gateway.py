@@ -208,7 +208,7 @@ class Gateway:
             raise ReloadError(f"{error}{self._hint(config)}") from error
         except _core.SlotsFull as error:
             raise ReloadError(
-                f"the counters have no room for all names of routes and upstreams ({error}): start it anew"
+                f"no room to count all routes and upstreams ({error}); a restart makes room"
             ) from error
         except Exception as error:
             # A defect of ours; the configuration in force is not touched by it.

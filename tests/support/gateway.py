@@ -214,6 +214,41 @@ class Gateway:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
 
+    def reload(
+        self, tables: Table | None = None, *, text: str = "", ends: str = "fastgate: reloaded ("
+    ) -> list[str]:
+        """Writes the configuration (or `text`) into the file, sends SIGHUP, and gives the lines that this
+        brings up to the one that begins with `ends`."""
+        if tables is not None:
+            self.tables = tables
+            text = to_toml(tables)
+        if text:
+            self.write(text)
+        since = len(self.stderr)
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+        self._wait(
+            lambda: any(
+                line.startswith(("fastgate: reloaded (", "fastgate: not reloaded"))
+                for line in self.stderr[since:]
+            ),
+            10,
+            "end of the reload",
+        )
+        lines = self.stderr[since:]
+        assert lines[-1].startswith(ends), "\n".join(lines)
+        return lines
+
+    def write(self, text: str) -> None:
+        """The file, at once: nobody reads half of it."""
+        fresh = self.file.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.replace(self.file)
+
+    def not_reload(self, tables: Table | None = None, *, text: str = "") -> list[str]:
+        """`reload` of what can't be put in force."""
+        return self.reload(tables, text=text, ends="fastgate: not reloaded")
+
     def wait_stderr(self, start: str, timeout: float = 10.0) -> str:
         """The first line on stderr that begins so."""
         self._wait(lambda: any(line.startswith(start) for line in self.stderr), timeout, f"line {start!r}")
