@@ -7,8 +7,9 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dns.rrset
@@ -174,6 +175,12 @@ async def test_a_truncated_answer_is_asked_again_over_tcp(world: World) -> None:
     assert [query.over for query in world.server.queries] == ["udp", "tcp"]
 
 
+async def test_an_answer_over_tcp_to_another_question(world: World) -> None:
+    world.server.script("a.test.", "A", truncated, lambda query: [wrong_id(query)])
+    with pytest.raises(DnsFailure, match="does not respond to the question"):
+        await world.resolver.addresses("a.test", "A")
+
+
 async def test_answers_are_bounded(world: World) -> None:
     world.server.zone("a.test.", "A", *(f"10.0.{at // 200}.{at % 200 + 1}" for at in range(300)))
     found = await world.resolver.addresses("a.test", "A")
@@ -225,27 +232,20 @@ async def test_failures_have_words(world: World, step: Any, absent: bool, words:
 
 
 async def test_a_server_that_does_not_answer(world: World) -> None:
-    settings = DnsSettings(
-        servers=world.settings.servers,
-        timeout=0.05,
-        hosts=world.settings.hosts,
-        resolv_conf=world.settings.resolv_conf,
-    )
+    settings = replace(world.settings, timeout=0.05)
     world.server.script("a.test.", "A", *[silence] * 10)
     with pytest.raises(DnsFailure, match=f"127.0.0.1:{world.server.port} does not answer") as failed:
         await Resolver(settings).addresses("a.test", "A")
     assert not failed.value.absent
 
 
-async def test_the_next_server_is_asked_when_one_fails(world: World) -> None:
+@pytest.mark.parametrize("bad", [servfail, silence])
+async def test_the_next_server_is_asked_when_one_fails(world: World, bad: Any) -> None:
     async with dns_server() as other:
-        world.server.script("a.test.", "A", servfail)
+        world.server.script("a.test.", "A", bad)
         other.zone("a.test.", "A", "192.0.2.1")
-        settings = DnsSettings(
-            servers=(("127.0.0.1", world.server.port), ("127.0.0.1", other.port)),
-            hosts=world.settings.hosts,
-            resolv_conf=world.settings.resolv_conf,
-        )
+        servers = (("127.0.0.1", world.server.port), ("127.0.0.1", other.port))
+        settings = replace(world.settings, servers=servers, timeout=0.5)
         assert (await Resolver(settings).addresses("a.test", "A")).values == ("192.0.2.1",)
 
 
@@ -283,6 +283,16 @@ async def test_search_domains(world: World) -> None:
     with pytest.raises(DnsFailure):
         await resolver.addresses("a.", "A")
     assert [query.name for query in world.server.queries[3:]] == ["a."]
+
+
+def test_settings_of_the_configuration() -> None:
+    table = SimpleNamespace(
+        servers=("10.0.0.2:53", "[fd00::2]:5353"),
+        timeout=500_000_000,
+        min_ttl=2_000_000_000,
+        max_ttl=60_000_000_000,
+    )
+    assert DnsSettings.of(table) == DnsSettings((("10.0.0.2", 53), ("fd00::2", 5353)), 0.5, 2.0, 60.0)
 
 
 async def test_without_a_name_server(world: World) -> None:
@@ -363,6 +373,11 @@ async def test_the_last_good_answer_outlives_failures(world: World) -> None:
         # What fails is asked again until it answers.
         assert addresses(await heard.set()) == ["192.0.2.2:80"]
         assert await heard.problem() == ""
+        # The next failure begins with a short pause again.
+        world.server.script("a.test.", "A", servfail)
+        await world.clock.pass_time(11)
+        assert "SERVFAIL" in await heard.problem()
+        assert world.clock.asked[-1] <= 1
 
 
 async def test_two_sources_of_one_name_ask_once(world: World) -> None:
@@ -448,6 +463,20 @@ async def test_a_name_that_moves_to_the_other_family(world: World) -> None:
         assert heard.silent
 
 
+async def test_an_alternate_that_is_gone(world: World) -> None:
+    world.server.zone("a.test.", "A", V4[0], ttl=10)
+    world.server.script("a.test.", "AAAA", records("AAAA", V6[0], ttl=10), servfail, answer())
+    heard = Heard()
+    async with running(world.source(family="v4-preferred").run(heard.publish, heard.fail)):
+        assert (await heard.set())[0].alternates == ("[2001:db8::1]:80",)
+        await world.clock.pass_time(11)
+        assert heard.silent
+        await world.clock.pass_time(11)
+        assert (await heard.set())[0].alternates == ()
+        # None of this is trouble: the name serves.
+        assert [await heard.problem() for _ in range(3)] == ["", "", ""]
+
+
 async def test_failing_v4_does_not_drop_v4(world: World) -> None:
     """A name server that answers for AAAA alone has not said that the IPv4 addresses are gone."""
     world.server.zone("a.test.", "AAAA", V6[0], ttl=10)
@@ -509,6 +538,24 @@ async def test_large_weights_are_scaled_down(world: World) -> None:
     heard = Heard()
     async with running(world.service().run(heard.publish, heard.fail)):
         assert [endpoint.weight for endpoint in await heard.set()] == [1000, 500]
+
+
+async def test_weight_0_is_1_and_multiplied(world: World) -> None:
+    world.server.zone("_http._tcp.a.test.", "SRV", "1 0 80 one.test.")
+    world.server.zone("one.test.", "A", "192.0.2.1")
+    heard = Heard()
+    async with running(world.service(weight=3).run(heard.publish, heard.fail)):
+        assert [endpoint.weight for endpoint in await heard.set()] == [3]
+
+
+async def test_a_service_is_bounded(world: World) -> None:
+    ports = (f"1 1 {port} one.test." for port in range(1, 100))
+    world.server.zone("_http._tcp.a.test.", "SRV", *ports)
+    world.server.zone("one.test.", "A", "192.0.2.1", "192.0.2.2", "192.0.2.3")
+    heard = Heard()
+    async with running(world.service().run(heard.publish, heard.fail)):
+        assert len(await heard.set()) == 256
+        assert await heard.problem() == "297 endpoints, the first 256 are used"
 
 
 async def test_the_next_priority_serves_when_no_target_of_the_best_has_an_address(world: World) -> None:
@@ -682,11 +729,19 @@ async def test_other_sources_in_a_reload(clock: ManualClock) -> None:
     assert events.problems == {}
     assert heard.silent
     b.publish((spec("192.0.2.77:80"),))
+    b.fail("out of turn")
+    assert events.problems == {}
     c.publish((spec("192.0.2.3:80"),))
     assert addresses(await heard.set()) == ["192.0.2.1:80", "192.0.2.3:80"]
     found.follow({})
     assert await heard.set() == ()
+    found.follow({"c": again})
+    await again.ready.wait()
+    again.publish((spec("192.0.2.4:80"),))
+    assert addresses(await heard.set()) == ["192.0.2.4:80"]
     await found.close()
+    again.publish((spec("192.0.2.77:80"),))
+    assert heard.silent
 
 
 async def test_a_source_that_breaks_is_started_anew(

@@ -509,6 +509,18 @@ async def test_only_who_may_checks() -> None:
         await fake.begins()
 
 
+async def test_who_may_no_longer_when_its_turn_comes_does_not_check() -> None:
+    fake = Fake()
+    async with checking(Check(timeout=3600 * SECOND), *specs(2), using=fake, slots=1) as running:
+        await running.first()
+        address = await fake.begins()
+        running.may_run = False
+        fake.answer(address)
+        await running.result()
+        await running.idle()
+        assert fake.begun.empty()
+
+
 async def test_one_line_for_each_change(caplog: pytest.LogCaptureFixture) -> None:
     why = "refused"
 

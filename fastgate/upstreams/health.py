@@ -188,20 +188,19 @@ class HealthChecker(Generic[E]):
         await clock.sleep(self._rng.uniform(0.0, min(_SPREAD, self._interval)))
         while True:
             due = clock.now() + self._interval * self._rng.uniform(1.0 - jitter, 1.0 + jitter)
-            if self._may_run():
-                try:
-                    await self._check(address)
-                    broken = False
-                except Exception:  # noqa: BLE001  # logged, with its traceback
-                    # Our own defect says nothing about the endpoint.
-                    if not broken:
-                        log.exception("upstream %s: the check of %s failed", self._events.upstream, address)
-                    broken = True
+            try:
+                await self._check(address)
+                broken = False
+            except Exception:  # noqa: BLE001  # logged, with its traceback
+                # Our own defect says nothing about the endpoint.
+                if not broken:
+                    log.exception("upstream %s: the check of %s failed", self._events.upstream, address)
+                broken = True
             await clock.sleep(due - clock.now())
 
     async def _check(self, address: str) -> None:
         async with self._slots:
-            # It may have waited for its turn.
+            # Asked when its turn has come, for which it may have waited.
             if not self._may_run():
                 return
             endpoint = self._latest[address]
@@ -226,7 +225,7 @@ class HealthChecker(Generic[E]):
         answer = await self._probe(endpoint, head, self._timeout, BODY_LIMIT if self._body else 0)
         if not any(low <= answer.status <= high for low, high in settings.expect):
             return f"status {answer.status}"
-        if self._body is not None and self._body.search(answer.body[:BODY_LIMIT]) is None:
+        if self._body is not None and self._body.search(answer.body) is None:
             return "the body does not have what is expected"
         return ""
 

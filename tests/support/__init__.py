@@ -6,5 +6,6 @@
 - `faults`: a TCP proxy that delays, cuts, resets, trickles or swallows.
 - `gateway`: the gateway as a child process, its configuration, its log, and the check that nothing leaked.
 - `answers`: what an answer of the gateway itself has to look like.
+- `dns`: a scripted name server; `clock`: a clock that the test moves.
 - `peers`: nginx, as an upstream and as a yardstick for this harness.
 """
