@@ -246,17 +246,23 @@ class Model:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["arrive", "arrive", "arrive", "leave", "leave", "withdraw", "pass"]), st.integers(0, 300)
+        st.sampled_from(["arrive", "arrive", "arrive", "leave", "leave", "withdraw", "pass"]),
+        st.integers(0, 300),
     ),
     max_size=150,
 )
 
 
 @given(
-    st.integers(1, 12), st.integers(0, 12), st.sampled_from(["adaptive", "oldest-first", "newest-first"]), STEPS
+    st.integers(1, 12),
+    st.integers(0, 12),
+    st.sampled_from(["adaptive", "oldest-first", "newest-first"]),
+    STEPS,
 )
 @settings(max_examples=300, deadline=None)
-def test_it_does_what_the_model_does(limit: int, queue: int, order: str, steps: list[tuple[str, int]]) -> None:
+def test_it_does_what_the_model_does(
+    limit: int, queue: int, order: str, steps: list[tuple[str, int]]
+) -> None:
     admission, model = Admission(limit=limit, queue=queue, order=order), Model(limit, queue, order)
     now, fate, made = START, {}, 0
     for step, number in steps:
@@ -299,7 +305,9 @@ def test_it_does_what_the_model_does(limit: int, queue: int, order: str, steps: 
     assert (waited, admission.waiting) == (set(), 0)
 
 
-@given(st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 2000), st.integers(0, SECOND)), max_size=300))
+@given(
+    st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 2000), st.integers(0, SECOND)), max_size=300)
+)
 @settings(max_examples=60, deadline=None)
 def test_an_adaptive_limit_stays_within_its_bounds(samples: list[tuple[int, int, int]]) -> None:
     limit, now = GradientLimit(min_limit=3, max_limit=50), START
@@ -328,7 +336,7 @@ def test_where_an_adaptive_limit_begins() -> None:
 @pytest.mark.parametrize("spread", [False, True])
 @pytest.mark.parametrize(("slots", "service_ms"), [(10, 5), (10, 100), (100, 20)])
 def test_goodput_at_three_times_the_capacity(slots: int, service_ms: int, spread: bool) -> None:
-    """The limit finds what the service takes: nearly all of the peak is served, and what is served has waited little."""
+    """The limit finds what the service takes: nearly all of the peak is served, and without a long wait."""
     service = service_ms * MS
     world = Simulation(Admission(adaptive=True), slots=slots, service_ns=service, load=0.6, spread=spread)
     seconds = 20_000 / world.peak

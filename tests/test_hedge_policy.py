@@ -30,7 +30,10 @@ def test_a_quantile_is_within_its_bucket(samples: list[int], q: float) -> None:
     found = filled(LatencyWindow(), samples).quantile(q, START)
     samples.sort()
     # A bucket is a quarter of its lower bound wide; by rank, one to either side.
-    low, high = samples[max(0, int(len(samples) * q) - 1)], samples[min(len(samples) - 1, int(len(samples) * q))]
+    low, high = (
+        samples[max(0, int(len(samples) * q) - 1)],
+        samples[min(len(samples) - 1, int(len(samples) * q))],
+    )
     assert low * 0.79 <= found <= high * 1.26
 
 
@@ -134,7 +137,8 @@ def test_a_reload_passes_the_samples_on() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"quantile": 0}, {"quantile": 100}, {"min_delay_ns": -1}, {"max_percent": -1}, {"max_percent": 101}]
+    "bad",
+    [{"quantile": 0}, {"quantile": 100}, {"min_delay_ns": -1}, {"max_percent": -1}, {"max_percent": 101}],
 )
 def test_bad_policies(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="percent"):

@@ -22,9 +22,9 @@ class Served(NamedTuple):
 
 
 class Simulation:
-    """Requests arrive at random (Poisson); a service works on `slots` at a time and lets the others wait, oldest first.
+    """Requests arrive at random (Poisson); a service works on `slots` at a time, oldest first.
 
-    service_ns: what a request takes in it, alone; exactly, or with `spread` the mean of an exponential distribution.
+    service_ns: what a request takes in it, alone; with `spread` the mean of an exponential distribution.
     load: arrivals as a multiple of what the service can do. Both, and `slots`, may be changed between runs.
     """
 
