@@ -1,12 +1,13 @@
 # How many requests a service takes at one time before they begin to wait in it, found out from their latencies.
 
 cdef enum:
-    GRADIENT_QUIET_LEAST = 50           # samples that make a baseline: as many as the limit in force, within these
+    GRADIENT_QUIET_LEAST = 50           # samples that make a baseline: four times the limit, within these
     GRADIENT_QUIET_MOST = 250
-    GRADIENT_SETTLE = 3                 # latencies that must have passed in quiet before the first of them
+    GRADIENT_SETTLE = 4                 # latencies that must have passed in quiet before the first of them
     GRADIENT_ROOM = 250                 # of a window's samples, the last ones are kept
     GRADIENT_LEAST = 10                 # samples of a window
     GRADIENT_BEGIN = 20                 # the limit before anything is known
+    GRADIENT_BLIND = 5                  # busy windows without a baseline, behind which it is measured
     GRADIENT_WINDOW_NS = 100000000
     GRADIENT_STALE_NS = 10000000000     # age of a baseline that has to be measured anew
     GRADIENT_STALE_TIMES = 100          # the same in baselines, if that is longer
@@ -26,12 +27,15 @@ cdef class GradientLimit:
     cdef int64_t[GRADIENT_QUIET_MOST] quiet      # samples for the next one
     cdef int quiet_count
     cdef int64_t busy_ns                    # when more than half was last seen under way
-    cdef int64_t usual_ns                   # a moving average of all samples
+    cdef int64_t usual_ns                   # the average latency of all samples, the last ones above all
+    cdef int64_t samples
     # -- the window under way; it begins when the requests of before the last change have mostly ended
     cdef int64_t[GRADIENT_ROOM] window
     cdef int64_t window_count
     cdef int64_t window_from_ns
     cdef int window_peak                    # the most seen under way
+    cdef int64_t windows                    # that have ended
+    cdef int blind                          # of them, busy ones without a baseline
 
     # A request has taken `latency_ns` and ends now, as one of `active`. Returns `limit`.
     cpdef int observe(self, int64_t latency_ns, int active, int64_t now) noexcept nogil

@@ -80,11 +80,12 @@ cdef class GradientLimit:
         """Takes a sample: a request that ends now as one of `active`; returns the limit."""
         if latency_ns < 1:
             latency_ns = 1
-        if self.usual_ns == 0:
-            self.usual_ns = latency_ns
-            self.busy_ns = now - latency_ns - 1
-        self.usual_ns += (latency_ns - self.usual_ns) // 8
-        if active > self._half():
+        if self.samples == 0:
+            self.window_from_ns = now
+        if self.samples < 64:
+            self.samples += 1
+        self.usual_ns += (latency_ns - self.usual_ns) // self.samples
+        if active > self._half() or self.windows == 0:
             self.busy_ns = now
         elif now - latency_ns > self.busy_ns and now - self.busy_ns > GRADIENT_SETTLE * self.usual_ns:
             self._quiet_sample(latency_ns, now)
@@ -112,7 +113,7 @@ cdef class GradientLimit:
         cdef int64_t median
         self.quiet[self.quiet_count] = latency_ns
         self.quiet_count += 1
-        if self.quiet_count < min(max(<int>self.estimate, GRADIENT_QUIET_LEAST), GRADIENT_QUIET_MOST):
+        if self.quiet_count < min(max(4 * <int>self.estimate, GRADIENT_QUIET_LEAST), GRADIENT_QUIET_MOST):
             return
         median = _gradient_median(self.quiet, self.quiet_count)
         self.quiet_count = 0
@@ -127,16 +128,22 @@ cdef class GradientLimit:
             self._window_begin(now)
 
     cdef void _window_end(self, int64_t now) noexcept nogil:
-        cdef double gradient, latency
+        cdef double gradient = 1, latency
+        self.windows += 1
         if self.window_peak <= self.estimate / 2:
             return
-        if self.baseline_ns == 0:
-            self._probe()
-            return
         latency = _gradient_median(self.window, <int>min(self.window_count, <int64_t>GRADIENT_ROOM))
-        gradient = min(2.0, max(0.5, 1.25 * self.baseline_ns / latency))
+        if self.baseline_ns:
+            gradient = min(2.0, max(0.5, 1.25 * self.baseline_ns / latency))
+        else:
+            # Busy from the first moment: to grow a little is better than to hold a service back of which nothing is known.
+            self.blind += 1
+            if self.blind >= GRADIENT_BLIND:
+                self._probe()
         self.estimate *= gradient
         self.estimate = min(<double>self.max_limit, max(<double>self.min_limit, self.estimate + sqrt(self.estimate)))
+        if self.baseline_ns == 0:
+            return
         if self.estimate < self.baseline_estimate / 2 or now - self.baseline_at_ns > max(
             <int64_t>GRADIENT_STALE_NS, GRADIENT_STALE_TIMES * self.baseline_ns
         ):

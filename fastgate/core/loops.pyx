@@ -173,3 +173,86 @@ def loop_report(
     for i in range(times):
         if health.admits(now_ns) and health.admits_seat(<Seat?>seats[i % count], now_ns):
             health.report_attempt(<Seat>seats[i % count], seats, outcome, now_ns)
+def loop_random(source: RandomSource, int times) -> int:
+    """Draws `times` numbers; returns their sum modulo 2^64."""
+    cdef RandomSource bound = <RandomSource?>source
+    cdef uint64_t total = 0
+    cdef int i
+    for i in range(times):
+        total += random64(&bound.state)
+    return total
+
+
+def loop_load(load: UpstreamLoad, int times) -> int:
+    """Counts a request and takes it off again; returns how many were let in."""
+    cdef UpstreamLoad bound = <UpstreamLoad?>load
+    cdef int64_t entered = 0
+    cdef int i
+    for i in range(times):
+        entered += bound.enter_request()
+        bound.leave_request()
+    return entered
+
+
+def loop_retry(policy: RetryPolicy, load: UpstreamLoad, request: SampleRequest, int status, int times) -> int:
+    """Decides on a retry of an answer with this status, and ends it; returns how many there would be."""
+    cdef RetryPolicy bound = <RetryPolicy?>policy
+    cdef UpstreamLoad counted = <UpstreamLoad?>load
+    cdef SampleRequest sample = <SampleRequest?>request
+    cdef int64_t retried = 0
+    cdef int i
+    for i in range(times):
+        if bound.wants(R_NONE, status) and bound.allows(&sample.view, False) and counted.take_retry(bound):
+            retried += 1
+            counted.give_retry()
+    return retried
+
+
+def loop_hedge(policy: HedgePolicy, int64_t now, int64_t step_ns, int times) -> int:
+    """Takes a sample and asks for a delay, `step_ns` apart; returns the last delay."""
+    cdef HedgePolicy bound = <HedgePolicy?>policy
+    cdef int64_t delay = -1
+    cdef int i
+    for i in range(times):
+        now += step_ns
+        bound.latency.observe(1000000 + (now & 0xFFFFF), now)
+        delay = bound.delay(now)
+    return delay
+
+
+def loop_admission(admission: Admission, int64_t now, int64_t step_ns, int times) -> int:
+    """A request enters and leaves, `step_ns` later; returns how many did."""
+    cdef Admission bound = <Admission?>admission
+    cdef int64_t entered = 0
+    cdef int i
+    for i in range(times):
+        entered += bound.enter(PRIORITY_NORMAL, now)
+        now += step_ns
+        bound.leave(step_ns, True, now)
+    return entered
+
+
+def loop_queue(admission: Admission, list who, int64_t now) -> int:
+    """Each of `who` waits and is taken out again; returns how many."""
+    cdef Admission bound = <Admission?>admission
+    cdef int64_t withdrawn = 0
+    cdef object each
+    for each in who:
+        bound.offer(each, PRIORITY_NORMAL, now)
+        withdrawn += bound.withdraw(each)
+    return withdrawn
+
+
+def loop_fault(rule: FaultRule, request: SampleRequest, source: RandomSource, int times) -> int:
+    """Decides on faults; returns the number of aborts."""
+    cdef FaultRule bound = <FaultRule?>rule
+    cdef SampleRequest sample = <SampleRequest?>request
+    cdef RandomSource random = <RandomSource?>source
+    cdef uint64_t bits
+    cdef int64_t aborts = 0
+    cdef int i
+    for i in range(times):
+        bits = random64(&random.state)
+        bound.delay(&sample.view, bits)
+        aborts += bound.abort(&sample.view, bits) != 0
+    return aborts

@@ -20,8 +20,6 @@ cdef class UpstreamLoad:
             raise TypeError("an UpstreamLoad is built once")
         if not 0 <= worker < workers:
             raise ValueError(f"there is no worker {worker} of {workers}")
-        if table.size < sizeof(LoadState):
-            raise ValueError("the table is for other records")
         self.table = table
         self.all = <LoadState**>calloc(<size_t>workers, sizeof(LoadState*))
         if self.all == NULL:
