@@ -12,12 +12,11 @@ import pytest
 from conftest import StartGateway
 from support.answers import reason_of
 from support.client import request
-from support.gateway import Gateway, config, to_toml
+from support.gateway import Gateway, config
 from support.processes import Crowd, Endpoints, pace
 from support.upstream import free_port
 
 from bench.resilience.operate import Admin, await_true
-from fastgate.config import ConfigError, loads
 
 COUNT = 4
 
@@ -38,18 +37,6 @@ def tables(addresses: list[str], admin: int = 9901, **options: Any) -> dict[str,
     }
     whole = config(list(addresses), upstream_options={**survival, **options})
     return {**whole, "admin": {"bind": f"127.0.0.1:{admin}"}}
-
-
-def understood() -> bool:
-    """Whether this fastgate knows the keys."""
-    try:
-        loads(to_toml(tables(["127.0.0.1:9001"])), "gateway.toml")
-    except ConfigError:
-        return False
-    return True
-
-
-pytestmark = pytest.mark.skipif(not understood(), reason="the configuration of survival is not there yet")
 
 
 @pytest.fixture

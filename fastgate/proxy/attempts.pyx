@@ -192,7 +192,9 @@ cdef int64_t take_retry(Exchange x, bint undelivered, Span retry_after, int64_t 
         return -1
     if x.total_deadline and now + delay >= x.total_deadline:
         return -1
-    if not x.holds & HOLDS_RETRY:
+    # The budget keeps retries from multiplying the load of a service that fails under it. What nobody has seen was no
+    # load to anybody.
+    if not undelivered and not x.holds & HOLDS_RETRY:
         if not x.upstream.load.take_retry(retry):
             return -1
         x.holds |= HOLDS_RETRY
