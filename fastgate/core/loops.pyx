@@ -71,13 +71,28 @@ def loop_record(counters: Counters, exchange: SampleExchange, int times) -> None
         bound.record(&sample.record)
 
 
-def loop_next(balancer: RoundRobin, int times) -> int:
-    """Takes `times` turns; returns the sum of the positions."""
-    cdef RoundRobin bound = <RoundRobin?>balancer
-    cdef Py_ssize_t total = 0
-    cdef int i
+def loop_pick(group: Group, int times, bint keyed, bint busy, int64_t now=1) -> int:
+    """Picks `times` times; returns the sum of the positions. busy: each is counted as under way, and the one of 16 picks
+    before ends, as with 16 requests at a time."""
+    cdef Group bound = <Group?>group
+    cdef int64_t total = 0
+    cdef uint64_t random = 1
+    cdef int[16] held
+    cdef int i, found
+    for i in range(16):
+        held[i] = -1
     for i in range(times):
-        total += bound.next()
+        random = fg_mix64(random)
+        found = bound.pick(keyed, random, NULL, 0, random, now)
+        total += found
+        if busy and found >= 0:
+            (<Seat>bound.standing[found].seat).active += 1
+            if held[i & 15] >= 0:
+                (<Seat>bound.standing[held[i & 15]].seat).active -= 1
+            held[i & 15] = found
+    for i in range(16):
+        if held[i] >= 0:
+            (<Seat>bound.standing[held[i]].seat).active -= 1
     return total
 
 

@@ -162,3 +162,27 @@ def sample_chunked(pieces: Iterable[bytes]) -> tuple[str, bytes, bytes, int]:
     finally:
         out_free(&gathered)
         out_free(&trailers)
+
+
+def sample_endpoint_state(
+    Seat seat not None, *, str operator="none", int weight=0, str probe="unknown", int64_t ejected_until_ns=0,
+    str breaker="closed", int64_t breaker_until_ns=0, int64_t returned_ns=0,
+) -> None:
+    """Sets what all workers know of an endpoint; what is not named is as at the beginning."""
+    cdef EndpointState* state = seat.state
+    state.operator_state = {
+        "none": OPERATOR_NONE, "ready": OPERATOR_READY, "draining": OPERATOR_DRAINING, "down": OPERATOR_DOWN,
+    }[operator]
+    state.weight = weight
+    state.probe_state = {"unknown": PROBE_UNKNOWN, "up": PROBE_UP, "down": PROBE_DOWN}[probe]
+    state.ejected_until_ns = ejected_until_ns
+    state.breaker.state = {
+        "closed": BREAKER_CLOSED, "open": BREAKER_OPEN, "half-open": BREAKER_HALF_OPEN,
+    }[breaker]
+    state.breaker.until_ns = breaker_until_ns
+    state.returned_ns = returned_ns
+
+
+def sample_upstream_changed(SharedTable table not None, str name not None) -> None:
+    """What every change of a state of this upstream is followed by."""
+    upstream_changed(<UpstreamState*>table.record(("upstream", name)))

@@ -25,6 +25,17 @@ cdef class Seat:
         self.table = table
         self.state = <EndpointState*>table.record(("endpoint", upstream, address))
 
+    def hold(self) -> None:
+        """One attempt more is under way here; for tests, as the next two."""
+        self.active += 1
+
+    def release(self) -> None:
+        self.active -= 1
+
+    def observe(self, int64_t latency_ns, int64_t now) -> None:
+        """Tells how long a response's head took."""
+        ewma_observe(self, latency_ns, now)
+
 
 def endpoint_states(capacity: int = 4096) -> SharedTable:
     """A table for the states of endpoints."""

@@ -318,7 +318,9 @@ cdef class Exchange(Timed):
 
     cdef int _pick(self) except -1:
         cdef Upstream upstream = self.route.upstream
-        cdef int index = upstream.balancer.next()
+        cdef int index
+        upstream.draws += 1
+        index = upstream.group.pick(False, 0, NULL, 0, fg_mix64(upstream.draws), now_ns())
         if index < 0:
             return R_NO_ENDPOINT
         self.endpoint = <Endpoint>upstream.endpoints[index]

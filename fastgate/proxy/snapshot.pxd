@@ -69,7 +69,10 @@ cdef class Upstream:
     cdef bytes name_bytes
     # -- where
     cdef list endpoints                 # of Endpoint
-    cdef RoundRobin balancer
+    cdef Group group                    # of a seat for each of them
+    cdef uint64_t draws
+    cdef SharedTable states
+    cdef tuple weights
     # -- bounds
     cdef int64_t connect_ns
     cdef int64_t head_ns

@@ -78,7 +78,9 @@ cdef class Upstream:
         self.name = name
         self.name_bytes = name.encode()
         self.endpoints = []
-        self.balancer = RoundRobin(list(weights))
+        self.weights = tuple(weights)
+        self.states = endpoint_states(len(self.weights) or 1)
+        self.group = Group(upstream_states(1), name, balance="round-robin")
         self.connect_ns = connect_ns
         self.head_ns = head_ns
         self.idle_ns = idle_ns
@@ -90,7 +92,9 @@ cdef class Upstream:
         self.host_literal = host.encode("latin-1")
 
     def add(self, Endpoint endpoint not None):
+        cdef int weight = self.weights[len(self.endpoints)]
         self.endpoints.append(endpoint)
+        self.group.replace((*self.group.seats, Seat(self.name, endpoint.address, table=self.states, weight=weight)))
 
 
 cdef class Listener:
