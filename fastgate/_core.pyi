@@ -268,11 +268,89 @@ class AccessLog:
 
 # -- balancing and counters
 
-class RoundRobin:
-    def __init__(self, weights: Sequence[int], start: int = 0) -> None: ...
+class SharedTable:
+    def __init__(self, size: int, capacity: int) -> None: ...
+
+def endpoint_states(capacity: int = 4096) -> SharedTable: ...
+def upstream_states(capacity: int = 1024) -> SharedTable: ...
+
+class Seat:
+    def __init__(
+        self,
+        upstream: str,
+        address: str,
+        *,
+        table: SharedTable,
+        weight: int = 1,
+        max_requests: int = 0,
+        region: str = "",
+        zone: str = "",
+    ) -> None: ...
     @property
-    def count(self) -> int: ...
-    def take(self, excluded: Iterable[int] = ()) -> int | None: ...
+    def address(self) -> str: ...
+    @property
+    def region(self) -> str: ...
+    @property
+    def zone(self) -> str: ...
+    @property
+    def weight(self) -> int: ...
+    @property
+    def max_requests(self) -> int: ...
+    @property
+    def active(self) -> int: ...
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
+    def observe(self, latency_ns: int, now: int) -> None: ...
+
+class TierInfo(NamedTuple):
+    total: int
+    ready: int
+    share: float
+    panic: bool
+    failed: bool
+
+class Group:
+    NONE: int
+    FULL: int
+    def __init__(
+        self,
+        table: SharedTable,
+        name: str,
+        seats: Iterable[Seat] = (),
+        *,
+        balance: str = "least-request",
+        bounded_load: float = 1.25,
+        region: str = "",
+        zone: str = "",
+        order: Sequence[str] = (),
+        spill_over: float = 140,
+        failback_after_ns: int = 30_000_000_000,
+        panic_threshold: float = 50,
+        slow_start_ns: int = 0,
+    ) -> None: ...
+    @property
+    def seats(self) -> tuple[Seat, ...]: ...
+    @property
+    def balance(self) -> str: ...
+    def replace(self, seats: Iterable[Seat]) -> None: ...
+    def tiers_at(self, now: int) -> list[TierInfo]: ...
+    def weights_at(self, now: int) -> tuple[float, ...]: ...
+    def take(
+        self, key: int | None = None, tried: Sequence[int] = (), random: int = 0, now: int = 0
+    ) -> int: ...
+
+def sample_endpoint_state(
+    seat: Seat,
+    *,
+    operator: str = "none",
+    weight: int = 0,
+    probe: str = "unknown",
+    ejected_until_ns: int = 0,
+    breaker: str = "closed",
+    breaker_until_ns: int = 0,
+    returned_ns: int = 0,
+) -> None: ...
+def sample_upstream_changed(table: SharedTable, name: str) -> None: ...
 
 GAUGES: tuple[str, ...]
 UPSTREAM_COUNTS: tuple[str, ...]
@@ -712,6 +790,7 @@ def loop_hedge(policy: HedgePolicy, now: int, step_ns: int, times: int) -> int: 
 def loop_admission(admission: Admission, now: int, step_ns: int, times: int) -> int: ...
 def loop_queue(admission: Admission, who: list[Any], now: int) -> int: ...
 def loop_fault(rule: FaultRule, request: SampleRequest, source: RandomSource, times: int) -> int: ...
+def loop_pick(group: Group, times: int, keyed: bool, busy: bool, now: int = 1) -> int: ...
 
 # -- core/header_rules.pyx
 

@@ -1,4 +1,4 @@
-"""What the native filters, the balancer, the counters and the access log cost.
+"""What the native filters, the counters and the access log cost.
 
 Each benchmark runs OPERATIONS operations in a loop inside the compiled module (core/loops.pyx), so the time
 that pytest-benchmark prints is for that many: with 1,000 of them, a microsecond there is a nanosecond of one.
@@ -102,11 +102,6 @@ def _v4(bits: int) -> str:
 
 def _v6(bits: int) -> str:
     return f"{0x2000 | bits >> 16:x}:{bits & 0xFFFF:x}:{bits & 0x3FF:x}::1"
-
-
-@pytest.mark.parametrize("endpoints", [2, 16])
-def test_round_robin(benchmark: BenchmarkFixture, endpoints: int) -> None:
-    benchmark(_core.loop_next, _core.RoundRobin([1 + i % 3 for i in range(endpoints)]), OPERATIONS)
 
 
 def typical(**changes: object) -> _core.SampleExchange:

@@ -103,21 +103,19 @@ cdef class Balancer:
         return 0
 
     cdef int _cheapest(self, const Draw* draw) noexcept:
-        # The draws met nobody whom they may take: the best of all, from a random one on. Rare, so it may be a loop.
-        cdef int i, k, best = NOBODY
+        # The draws met nobody whom they may take: the best of all, by chance among equals. Rare, so it may be a loop.
+        cdef int i, best = NOBODY
         cdef double lowest = 0, cost
-        if self.count == 0:
-            return NOBODY
-        i = <int>(((draw.random >> 32) * <uint64_t>self.count) >> 32)
-        for k in range(self.count):
-            if _usable(&self.members[i], draw):
-                cost = self.cost(&self.members[i], draw.now)
-                if best < 0 or cost < lowest:
-                    lowest = cost
-                    best = self.members[i].index
-            i += 1
-            if i == self.count:
-                i = 0
+        cdef uint64_t lot, drawn = 0
+        for i in range(self.count):
+            if not _usable(&self.members[i], draw):
+                continue
+            cost = self.cost(&self.members[i], draw.now)
+            lot = fg_mix64(draw.random + <uint64_t>i)
+            if best < 0 or cost < lowest or (cost == lowest and lot > drawn):
+                lowest = cost
+                drawn = lot
+                best = self.members[i].index
         return best
 
 
@@ -164,7 +162,7 @@ cdef class RandomChoice(Balancer):
                 left += self.members[i].weight
         if left == 0:
             return NOBODY
-        left = <int64_t>(<double>(draw.random >> 32) / 4294967296.0 * <double>left)
+        left = <int64_t>(<double>(fg_mix64(draw.random) >> 32) / 4294967296.0 * <double>left)
         member = NULL
         for i in range(self.count):
             if _usable(&self.members[i], draw):

@@ -46,7 +46,7 @@ cdef class HashBalancer(Balancer):
         for i, place in enumerate(sorted(range(self.place_count), key=lambda at: (<Seat>self.nodes[<int>at].seat).id)):
             self.in_order[i] = place
             if i and (<Seat>self.nodes[self.in_order[i - 1]].seat).id == self.nodes[self.in_order[i]].id:
-                self.nodes[self.in_order[i]].id = fg_mix64(self.nodes[self.in_order[i - 1]].id)
+                self.nodes[self.in_order[i]].id = self.nodes[self.in_order[i - 1]].id + 1
         self.stale = True
         return 0
 
