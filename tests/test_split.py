@@ -240,7 +240,8 @@ def test_a_refused_change_changes_nothing(weights: dict[str, int], error: str) -
     with pytest.raises(ValueError, match=error):
         split.set_weights(weights)
     assert split.weights() == {"blue": 100, "green": 0}
-    assert split.status(0)["generation"] == 0
+    status = split.status(0)
+    assert (status["generation"], [arm["operator"] for arm in status["arms"]]) == (0, [None, None])
     split.set_weights({"green": 10_000})
     assert split.weights() == {"blue": 100, "green": 10_000}
 
@@ -273,6 +274,14 @@ def test_operators_weights_and_rollbacks_outlive_a_reload() -> None:
     assert Tables().splitter(configured).weights() == configured
 
 
+def test_an_arm_that_a_reload_left_alone_with_weight_0_has_its_configured_weight() -> None:
+    tables = Tables()
+    tables.splitter({"a": 5, "b": 5}).set_weights({"a": 0})
+    alone = tables.splitter({"a": 5})
+    assert alone.weights() == {"a": 5}
+    assert not alone.clear("a")
+
+
 def test_another_process_sees_and_sets_weights() -> None:
     split = splitter({"blue": 100, "green": 0})
     assert split.choose_for(ANY, key=1) == "blue"
@@ -295,6 +304,8 @@ def test_a_reader_sees_all_old_weights_or_all_new_ones() -> None:
         seen: set[int] = set()
         try:
             while len(seen) < 30:
+                # Still at it, and not reaped by this question.
+                assert os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
                 weights = set(split.weights().values())
                 assert len(weights) == 1
                 seen |= weights

@@ -252,8 +252,8 @@ cdef class RollbackWatch:
     def status(self, str arm, int64_t now) -> dict[str, Any] | None:
         """What is known of an arm with a rule; None for one without.
 
-        {"baseline", "error_percent", "p99_factor", "min_samples", "window_s": the rule; "now", "baseline_now": {"samples",
-        "error_percent", "p99_ms"} in the window; "lacks": "samples" or "baseline-samples" if there can be no verdict;
+        {"baseline", "error_percent", "p99_factor", "min_samples", "window_s": the rule; "now", "baseline_now":
+        {"samples", "error_percent", "p99_ms"} in the window; "lacks": "samples" or "baseline-samples" if there can be no verdict;
         "why": the RollbackVerdict as a dict, with "seconds_ago", if it is rolled back, else None}.
         """
         cdef uint64_t generation

@@ -214,11 +214,12 @@ cdef class Splitter:
         return (self._change({at: None}) & HALF_ROLLED_BACK) != 0
 
     cdef uint32_t _change(self, dict wanted) except? 0xFFFFFFFF:
-        # wanted: for an arm's index its new HALF_WEIGHT, or None to leave it. Returns what all had set in their halves.
+        # wanted: for an arm's index its new HALF_WEIGHT, or None to leave it. Returns all that was set in their
+        # halves.
         cdef uint64_t generation
         cdef uint32_t before = 0
         cdef int arm
-        cdef bint some = False
+        cdef bint some = None in wanted.values()        # only a change of weights can leave none
         if not self.records.begin(True):
             raise TimeoutError(f"another process keeps changing the weights of route {self.route!r}")
         self.records.read(&generation, self.halves)     # consistent: nobody else writes now
@@ -230,6 +231,7 @@ cdef class Splitter:
             some |= (self.halves[arm] & HALF_WEIGHT) > 1 or (
                 self.halves[arm] & HALF_WEIGHT == 0 and self.configured[arm] > 0
             )
+        self.seen = ~generation     # `halves` are no longer what was read
         if not some:
             self.records.abandon()
             raise ValueError("one arm has a weight above 0")
