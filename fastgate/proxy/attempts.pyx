@@ -299,7 +299,7 @@ cdef int phase_over(Exchange x, int64_t now) except -1:
     else:
         return 0
     leave_waiting(x)
-    if reason == R_CONNECT_TIMEOUT and x.upstream.observed:
+    if reason == R_CONNECT_TIMEOUT:
         observe_failure(x, reason, now)
     x.rise()
     return queue_refused(x, reason, now)
@@ -372,8 +372,7 @@ cdef int observe_answer(Exchange x, int status, int64_t now) except -1:
     cdef int64_t latency = now - x.sent_ns
     if x.kind == KIND_SUBREQUEST:
         return 0
-    if upstream.rated:
-        upstream.health.report_attempt(x.endpoint, upstream.group.seats, outcome_of(status), now)
+    upstream.health.report_attempt(x.endpoint, upstream.group.seats, outcome_of(status), now)
     if upstream.ewma:
         ewma_observe(x.endpoint, latency, now)
     if upstream.hedge is not None and x.kind == KIND_CLIENT:
@@ -383,7 +382,7 @@ cdef int observe_answer(Exchange x, int status, int64_t now) except -1:
 
 cdef int observe_failure(Exchange x, int reason, int64_t now) except -1:
     # The gateway's own doing, and what the client has done, say nothing of the endpoint.
-    if x.upstream.rated and x.endpoint is not None and x.kind != KIND_SUBREQUEST and REASON_OF_UPSTREAM[reason]:
+    if x.endpoint is not None and x.kind != KIND_SUBREQUEST and REASON_OF_UPSTREAM[reason]:
         x.upstream.health.report_attempt(x.endpoint, x.upstream.group.seats, OUTCOME_GATEWAY, now)
     return 0
 

@@ -459,8 +459,7 @@ cdef class Exchange(Timed):
 
     cdef int _head_arrived(self, ResponseHead* head, bint end, int64_t now) except -1:
         # 1: this answer is not for the client, something else is under way.
-        if self.upstream.observed:
-            observe_answer(self, head.status, now)
+        observe_answer(self, head.status, now)
         if head.status >= 400 and (self.retry is not None or self.route.fallback is not None):
             if answer_refused(self, head, end, now):
                 return 1
@@ -507,8 +506,7 @@ cdef class Exchange(Timed):
             self.raced = True
             self._rewind()
             return self.send_stashed(True, now)
-        if self.upstream.observed:
-            observe_failure(self, reason, now)
+        observe_failure(self, reason, now)
         self.rise()
         if self.holds & HOLDS_PENDING:
             leave_pending(self)

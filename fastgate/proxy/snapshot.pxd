@@ -108,10 +108,8 @@ cdef class Upstream:
     cdef set arrivals                   # of Exchange in X_UNRESOLVED
     # -- how its endpoints do
     cdef readonly UpstreamHealth health
-    cdef bint observed                  # somebody learns from the outcome of attempts:
-    cdef bint rated                     #   outliers, breakers
-    cdef bint ewma                      #   the balancer
-    cdef HedgePolicy hedge              #   None: no hedging
+    cdef bint ewma                      # its balancer goes by latency
+    cdef HedgePolicy hedge              # None: no hedging
     # -- how much of it, and again how often
     cdef readonly UpstreamLoad load
     cdef readonly Admission admission   # None: no concurrency limit

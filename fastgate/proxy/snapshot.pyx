@@ -125,10 +125,8 @@ cdef class Upstream:
         self.hash_key = hash_key
         self.sticky = sticky
         self.arrivals = set()
-        self.rated = health.outlier is not None or health.endpoint_breakers or health.upstream_breaker
         self.ewma = group.balance == "peak-ewma"
         self.hedge = hedge
-        self.observed = self.rated or self.ewma or hedge is not None
         self.load = load
         self.admission = admission
         self.gated = health.upstream_breaker or admission is not None
