@@ -1,5 +1,5 @@
 # Work of the core in a loop without Python in between: a single call from Python costs more than what it
-# measures. Used by bench/micro, and by tests that let processes race.
+# measures. Used by bench/micro alone.
 
 
 def loop_check(limiter: RateLimiter, requests: list[SampleRequest], int64_t now_ns, int64_t step_ns) -> int:
