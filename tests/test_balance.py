@@ -9,7 +9,7 @@ from endpoints import DRAWN, POLICIES, SECOND, Endpoints, near
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastgate._core import Group, Seat, endpoint_states, upstream_states
+from fastgate._core import Group, Seat, UpstreamHealth, endpoint_states, upstream_states
 
 weights_lists = st.lists(st.integers(1, 20), min_size=1, max_size=12)
 
@@ -420,13 +420,29 @@ def test_below_half_ready_all_are_used_but_those_the_operator_took_out(balance: 
     assert set(up.map(400)) == set(up.seats[4:8])
 
 
-def test_nobody_ready_at_all() -> None:
-    up, strict = Endpoints(3), Endpoints(3, panic_threshold=0)
+@pytest.mark.parametrize("panic_threshold", [0, 50, 100])
+def test_nobody_ready_at_all(panic_threshold: float) -> None:
+    """Then nobody is chosen: who is known to be gone would only be waited for."""
+    up = Endpoints(3, panic_threshold=panic_threshold)
     for position in range(3):
         up.set(position, probe="down")
-        strict.set(position, probe="down")
-    assert set(up.map(100)) == set(up.seats)
-    assert strict.take() == Group.NONE
+    assert up.take() == Group.NONE
+
+
+@pytest.mark.parametrize("balance", ["least-request", "peak-ewma"])
+def test_one_that_fails_does_not_draw_requests_upon_itself(balance: str) -> None:
+    """It has nothing to do, since it fails at once: its failures in a row count as requests under way."""
+    up = Endpoints(4, balance=balance)
+    health = UpstreamHealth("u", table=up.upstreams)
+    for seat in up.seats[1:]:
+        seat.hold()
+        seat.hold()
+    assert up.count(400)[0] > 150
+    for _ in range(3):
+        health.report(up.seats[0], tuple(up.seats), "gateway", 1)
+    assert up.count(400)[0] == 0
+    health.report(up.seats[0], tuple(up.seats), "ok", 2)
+    assert up.count(400)[0] > 150
 
 
 @pytest.mark.parametrize("spill_over", [50, 100, 1000])

@@ -215,12 +215,12 @@ def test_all_together_too_few_is_shared_by_health_and_panics_where_it_is_worst()
     assert sum(1 for count in calm.count(1000) if count) == 3
 
 
-def test_nobody_ready_anywhere_is_shared_by_number() -> None:
+def test_nobody_ready_anywhere() -> None:
     up = Endpoints(places(eu=1, us=3), region="eu", order=("us",))
     lose(up, "eu", 1)
     lose(up, "us", 3)
-    assert [tier.share for tier in up.group.tiers_at(0)] == [0.25, 0, 0.75, 0]
-    assert all(up.count(400))
+    assert [tier.share for tier in up.group.tiers_at(0)] == [0, 0, 0, 0]
+    assert up.take() == Group.NONE
 
 
 tiers = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=4, max_size=4)
@@ -253,7 +253,7 @@ def test_shares_are_whole_nearest_first_and_never_of_the_dead(
         position += ready
     found = [tier for tier in up.group.tiers_at(0) if tier.total]
     ready_total = sum(ready for ready, _ in spread)
-    usable = ready_total or (panic and seats)
+    usable = ready_total
     assert sum(tier.share for tier in found) == pytest.approx(1 if usable else 0)
     assert (up.take() == Group.NONE) is (not usable)
     if not ready_total:
