@@ -25,14 +25,31 @@ class Snapshot:
     plugins: dict[str, Plugin]
 
 
+def route_tables(config: Config) -> list[_core.RouteTable]:
+    """One for each listener: the costly part of `build`, and the one that may run in any thread."""
+    return [_core.RouteTable(_routes_of(listener, config)) for listener in config.listeners]
+
+
+def _routes_of(listener: model.Listener, config: Config) -> list[tuple[int, model.Route]]:
+    return [
+        (index, route)
+        for index, route in enumerate(config.routes)
+        if not route.listeners or listener.name in route.listeners
+    ]
+
+
 def build(
-    config: Config, worker: _core.Worker, resolver: Resolver, previous: Snapshot | None = None
+    config: Config,
+    worker: _core.Worker,
+    resolver: Resolver,
+    previous: Snapshot | None = None,
+    tables: list[_core.RouteTable] | None = None,
 ) -> Snapshot:
     """Compiles a configuration for one worker, beside the one that runs: nothing of that is changed.
 
     ``previous``: the one that runs, or None. Its upstreams and plugins are taken over, with their
-    connections, buckets and counts, where the configuration of that name is equal. Raises
-    ``_core.SlotsFull`` when there are more new names of routes or upstreams than the counters have room for.
+    connections, buckets and counts, where the configuration of that name is equal. ``tables``: those of
+    ``route_tables``, if they are there already. Raises ``_core.SlotsFull`` when there are more new names of routes or upstreams than the counters have room for.
     Beside that nothing is expected to fail: the configuration has been checked.
     """
     route_slots, upstream_slots = worker.counters.assign(
@@ -51,7 +68,8 @@ def build(
         else:
             plugins[name] = _plugin(name, plugin)
     listeners = tuple(
-        _listener(listener, config, route_slots, upstreams, plugins) for listener in config.listeners
+        _listener(listener, table, config, route_slots, upstreams, plugins)
+        for listener, table in zip(config.listeners, tables or route_tables(config), strict=True)
     )
     return Snapshot(config, listeners, upstreams, plugins)
 
@@ -107,23 +125,19 @@ def _plugin(name: str, plugin: model.Plugin) -> Plugin:
 
 def _listener(
     listener: model.Listener,
+    table: _core.RouteTable,
     config: Config,
     slots: list[_core.Slot],
     upstreams: dict[str, _core.Upstream],
     plugins: dict[str, Plugin],
 ) -> _core.Listener:
-    mine = [
-        (index, route)
-        for index, route in enumerate(config.routes)
-        if not route.listeners or listener.name in route.listeners
-    ]
     # The table answers with the route's place in the file; routes of other listeners stay None there.
     routes: list[_core.Route | None] = [None] * len(config.routes)
-    for index, route in mine:
+    for index, route in _routes_of(listener, config):
         routes[index] = _route(slots[index], route, listener, upstreams, plugins)
     return _core.Listener(
         name=listener.name,
-        table=_core.RouteTable(mine),
+        table=table,
         routes=tuple(routes),
         request_line=listener.limits.request_line,
         header_bytes=listener.limits.header_bytes,
