@@ -49,8 +49,9 @@ def build(
 
     ``previous``: the one that runs, or None. Its upstreams and plugins are taken over, with their
     connections, buckets and counts, where the configuration of that name is equal. ``tables``: those of
-    ``route_tables``, if they are there already. Raises ``_core.SlotsFull`` when there are more new names of routes or upstreams than the counters have room for.
-    Beside that nothing is expected to fail: the configuration has been checked.
+    ``route_tables``, if they are there already. Raises ``_core.SlotsFull`` when there are more new names of
+    routes or upstreams than the counters have room for; beside that nothing is expected to fail: the
+    configuration has been checked.
     """
     route_slots, upstream_slots = worker.counters.assign(
         [route.name for route in config.routes], list(config.upstreams)
