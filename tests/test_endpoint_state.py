@@ -11,8 +11,8 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.health import SECOND, START, Watched
 from support.forks import in_child, in_children
+from support.health import SECOND, START, Watched
 
 from fastgate._core import OPERATOR_STATES, BreakerRule, Lease, OutlierRule, leases
 

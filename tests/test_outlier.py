@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.health import SECOND, Watched
 from support.forks import in_child, in_children
+from support.health import SECOND, Watched
 
 from fastgate._core import OPERATOR_STATES, OutlierRule
 

@@ -71,7 +71,10 @@ def test_a_query_parameter_is_not_decoded() -> None:
 
 def test_path_segments_are_found_by_their_names() -> None:
     key = RequestKey(("path:tenant",))
-    one, other = SampleRequest(captures={"tenant": "acme"}), SampleRequest(captures={"region": "eu", "tenant": "acme"})
+    one, other = (
+        SampleRequest(captures={"tenant": "acme"}),
+        SampleRequest(captures={"region": "eu", "tenant": "acme"}),
+    )
     assert key.hash_first(one) == key.hash_first(other) is not None
     assert key.hash_first(SampleRequest(captures={"region": "acme"})) is None
     assert key.hash_first(SampleRequest()) is None

@@ -18,7 +18,7 @@ from fastgate.config import Config, ConfigError, load, model
 from fastgate.config.problems import report
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer
-from fastgate.server.build import Snapshot, build, inner
+from fastgate.server.build import Snapshot, build, inner, route_tables
 from fastgate.server.operations import (
     EndpointChange,
     EndpointView,
@@ -244,7 +244,8 @@ class Gateway:
             log = self.log
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
-            snapshot = build(config, self.worker, self._estate, self._snapshot)
+            tables = await asyncio.to_thread(route_tables, config)
+            snapshot = build(config, self.worker, self._estate, self._snapshot, tables)
             for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
                 if _key(each) in added:
                     await added[_key(each)].serve(self.worker, compiled)

@@ -60,8 +60,8 @@ class EndpointView(Struct, frozen=True, kw_only=True):
 
 
 class UpstreamView(Struct, frozen=True, kw_only=True):
-    """problem: why nothing is known of its endpoints, "" where something is. limit: of its concurrency, 0 for none;
-    queued: requests that wait for a place in it."""
+    """problem: why nothing is known of its endpoints, "" where something is. limit: of its concurrency, 0 for
+    none; queued: requests that wait for a place in it."""
 
     name: str
     balance: str

@@ -29,8 +29,8 @@ LEASE_NS: Final = 3_000_000_000
 
 
 class Estate:
-    """What outlives a configuration: the shared records of endpoints, upstreams and splits, and the upstreams that
-    run. Made once, before any worker is forked.
+    """What outlives a configuration: the shared records of endpoints, upstreams and splits, and the upstreams
+    that run. Made once, before any worker is forked.
     """
 
     def __init__(self) -> None:
@@ -59,8 +59,8 @@ class Estate:
     def prepare(
         self, config: Config, worker: _core.Worker, slots: Mapping[str, _core.Slot]
     ) -> dict[str, RunningUpstream]:
-        """The upstreams of a configuration: those that run as it wants them already, and new ones, which `adopt`
-        starts. slots: the counters' place of each."""
+        """The upstreams of a configuration: those that run as it wants them already, and new ones, which
+        `adopt` starts. slots: the counters' place of each."""
         prepared = {}
         for name, upstream in config.upstreams.items():
             wanted = (upstream, config.server.region, config.server.zone, config.dns)
@@ -89,8 +89,8 @@ class Estate:
 class RunningUpstream:
     """One upstream in use: its compiled side, and the tasks that keep its endpoints up to date.
 
-    wanted: the configuration that it was made from, and what of the rest it depends on: region and zone of the
-    gateway, and DNS. folder: what an endpoints file is relative to.
+    wanted: the configuration that it was made from, and what of the rest it depends on: region and zone of
+    the gateway, and DNS. folder: what an endpoints file is relative to.
     """
 
     def __init__(
