@@ -1,5 +1,5 @@
 # Work of the core in a loop without Python in between: a single call from Python costs more than what it
-# measures. Used by bench/micro alone.
+# measures. Used by bench/micro, and by the tests that need the speed.
 
 
 def loop_check(limiter: RateLimiter, requests: list[SampleRequest], int64_t now_ns, int64_t step_ns) -> int:
@@ -136,6 +136,21 @@ def loop_load(load: UpstreamLoad, int times) -> int:
         entered += bound.enter_request()
         bound.leave_request()
     return entered
+
+
+def loop_load_race(load: UpstreamLoad, witness: SharedTable, int times) -> int:
+    """Lets requests in and out, as other processes do at the same time; returns the most that were inside at once, of all
+    who share `witness`."""
+    cdef UpstreamLoad bound = <UpstreamLoad?>load
+    cdef LoadState* inside = <LoadState*>(<SharedTable?>witness).record(("inside",))
+    cdef uint64_t most = 0
+    cdef int i
+    for i in range(times):
+        if bound.enter_request():
+            most = max(most, fg_add64(&inside.counts[0], 1))
+            fg_add64(&inside.counts[0], -1)
+            bound.leave_request()
+    return most
 
 
 def loop_retry(policy: RetryPolicy, load: UpstreamLoad, request: SampleRequest, int status, int times) -> int:
