@@ -238,12 +238,14 @@ cdef class Exchange(Timed):
             self.unsent_done = end
             if not end:
                 self.client.pause_request()
+            elif self.mirrored:
+                mirror_request(self, self.unsent)
             return 0
         if self.attempt is None:
             return 0
         self._keep_for_replay(body, length)
         if end and self.mirrored:
-            mirror_request(self)
+            mirror_request(self, self.replay)
         sent = self.attempt.send_body(self, body, length, end)
         if sent == SENT_CONGESTED and not end:
             self.client.pause_request()
@@ -330,9 +332,9 @@ cdef class Exchange(Timed):
                 return self.wait_until(now + self.endpoint.wait_ns())
             self.phase = X_SENT
             self.attempts += 1
-            self._keep_for_replay(body, length)
             sent = self.attempt.send_request(self, body, length, end, now)
             if sent != SENT_BROKEN:
+                self._keep_for_replay(body, length)
                 if not end:
                     if sent == SENT_CONGESTED:
                         self.client.pause_request()
@@ -341,6 +343,7 @@ cdef class Exchange(Timed):
                 return self._dispatched(now)
             # The connection was dead before it took a byte: nothing was sent, any method may go again (9.2.2).
             self._drop_attempt()
+            self.phase = X_NEW
             if self.raced:
                 return attempt_over(self, body, length, end, R_UPSTREAM_RESET, TOOK_NOTHING, now)
             self.raced = True
@@ -426,14 +429,15 @@ cdef class Exchange(Timed):
         self.attempt = attempt
         self.phase = X_SENT
         self.attempts += 1
-        self._keep_for_replay(body, <size_t>len(body))
         sent = attempt.send_request(self, body, <size_t>len(body), end, now)
         if sent == SENT_BROKEN:
             self._drop_attempt()
+            self.phase = X_NEW
             if self.raced:
                 return attempt_over(self, body, <size_t>len(body), end, R_UPSTREAM_RESET, TOOK_NOTHING, now)
             self.raced = True
             return self.send(body, <size_t>len(body), end, True, now)
+        self._keep_for_replay(body, <size_t>len(body))
         if sent != SENT_CONGESTED:
             self.client.resume_request()
         return self._dispatched(now)
@@ -460,7 +464,8 @@ cdef class Exchange(Timed):
     cdef int _head_arrived(self, ResponseHead* head, bint end, int64_t now) except -1:
         # 1: this answer is not for the client, something else is under way.
         observe_answer(self, head.status, now)
-        if head.status >= 400 and (self.retry is not None or self.route.fallback is not None):
+        if head.status >= 400 and (
+                self.retry is not None or self.route.fallback is not None or self.kind == KIND_HEDGE):
             if answer_refused(self, head, end, now):
                 return 1
         if self.phase_deadline:
@@ -502,7 +507,8 @@ cdef class Exchange(Timed):
         cdef int64_t now = now_ns()
         cdef bytes body
         self.attempt = None
-        if self.phase == X_SENT and reused and not self.raced and self.replayable:
+        # Where a hedge is under way, that is the replay.
+        if self.phase == X_SENT and reused and not self.raced and self.replayable and self.hedge is None:
             self.raced = True
             self._rewind()
             return self.send_stashed(True, now)
@@ -519,6 +525,7 @@ cdef class Exchange(Timed):
                 return 0
             self._rewind()
         else:
+            self.attempts += 1                  # nobody could be reached: that was one, too
             self.phase = X_NEW
         body = self.unsent if self.unsent is not None else b""
         self.unsent = None
@@ -541,6 +548,8 @@ cdef class Exchange(Timed):
 
     cdef int on_deadline(self, int64_t now) except -1:
         if self.total_deadline and now >= self.total_deadline:
+            if self.phase == X_SENT and self.request_done and self.attempt is not None and self.upstream.observed:
+                observe_failure(self, R_UPSTREAM_HEAD_TIMEOUT, now)     # it was its answer that we waited for
             return self.fail(R_TOTAL_TIMEOUT, None)
         if self.phase_deadline and now >= self.phase_deadline:
             self.phase_deadline = 0

@@ -57,9 +57,14 @@ cdef class Endpoint(Seat):
                 x.attempt = connection
                 return R_NONE
             connection.abandon()
-        if self.open >= self.max_open and len(self.waiting) - self.connecting >= self.max_waiting:
-            return R_QUEUE_FULL
+        if len(self.waiting) - self.connecting >= self.max_waiting:
+            if self.open >= self.max_open:
+                return R_QUEUE_FULL
+            if self.open and self.upstream.load.connections_full():
+                x.detail = "max_connections"
+                return R_BREAKER_LIMIT
         if not self.upstream.load.enter_pending():
+            x.detail = "max_pending"
             return R_BREAKER_LIMIT
         x.holds |= HOLDS_PENDING
         self.waiting.append(x)
@@ -69,6 +74,12 @@ cdef class Endpoint(Seat):
     cdef int64_t wait_ns(self) noexcept:
         # The connect's own deadline is the Connector's affair; ours must not come before it.
         return max(self.queue_ns, self.upstream.connect_ns + (2 << TICK_SHIFT)) if self.connecting else self.queue_ns
+
+    cdef int why_late(self) noexcept:
+        if self.connecting:
+            return R_CONNECT_TIMEOUT
+        # There was room in the pool: only the breaker's cap has kept a connection from being made.
+        return R_QUEUE_TIMEOUT if self.open >= self.max_open else R_BREAKER_LIMIT
 
     cdef int leave_queue(self, Exchange x) except -1:
         try:

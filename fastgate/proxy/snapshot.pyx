@@ -96,6 +96,7 @@ cdef class Fallback:
         self.upstream = upstream
         if respond is not None:
             self.status, self.lines, self.body = respond
+            self.lines += b'Proxy-Status: fastgate; details="fallback-response"\r\n'
 
     cdef bint wants(self, int reason, int status) noexcept:
         if reason in (R_NO_ENDPOINT, R_ENDPOINTS_PENDING, R_DNS_FAILURE):

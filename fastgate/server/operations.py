@@ -61,7 +61,8 @@ class EndpointView(Struct, frozen=True, kw_only=True):
 
 class UpstreamView(Struct, frozen=True, kw_only=True):
     """problem: why nothing is known of its endpoints, "" where something is. limit: of its concurrency, 0 for
-    none; queued: requests that wait for a place in it."""
+    none; queued: requests that wait for a place in it. load: over all workers, `requests` and `retries` under
+    way, `pending` (requests that wait for a connection) and `connections`."""
 
     name: str
     balance: str
@@ -69,6 +70,7 @@ class UpstreamView(Struct, frozen=True, kw_only=True):
     problem: str
     limit: int
     queued: int
+    load: dict[str, int] = {}
     endpoints: tuple[EndpointView, ...]
 
 
