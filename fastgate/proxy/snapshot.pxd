@@ -71,7 +71,7 @@ cdef class Route:
     # -- off the common way: any of split, fault, mirror
     cdef bint detour
     cdef FaultRule fault                # None: none
-    cdef Mirror mirror
+    cdef readonly Mirror mirror
     # -- bounds; -1: none. body_limit -2: the listener's
     cdef int64_t body_limit
     cdef int64_t total_ns
@@ -138,7 +138,7 @@ cdef class Listener:
     cdef readonly str name
     cdef bytes name_bytes
     cdef RouteTable table
-    cdef tuple routes                   # of Route, by the index that the table gives
+    cdef readonly tuple routes          # of Route, by the index that the table gives
     # -- bounds
     cdef HeadLimits head_limits
     cdef int64_t body_limit

@@ -313,3 +313,8 @@ cdef class Worker:
             "pooled": len(self.upstreams) + self.connecting,
             "timers": self.wheel.armed,
         }
+
+
+def sample_time(Worker worker not None, int64_t ahead_ns):
+    """For tests: every deadline passes that lies within `ahead_ns` nanoseconds from now."""
+    worker.wheel.advance(now_ns() + ahead_ns)
