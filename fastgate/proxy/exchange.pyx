@@ -330,9 +330,9 @@ cdef class Exchange(Timed):
                 return self.wait_until(now + self.endpoint.wait_ns())
             self.phase = X_SENT
             self.attempts += 1
-            self._keep_for_replay(body, length)
             sent = self.attempt.send_request(self, body, length, end, now)
             if sent != SENT_BROKEN:
+                self._keep_for_replay(body, length)
                 if not end:
                     if sent == SENT_CONGESTED:
                         self.client.pause_request()
@@ -426,7 +426,6 @@ cdef class Exchange(Timed):
         self.attempt = attempt
         self.phase = X_SENT
         self.attempts += 1
-        self._keep_for_replay(body, <size_t>len(body))
         sent = attempt.send_request(self, body, <size_t>len(body), end, now)
         if sent == SENT_BROKEN:
             self._drop_attempt()
@@ -434,6 +433,7 @@ cdef class Exchange(Timed):
                 return attempt_over(self, body, <size_t>len(body), end, R_UPSTREAM_RESET, TOOK_NOTHING, now)
             self.raced = True
             return self.send(body, <size_t>len(body), end, True, now)
+        self._keep_for_replay(body, <size_t>len(body))
         if sent != SENT_CONGESTED:
             self.client.resume_request()
         return self._dispatched(now)

@@ -1,0 +1,87 @@
+"""Exchanges that end, wait and go again at awkward moments: the core over transports in memory, where a test decides what
+happens when. What it says of one request must not reach another, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from random import Random
+
+import pytest
+from fuzz.memory import Transport
+from fuzz.reader import Message, read_requests
+from fuzz.scenario import Rig, UpstreamEnd, details, read_responses
+
+from fastgate import _core
+
+LISTENER = "[access_log]\nenabled = false\n[[listeners]]\nname = 'main'\nbind = '127.0.0.1:0'\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+RETRY = 'retry = { attempts = 4, on = ["reset", "connect-failure"], backoff_base = "1ms", budget_percent = 100 }\n'
+HEDGE = 'hedge = { quantile = 50, min_delay = "1ms", max_percent = 100 }\n'
+
+
+def upstream(name: str, port: int, options: str = "") -> str:
+    return f"[upstreams.{name}]\nendpoints = ['127.0.0.1:{port}']\n{options}"
+
+
+def route(path: str, upstream: str, options: str = "") -> str:
+    return f"[[routes]]\nname = '{path}'\nmatch = {{ prefix = '{path}' }}\nupstream = '{upstream}'\n{options}"
+
+
+def get(path: str = "/") -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+
+
+def received(end: UpstreamEnd) -> list[Message]:
+    messages, rest = read_requests(bytes(end.transport.sent))
+    assert rest in ("end", "short")
+    return messages
+
+
+def answers(client: Transport, count: int = 10) -> list[Message]:
+    return read_responses(client, [b"GET"] * count)
+
+
+def spin(rig: Rig) -> None:
+    while rig.loop.run():
+        pass
+
+
+def pass_time(rig: Rig, milliseconds: int) -> None:
+    _core.sample_time(rig.worker, milliseconds * 10**6)
+
+
+def leave(rig: Rig, *clients: Transport) -> None:
+    for client in clients[1:]:
+        client.lose()
+    rig.leave(clients[0])
+    for running in rig.snapshot.upstreams.values():
+        load = running.core.load
+        assert (load.requests, load.retries, load.pending, load.connections) == (0, 0, 0, 0)
+
+
+
+
+
+def test_body_that_a_dead_connection_did_not_take_is_sent_once_again() -> None:
+    """It was kept for a retry when it was written to the connection that took nothing, and again when it went to the
+    next one: a retry behind that would send it twice, and the second copy would be read as a request."""
+    rig = Rig(LISTENER + upstream("a", 1, RETRY) + route("/", "a"))
+    client = rig.client(0, 0)
+    client.give(get("/first"))
+    spin(rig)
+    rig.upstreams[0].transport.give(OK)
+    rig.upstreams[0].transport.doom()  # idle, and gone
+    client.give(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+    rig.loop.run()
+    rig.loop.run()
+    assert received(rig.upstreams[1])[0].body == b"hello"
+    rig.upstreams[1].transport.lose(ConnectionResetError("reset"))
+    spin(rig)
+    pass_time(rig, 100)
+    spin(rig)
+    assert bytes(rig.upstreams[2].transport.sent).endswith(b"\r\n\r\nhello")
+    rig.upstreams[2].transport.give(OK)
+    assert [answer.body for answer in answers(client)] == [b"ok", b"ok"]
+    leave(rig, client)
