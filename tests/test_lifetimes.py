@@ -85,3 +85,39 @@ def test_body_that_a_dead_connection_did_not_take_is_sent_once_again() -> None:
     rig.upstreams[2].transport.give(OK)
     assert [answer.body for answer in answers(client)] == [b"ok", b"ok"]
     leave(rig, client)
+
+
+
+
+
+def hedged(rig: Rig, client: Transport) -> None:
+    """So many requests that it is known what is slow."""
+    for _ in range(40):
+        client.give(get("/known"))
+        spin(rig)
+        rig.upstreams[0].transport.give(OK)
+    client.sent.clear()
+    time.sleep(0.11)  # what was known is asked for anew after 100 ms
+
+
+
+def test_hedge_answers_while_the_first_attempt_is_to_be_sent_again() -> None:
+    """The kept connection of the first attempt was closed by the endpoint while the hedge was under way. It must not
+    wait for a new connection any more once the hedge has answered: it would be sent when that is there."""
+    rig = Rig(LISTENER + upstream("a", 1, HEDGE) + route("/", "a"))
+    client = rig.client(0, 0)
+    hedged(rig, client)
+    client.give(get("/slow"))
+    pass_time(rig, 100)
+    spin(rig)
+    assert [message.line[1] for message in received(rig.upstreams[1])] == [b"/slow"]
+    rig.upstreams[0].transport.lose(ConnectionResetError("reset"))
+    rig.upstreams[1].transport.give(OK)
+    spin(rig)
+    assert len(answers(client)) == 1
+    client.give(get("/next"))
+    spin(rig)
+    sent = [message.line[1] for end in rig.upstreams for message in received(end)]
+    assert sent.count(b"/slow") == 2
+    assert sent.count(b"/next") == 1
+    leave(rig, client)

@@ -503,7 +503,7 @@ cdef class Exchange(Timed):
         cdef int64_t now = now_ns()
         cdef bytes body
         self.attempt = None
-        if self.phase == X_SENT and reused and not self.raced and self.replayable:
+        if self.phase == X_SENT and reused and not self.raced and self.replayable and self.hedge is None:
             self.raced = True
             self._rewind()
             return self.send_stashed(True, now)
