@@ -121,3 +121,32 @@ def test_hedge_answers_while_the_first_attempt_is_to_be_sent_again() -> None:
     assert sent.count(b"/slow") == 2
     assert sent.count(b"/next") == 1
     leave(rig, client)
+
+
+
+def test_second_hedge_that_fails_leaves_the_first_attempt_alone() -> None:
+    """That an attempt once failed while its hedge was under way is no reason to give up the next one."""
+    rig = Rig(LISTENER + upstream("a", 1, HEDGE + RETRY) + route("/", "a"))
+    client = rig.client(0, 0)
+    hedged(rig, client)
+    client.give(get("/slow"))
+    pass_time(rig, 100)
+    spin(rig)
+    reset = ConnectionResetError("reset")
+    rig.upstreams[0].transport.give(b"HTTP")  # a byte of an answer: no keep-alive race
+    rig.upstreams[0].transport.lose(reset)
+    rig.upstreams[1].transport.lose(reset)  # the hedge as well: tried again, as configured
+    pass_time(rig, 200)
+    spin(rig)
+    assert len(received(rig.upstreams[2])) == 1
+    pass_time(rig, 400)
+    spin(rig)
+    assert len(received(rig.upstreams[3])) == 1, "the hedge of the second try"
+    rig.upstreams[3].transport.lose(reset)
+    pass_time(rig, 600)
+    spin(rig)
+    rig.upstreams[2].transport.give(OK)
+    assert [answer.body for answer in answers(client)] == [b"ok"]
+    sent = [message.line[1] for end in rig.upstreams for message in received(end)]
+    assert sent.count(b"/slow") == 4
+    leave(rig, client)

@@ -185,6 +185,7 @@ cdef class HedgeSide(InnerSide):
 
     cdef int exchange_done(self, Exchange hedge, int64_t now) except -1:
         cdef Exchange x = self.main
+        cdef int reason
         InnerSide.exchange_done(self, hedge, now)
         self.main = None
         if x is None:
@@ -197,8 +198,10 @@ cdef class HedgeSide(InnerSide):
         x.attempts += hedge.attempts
         if x.held_reason == R_NONE:
             return 0                        # the first one is still under way
+        reason = x.held_reason
+        x.held_reason = R_NONE
         x._rewind()
-        return attempt_over(x, b"", 0, True, x.held_reason, x.held_detail, now)
+        return attempt_over(x, b"", 0, True, reason, x.held_detail, now)
 
 
 # -- what the gateway asks for itself --------------------------------------------------------------------------------
