@@ -150,3 +150,39 @@ def test_second_hedge_that_fails_leaves_the_first_attempt_alone() -> None:
     sent = [message.line[1] for end in rig.upstreams for message in received(end)]
     assert sent.count(b"/slow") == 4
     leave(rig, client)
+
+
+
+
+
+def test_drain_ends_what_ends_by_itself_once() -> None:
+    """A copy that ends in the drain gives its place to the next, which may be over at once: that one must not be ended a
+    second time, when its object stands for nobody, or for somebody else."""
+
+    async def run() -> None:
+        rig = Rig(
+            LISTENER
+            + upstream("a", 1)
+            + upstream("shadow", 2, "concurrency = { limit = 1, queue = 100 }\n")
+            + route("/", "a", "mirror = { upstream = 'shadow' }\n")
+        )
+        client = rig.client(0, 0)
+        for _ in range(40):
+            client.give(get())
+            spin(rig)
+            rig.upstreams[0].transport.give(OK)
+        shadow = rig.snapshot.upstreams["shadow"]
+        assert shadow.core.admission is not None
+        assert shadow.core.admission.waiting == 39
+        for endpoint in shadow.endpoints.values():
+            shadow.health.set_operator(endpoint, "down", time.monotonic_ns())
+        client.lose()
+        drained = asyncio.ensure_future(rig.worker.drain(5))
+        await asyncio.sleep(0)
+        for end in rig.upstreams:
+            end.transport.lose()
+        spin(rig)
+        await drained
+        assert not any(rig.worker.census().values())
+
+    asyncio.run(run())

@@ -78,7 +78,7 @@ cdef class Exchange(Timed):
         self.attempt = None
         self.listener = None
         self.route = None
-        self.phase = X_NEW
+        self.phase = X_DONE         # until `take_exchange`: whoever still has it can do nothing with it
         self.kind = KIND_CLIENT
         self.upstream = None
         self.endpoint = None
