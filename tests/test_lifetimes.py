@@ -186,3 +186,25 @@ def test_drain_ends_what_ends_by_itself_once() -> None:
         assert not any(rig.worker.census().values())
 
     asyncio.run(run())
+
+
+
+def test_connect_that_is_cut_before_it_begins_is_counted_out() -> None:
+    """At the end of a drain a request that is cut leaves its place to the next, for which a connect is begun and cut at
+    once: before its first step."""
+
+    async def run() -> None:
+        rig = Rig(LISTENER + upstream("a", 1, "pool = { max_connections = 1 }\n") + route("/", "a"))
+        clients = [rig.client(0, 0) for _ in range(20)]
+        for client in clients:
+            client.give(get())
+            spin(rig)
+        drained = asyncio.ensure_future(rig.worker.drain(0))
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+            spin(rig)
+        async with asyncio.timeout(1):
+            await drained
+        assert not any(rig.worker.census().values())
+
+    asyncio.run(run())

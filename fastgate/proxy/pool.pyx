@@ -149,7 +149,7 @@ cdef class Endpoint(Seat):
     cdef int cut_connects(self) except -1:
         cdef Connector connector
         for connector in list(self.connectors):
-            connector.task.cancel()
+            connector.drop()
         return 0
 
 
@@ -160,7 +160,10 @@ cdef class Connector(Timed):
         cdef int reason = R_CONNECT_FAILED
         cdef str detail = None
         loop = endpoint.worker.loop
+        self.begun = True
         try:
+            if self.dropped:
+                raise asyncio.CancelledError
             if endpoint.unix_path is not None:
                 _, connection = await loop.create_unix_connection(lambda: Upstream1(endpoint), endpoint.unix_path)
             else:
@@ -191,7 +194,11 @@ cdef class Connector(Timed):
             endpoint.connect_ended(connection, reason, detail)
 
     cdef int on_deadline(self, int64_t now) except -1:
-        if self.task is not None:
-            self.timed_out = True
+        self.timed_out = True
+        return self.drop()
+
+    cdef int drop(self) except -1:
+        self.dropped = True
+        if self.begun and self.task is not None:
             self.task.cancel()
         return 0
