@@ -208,3 +208,34 @@ def test_connect_that_is_cut_before_it_begins_is_counted_out() -> None:
         assert not any(rig.worker.census().values())
 
     asyncio.run(run())
+
+
+
+
+
+def test_evictions_do_not_nest() -> None:
+    """Who is sent away from a full queue may have its next request here already, which sends away another, whose ...: as
+    many as there are clients, on one stack."""
+
+    def run() -> None:
+        rig = Rig(
+            LISTENER
+            + upstream("a", 1, "concurrency = { limit = 1, queue = 3000, order = 'newest-first' }\n")
+            + route("/", "a")
+        )
+        clients = [rig.client(0, 0) for _ in range(3002)]
+        for client in clients[:-1]:
+            client.give(get() * 2)
+        clients[-1].give(get())
+        codes.append([details(answer) for answer in answers(clients[1], 1)])
+        leave(rig, *clients)
+
+    codes: list[list[str]] = []
+    before = threading.stack_size(1 << 20)
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert codes == [["overloaded"]]
