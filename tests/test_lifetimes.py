@@ -239,3 +239,39 @@ def test_evictions_do_not_nest() -> None:
     finally:
         threading.stack_size(before)
     assert codes == [["overloaded"]]
+
+
+
+def chunked(path: str, *parts: bytes) -> bytes:
+    body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    return f"POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + body
+
+
+
+def test_body_outlives_what_its_copy_sets_off() -> None:
+    """The copy of a request pushes another out of a queue, and that one's client has its next request here already,
+    whose body is gathered where the first body still stands."""
+    rig = Rig(
+        LISTENER
+        + upstream("a", 1, "concurrency = { limit = 1, queue = 2 }\n")
+        + upstream("b", 2)
+        + route("/low", "a", "priority = 'sheddable'\n")
+        + route("/mid", "a")
+        + route("/other", "b")
+        + route("/high", "b", "priority = 'critical'\nmirror = { upstream = 'a' }\n")
+    )
+    first, second, low, high = (rig.client(0, 0) for _ in range(4))
+    first.give(get("/mid"))
+    low.give(get("/low") + chunked("/other", b"other ", b"other ", b"other "))
+    second.give(get("/mid"))
+    head, body = chunked("/high", b"high ", b"high ", b"high ").split(b"\r\n\r\n", 1)
+    high.give(head + b"\r\n\r\n")
+    spin(rig)
+    assert not answers(low)
+    high.give(body)
+    assert [details(answer) for answer in answers(low, 1)] == ["overloaded"]
+    spin(rig)
+    bodies = {message.line[1]: message.body for end in rig.upstreams for message in received(end)}
+    assert bodies[b"/high"] == b"high high high "
+    assert bodies[b"/other"] == b"other other other "
+    leave(rig, first, second, low, high)

@@ -72,10 +72,9 @@ cdef int begin_mirrored(Exchange x, const char* body, size_t length, bint end, i
     return 0
 
 
-cdef int mirror_request(Exchange x) except -1:
-    # The body of a request that is to be mirrored is whole.
+cdef int mirror_request(Exchange x, bytes body) except -1:
+    # The body of a request that is to be mirrored is whole; None: it was too long to be kept.
     cdef Mirror mirror = x.route.mirror
-    cdef bytes body = x.replay
     x.mirrored = False
     if body is not None and len(body) <= mirror.body_limit and mirror.active < mirror.max_active:
         mirror.start(twin_of(x, Discard(mirror), KIND_MIRROR), PyBytes_AS_STRING(body), <size_t>len(body), now_ns())

@@ -242,11 +242,11 @@ cdef class Exchange(Timed):
         if self.attempt is None:
             return 0
         self._keep_for_replay(body, length)
-        if end and self.mirrored:
-            mirror_request(self)
         sent = self.attempt.send_body(self, body, length, end)
         if sent == SENT_CONGESTED and not end:
             self.client.pause_request()
+        if end and self.mirrored:
+            mirror_request(self, self.replay)       # last: others may end by it, and gather bodies where ours still is
         return 0
 
     cdef int _keep_for_replay(self, const char* body, size_t length) except -1:
