@@ -275,3 +275,18 @@ def test_body_outlives_what_its_copy_sets_off() -> None:
     assert bodies[b"/high"] == b"high high high "
     assert bodies[b"/other"] == b"other other other "
     leave(rig, first, second, low, high)
+
+
+
+
+
+def test_copy_of_a_request_whose_body_came_before_its_connection() -> None:
+    rig = Rig(
+        LISTENER + upstream("a", 1) + upstream("shadow", 2) + route("/", "a", "mirror = { upstream = 'shadow' }\n")
+    )
+    client = rig.client(0, 0)
+    client.give(chunked("/", b"hello ", b"world"))
+    spin(rig)
+    assert [end.port for end in rig.upstreams] == [1, 2]
+    assert [received(end)[0].body for end in rig.upstreams] == [b"hello world"] * 2
+    leave(rig, client)

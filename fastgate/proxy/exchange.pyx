@@ -238,6 +238,8 @@ cdef class Exchange(Timed):
             self.unsent_done = end
             if not end:
                 self.client.pause_request()
+            elif self.mirrored:
+                mirror_request(self, self.unsent)
             return 0
         if self.attempt is None:
             return 0
