@@ -290,3 +290,15 @@ def test_copy_of_a_request_whose_body_came_before_its_connection() -> None:
     assert [end.port for end in rig.upstreams] == [1, 2]
     assert [received(end)[0].body for end in rig.upstreams] == [b"hello world"] * 2
     leave(rig, client)
+
+
+
+def test_client_whose_request_is_whole_is_read_on() -> None:
+    """Else nobody sees that it leaves while its request waits."""
+    rig = Rig(LISTENER + upstream("a", 1, "concurrency = { limit = 1 }\n") + route("/", "a"))
+    first, second = rig.client(0, 0), rig.client(0, 0)
+    first.give(get())
+    spin(rig)
+    second.give(chunked("/", b"hello ", b"world"))
+    assert not second.paused
+    leave(rig, first, second)

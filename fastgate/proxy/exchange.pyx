@@ -238,7 +238,9 @@ cdef class Exchange(Timed):
             self.unsent_done = end
             if not end:
                 self.client.pause_request()
-            elif self.mirrored:
+                return 0
+            self.client.resume_request()            # nothing of it is to be held back any more: see the client leave
+            if self.mirrored:
                 mirror_request(self, self.unsent)
             return 0
         if self.attempt is None:
