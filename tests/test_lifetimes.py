@@ -302,3 +302,15 @@ def test_client_whose_request_is_whole_is_read_on() -> None:
     second.give(chunked("/", b"hello ", b"world"))
     assert not second.paused
     leave(rig, first, second)
+
+
+
+def test_queue_is_bounded_where_the_breaker_caps_the_connections() -> None:
+    caps = "breaker = { max_connections = 1 }\npool = { max_connections = 100, queue = 2 }\n"
+    rig = Rig(LISTENER + upstream("a", 1, caps) + route("/", "a"))
+    clients = [rig.client(0, 0) for _ in range(6)]
+    for client in clients:
+        client.give(get())
+        spin(rig)
+    assert [[details(answer) for answer in answers(client)] for client in clients] == [[]] * 3 + [["queue-full"]] * 3
+    leave(rig, *clients)

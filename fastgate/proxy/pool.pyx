@@ -57,13 +57,16 @@ cdef class Endpoint(Seat):
                 x.attempt = connection
                 return R_NONE
             connection.abandon()
-        if self.open >= self.max_open and len(self.waiting) - self.connecting >= self.max_waiting:
-            return R_QUEUE_FULL
         if not self.upstream.load.enter_pending():
             return R_BREAKER_LIMIT
         x.holds |= HOLDS_PENDING
         self.waiting.append(x)
         self._connect_more()
+        if len(self.waiting) - self.connecting > self.max_waiting:
+            # No connection is being made for it: the pool has all that it may, or the breaker's cap is reached.
+            self.waiting.pop()
+            leave_pending(x)
+            return R_QUEUE_FULL
         return R_NONE
 
     cdef int64_t wait_ns(self) noexcept:
