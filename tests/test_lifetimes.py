@@ -314,3 +314,17 @@ def test_queue_is_bounded_where_the_breaker_caps_the_connections() -> None:
         spin(rig)
     assert [[details(answer) for answer in answers(client)] for client in clients] == [[]] * 3 + [["queue-full"]] * 3
     leave(rig, *clients)
+
+
+
+def test_copy_tells_of_the_same_client() -> None:
+    listener = LISTENER + "trusted_proxies = ['192.0.2.0/24']\nforwarded = ['x-forwarded']\n"
+    rig = Rig(
+        listener + upstream("a", 1) + upstream("shadow", 2) + route("/", "a", "mirror = { upstream = 'shadow' }\n")
+    )
+    client = rig.client(0, 0)
+    client.give(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n")
+    spin(rig)
+    told = [received(end)[0].values(b"x-forwarded-for") for end in rig.upstreams]
+    assert told == [[b"198.51.100.7, 192.0.2.1"]] * 2
+    leave(rig, client)
