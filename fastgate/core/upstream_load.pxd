@@ -46,7 +46,6 @@ cdef class UpstreamLoad:
     cpdef void leave_pending(self) noexcept nogil
     cpdef bint enter_connection(self) noexcept nogil
     cpdef void leave_connection(self) noexcept nogil
-    cdef bint connections_full(self) noexcept nogil
     # A retry within the policy's budget and max_retries; given back when the attempt has ended.
     cpdef bint take_retry(self, RetryPolicy policy) noexcept nogil
     cpdef void give_retry(self) noexcept nogil

@@ -85,9 +85,6 @@ cdef class UpstreamLoad:
         """Takes a connection off again."""
         self._leave(LOAD_CONNECTIONS)
 
-    cdef bint connections_full(self) noexcept nogil:
-        return self.max_connections and self.sum(LOAD_CONNECTIONS) >= self.max_connections
-
     cpdef bint take_retry(self, RetryPolicy policy) noexcept nogil:
         """Counts a retry; False when the policy's budget or max_retries is used up."""
         # As Envoy's retry_budget: a part of what is active, rounded down, and at least `budget_min`.

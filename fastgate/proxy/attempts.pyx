@@ -123,7 +123,7 @@ cdef int admit(Exchange x, const char* body, size_t length, bint end, int64_t no
         x.phase = X_NEW
         return R_OVERLOADED
     if other is not None:
-        queue_refused(<Exchange>other, R_OVERLOADED, now)       # somebody less important made room
+        x.upstream.send_away(<Exchange>other, now)      # somebody less important made room
     return IN_QUEUE
 
 

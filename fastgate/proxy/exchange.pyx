@@ -78,7 +78,7 @@ cdef class Exchange(Timed):
         self.attempt = None
         self.listener = None
         self.route = None
-        self.phase = X_NEW
+        self.phase = X_DONE         # until `take_exchange`: whoever still has it can do nothing with it
         self.kind = KIND_CLIENT
         self.upstream = None
         self.endpoint = None
@@ -238,17 +238,19 @@ cdef class Exchange(Timed):
             self.unsent_done = end
             if not end:
                 self.client.pause_request()
-            elif self.mirrored:
+                return 0
+            self.client.resume_request()            # nothing of it is to be held back any more: see the client leave
+            if self.mirrored:
                 mirror_request(self, self.unsent)
             return 0
         if self.attempt is None:
             return 0
         self._keep_for_replay(body, length)
-        if end and self.mirrored:
-            mirror_request(self, self.replay)
         sent = self.attempt.send_body(self, body, length, end)
         if sent == SENT_CONGESTED and not end:
             self.client.pause_request()
+        if end and self.mirrored:
+            mirror_request(self, self.replay)       # last: others may end by it, and gather bodies where ours still is
         return 0
 
     cdef int _keep_for_replay(self, const char* body, size_t length) except -1:

@@ -1,7 +1,7 @@
 # Client sides of exchanges that no client asked for.
 
 cdef class InnerSide(ClientSide):
-    cdef Address address                # told to the upstream as the client's; family 0: nobody's
+    cdef Address address                # of the peer that asked, told to the upstream; family 0: nobody's
 
 @cython.final
 cdef class Discard(InnerSide):

@@ -1,13 +1,14 @@
 # Exchanges that no client asked for: hedges, mirrors, and what the gateway asks for itself. Each is an Exchange like
 # any other, on the same pools; only its client side is one of these.
 
-cdef Exchange twin_of(Exchange x, ClientSide side, int kind):
+cdef Exchange twin_of(Exchange x, InnerSide side, int kind):
     # The same request once more. Spans into `head` are shared with it (the bytes are kept alive by both); what was
     # written anew (`scratch`) is written anew.
     cdef Exchange twin = x.worker.take_exchange()
     cdef int count = x.view.field_count
     x.worker.inner.add(twin)
     twin.kind = kind
+    side.address = x.client.peer_address()[0]
     twin.client = side
     twin.listener = x.listener
     twin.route = x.route
@@ -99,8 +100,6 @@ cdef class Mirror:
             and not x.worker.draining
 
     cdef int start(self, Exchange copy, const char* body, size_t length, int64_t now) except -1:
-        cdef ClientSide side = copy.client
-        (<Discard>side).address = copy.view.client
         copy.upstream = self.upstream
         copy.replayable = False
         if copy.route.total_ns >= 0:
@@ -128,7 +127,6 @@ cdef int start_hedge(Exchange x, int64_t now) except -1:
         return 0
     side = HedgeSide()
     side.main = x
-    side.address = x.client.peer_address()[0]
     hedge = twin_of(x, side, KIND_HEDGE)
     hedge.tries = x.tries
     memcpy(hedge.tried, x.tried, sizeof(x.tried))

@@ -45,4 +45,8 @@ cdef class Connector(Timed):
     # One attempt to make a connection: the only place of the way that needs a task.
     cdef Endpoint endpoint
     cdef object task
+    cdef bint begun                     # a task that is cancelled before its first step never takes it
+    cdef bint dropped
     cdef bint timed_out
+
+    cdef int drop(self) except -1

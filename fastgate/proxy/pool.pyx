@@ -57,18 +57,20 @@ cdef class Endpoint(Seat):
                 x.attempt = connection
                 return R_NONE
             connection.abandon()
-        if len(self.waiting) - self.connecting >= self.max_waiting:
-            if self.open >= self.max_open:
-                return R_QUEUE_FULL
-            if self.open and self.upstream.load.connections_full():
-                x.detail = "max_connections"
-                return R_BREAKER_LIMIT
         if not self.upstream.load.enter_pending():
             x.detail = "max_pending"
             return R_BREAKER_LIMIT
         x.holds |= HOLDS_PENDING
         self.waiting.append(x)
         self._connect_more()
+        if len(self.waiting) - self.connecting > self.max_waiting:
+            # No connection is being made for it: the pool has all that it may, or the breaker's cap is reached.
+            self.waiting.pop()
+            leave_pending(x)
+            if self.open >= self.max_open:
+                return R_QUEUE_FULL
+            x.detail = "max_connections"
+            return R_BREAKER_LIMIT
         return R_NONE
 
     cdef int64_t wait_ns(self) noexcept:
@@ -160,7 +162,7 @@ cdef class Endpoint(Seat):
     cdef int cut_connects(self) except -1:
         cdef Connector connector
         for connector in list(self.connectors):
-            connector.task.cancel()
+            connector.drop()
         return 0
 
 
@@ -171,7 +173,10 @@ cdef class Connector(Timed):
         cdef int reason = R_CONNECT_FAILED
         cdef str detail = None
         loop = endpoint.worker.loop
+        self.begun = True
         try:
+            if self.dropped:
+                raise asyncio.CancelledError
             if endpoint.unix_path is not None:
                 _, connection = await loop.create_unix_connection(lambda: Upstream1(endpoint), endpoint.unix_path)
             else:
@@ -202,7 +207,11 @@ cdef class Connector(Timed):
             endpoint.connect_ended(connection, reason, detail)
 
     cdef int on_deadline(self, int64_t now) except -1:
-        if self.task is not None:
-            self.timed_out = True
+        self.timed_out = True
+        return self.drop()
+
+    cdef int drop(self) except -1:
+        self.dropped = True
+        if self.begun and self.task is not None:
             self.task.cancel()
         return 0

@@ -71,7 +71,7 @@ cdef class Route:
     # -- off the common way: any of split, fault, mirror
     cdef bint detour
     cdef FaultRule fault                # None: none
-    cdef Mirror mirror
+    cdef readonly Mirror mirror
     # -- bounds; -1: none. body_limit -2: the listener's
     cdef int64_t body_limit
     cdef int64_t total_ns
@@ -116,6 +116,8 @@ cdef class Upstream:
     cdef bint gated                     # by its breaker or by `admission`
     cdef bint serving_queue             # inside `next_in_line`
     cdef list next_up                   # exchanges that have a place and are to be sent
+    cdef bint sending_away              # inside `send_away`
+    cdef list sent_away                 # exchanges that have lost their place in the queue and are to be told
     cdef readonly RetryPolicy retry     # None: no retries
     # -- bounds
     cdef int64_t connect_ns
@@ -129,6 +131,8 @@ cdef class Upstream:
 
     # `next`: who has got a place in `admission`, or None.
     cdef int next_in_line(self, object next, int64_t now) except -1
+    # Who had to leave the queue of `admission` for another.
+    cdef int send_away(self, Exchange x, int64_t now) except -1
 
 @cython.final
 cdef class Listener:
@@ -136,7 +140,7 @@ cdef class Listener:
     cdef readonly str name
     cdef bytes name_bytes
     cdef RouteTable table
-    cdef tuple routes                   # of Route, by the index that the table gives
+    cdef readonly tuple routes          # of Route, by the index that the table gives
     # -- bounds
     cdef HeadLimits head_limits
     cdef int64_t body_limit

@@ -132,6 +132,7 @@ cdef class Upstream:
         self.admission = admission
         self.gated = health.upstream_breaker or admission is not None
         self.next_up = []
+        self.sent_away = []
         self.retry = retry
         self.connect_ns = connect_ns
         self.head_ns = head_ns
@@ -189,6 +190,21 @@ cdef class Upstream:
                 x.send_stashed(False, now)
         finally:
             self.serving_queue = False
+        return 0
+
+    cdef int send_away(self, Exchange x, int64_t now) except -1:
+        # Not by recursion: its client may have a next request here, which sends away another.
+        self.sent_away.append(x)
+        if self.sending_away:
+            return 0
+        self.sending_away = True
+        try:
+            while self.sent_away:
+                x = self.sent_away.pop(0)
+                if x.phase == X_QUEUED:
+                    queue_refused(x, R_OVERLOADED, now)
+        finally:
+            self.sending_away = False
         return 0
 
 

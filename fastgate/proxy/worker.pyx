@@ -212,9 +212,11 @@ cdef class Worker:
         cdef Exchange x
         self.exchanges += 1
         if self.free_exchanges.count:
-            return <Exchange>self.free_exchanges.pop()
-        x = Exchange()
-        x.worker = self
+            x = <Exchange>self.free_exchanges.pop()
+        else:
+            x = Exchange()
+            x.worker = self
+        x.phase = X_NEW
         return x
 
     cdef void give_exchange(self, Exchange x) noexcept:
@@ -276,7 +278,8 @@ cdef class Worker:
         self.draining = True
         self.drained = self.loop.create_future()
         for x in list(self.inner):
-            if x.kind != KIND_HEDGE:        # a hedge ends with the exchange that it is for
+            # A hedge ends with the exchange that it is for; and who got the place of one before it may be over by now.
+            if x in self.inner and x.kind != KIND_HEDGE:
                 x.client_gone(R_DRAIN_CUT, None)
         for connection in list(self.downstreams):
             connection.drain()
@@ -313,3 +316,8 @@ cdef class Worker:
             "pooled": len(self.upstreams) + self.connecting,
             "timers": self.wheel.armed,
         }
+
+
+def sample_time(Worker worker not None, int64_t ahead_ns):
+    """For tests: every deadline passes that lies within `ahead_ns` nanoseconds from now."""
+    worker.wheel.advance(now_ns() + ahead_ns)

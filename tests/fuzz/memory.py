@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -11,13 +12,25 @@ class Handle:
         """Nothing runs by itself here."""
 
 
+class Task:
+    """A coroutine that has not begun. One that is cancelled before it has, never does (as in asyncio)."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self.coroutine = coroutine
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.coroutine.close()
+
+
 class Loop:
     """Tasks and callbacks run when `run` is called. `connect` makes a new upstream connection: transport and
     protocol."""
 
-    def __init__(self, connect: Callable[[Callable[[], Any]], tuple[Transport, Any]]) -> None:
+    def __init__(self, connect: Callable[[Callable[[], Any], int], tuple[Transport, Any]]) -> None:
         self.connect = connect
-        self.tasks: list[Coroutine[Any, Any, None]] = []
+        self.tasks: list[Task] = []
         self.soon: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
 
     def call_later(self, _delay: float, _callback: Callable[[], None]) -> Handle:
@@ -26,12 +39,16 @@ class Loop:
     def call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
         self.soon.append((callback, arguments))
 
-    def create_task(self, coroutine: Coroutine[Any, Any, None]) -> Handle:
-        self.tasks.append(coroutine)
-        return Handle()
+    def create_future(self) -> asyncio.Future[Any]:
+        """Where the test itself runs in a loop."""
+        return asyncio.get_running_loop().create_future()
 
-    async def create_connection(self, factory: Callable[[], Any], _host: str, _port: int) -> tuple[Any, Any]:
-        return self.connect(factory)
+    def create_task(self, coroutine: Coroutine[Any, Any, None]) -> Task:
+        self.tasks.append(Task(coroutine))
+        return self.tasks[-1]
+
+    async def create_connection(self, factory: Callable[[], Any], _host: str, port: int) -> tuple[Any, Any]:
+        return self.connect(factory, port)
 
     def run(self) -> bool:
         """One round; False when there was nothing to do."""
@@ -40,8 +57,10 @@ class Loop:
         for callback, arguments in soon:
             callback(*arguments)
         for task in tasks:
+            if task.cancelled:
+                continue
             try:
-                task.send(None)
+                task.coroutine.send(None)
             except StopIteration:
                 continue
             raise AssertionError("a connect that waits")
@@ -121,6 +140,12 @@ class Transport:
             self.lost = True
             self.closing = True
             self.protocol.connection_lost(error)
+
+    def doom(self) -> None:
+        """It is gone, and the core hears of it in the loop's next round: a write meanwhile fails."""
+        if not self.closing:
+            self.closing = True
+            self.loop.call_soon(self.lose, ConnectionResetError("reset"))
 
     @property
     def readable(self) -> bool:

@@ -10,6 +10,7 @@ from random import Random
 from fastgate import _core
 
 from .crowd import run_crowd
+from .detours import run_detours
 from .grammar import PIECES, load, mutate, split
 from .reader import Bad, Message, Reader, Short
 from .scenario import Finding, Rig, run_client, run_upstream
@@ -81,9 +82,10 @@ KINDS: dict[str, Callable[[Rig, Random], str]] = {
     "chunked": chunked_body,
     "target": target,
     "crowd": run_crowd,
+    "detours": run_detours,
 }
 # How often each comes: those that hold a whole connection are the point.
-WEIGHTS = {"client": 5, "upstream": 3, "proxy": 1, "chunked": 2, "target": 1, "crowd": 1}
+WEIGHTS = {"client": 5, "upstream": 3, "proxy": 1, "chunked": 2, "target": 1, "crowd": 1, "detours": 1}
 
 
 def one(rig: Rig, seed: int) -> tuple[str, str]:

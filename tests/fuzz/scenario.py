@@ -13,8 +13,10 @@ from random import Random
 import h11
 
 from fastgate import _core
-from fastgate.config import loads
+from fastgate.config import loads, model
 from fastgate.server.build import build
+from fastgate.server.upstreams import Estate
+from fastgate.upstreams.source import EndpointSpec
 
 from .grammar import split
 from .memory import Loop, Transport
@@ -86,12 +88,16 @@ class Finding(AssertionError):
     """Something that must not be; the message says what."""
 
 
+def spec_of(endpoint: model.Endpoint) -> EndpointSpec:
+    return EndpointSpec(endpoint.address, endpoint.host, endpoint.port, None)
+
+
 class Rig:
     """The core with one configuration; every scenario makes its own connections and leaves none."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str = CONFIG) -> None:
         self.loop = Loop(self._connect)
-        config = loads(CONFIG).config
+        config = loads(text).config
         counters = _core.Counters([route.name for route in config.routes], list(config.upstreams), 1)
         counters.use_worker(0)
         self.worker = _core.Worker(
@@ -102,19 +108,22 @@ class Rig:
             max_per_address=0,
             flush_interval=10**9,
         )
-        self.snapshot = build(config, self.worker, None)  # type: ignore[arg-type]  # endpoints are addresses
+        self.snapshot = build(config, self.worker, Estate())
+        for running in self.snapshot.upstreams.values():
+            running._publish(tuple(map(spec_of, running.config.endpoints)))  # as discovery would; it wants a loop
+        self.worker.watch(tuple(running.core for running in self.snapshot.upstreams.values()))
         self.upstreams: list[UpstreamEnd] = []
         self.upstream_high = 0
         self.script: Script | None = None
         self.faults: Random | None = None  # connects fail now and then
 
-    def _connect(self, make: Callable[[], object]) -> tuple[Transport, object]:
+    def _connect(self, make: Callable[[], object], port: int) -> tuple[Transport, object]:
         fault = self.faults.random() if self.faults else 1.0
         if fault < 0.1:
             raise ConnectionRefusedError("refused")
         protocol = make()
         transport = Transport(self.loop, protocol, high=self.upstream_high)
-        self.upstreams.append(UpstreamEnd(self, transport))
+        self.upstreams.append(UpstreamEnd(self, transport, port))
         if fault < 0.15:
             transport.give_eof()  # before it is handed over
         elif fault < 0.2:
@@ -151,9 +160,10 @@ class Script:
 class UpstreamEnd:
     """The service at the other end of one connection: reads requests strictly, answers each."""
 
-    def __init__(self, rig: Rig, transport: Transport) -> None:
+    def __init__(self, rig: Rig, transport: Transport, port: int) -> None:
         self.rig = rig
         self.transport = transport
+        self.port = port  # of the endpoint
         self.at = 0
         self.requests: list[tuple[Message, bytes]] = []
         self.to_send: list[bytes] = []
