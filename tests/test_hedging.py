@@ -4,6 +4,7 @@ nothing is sent more often than that."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -196,6 +197,7 @@ def test_no_hedge_before_anything_is_known(world: World) -> None:
     world.learn(target, 30)
     assert slow(1) == 0, "31 requests have earned less than one"
     world.learn(target, 68)
+    time.sleep(0.1)  # what is slow is looked up ten times a second
     for _ in range(2):
         world.fleet.script(up.wait_close())
         assert world.ask(f"{target}/hedged").status == 200

@@ -70,6 +70,11 @@ def module_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                     "timeouts": {"connect": "100ms"},
                 },
                 "alone": {"endpoints": [dead[0]["address"]]},
+                "judged": {
+                    "endpoints": fleet.addresses,
+                    "pool": NO_REUSE,
+                    "outlier": {"consecutive_gateway_errors": 1, "consecutive_errors": 0, "base_ejection": "1m"},
+                },
                 "own": {
                     "endpoints": fleet.addresses,
                     "pool": NO_REUSE,
@@ -97,6 +102,12 @@ def module_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                     per_try_timeout="50ms",
                     route={"timeouts": {"total": "300ms"}},
                 ),
+                {
+                    "name": "judged",
+                    "match": {"prefix": "/judged"},
+                    "upstream": "judged",
+                    "timeouts": {"total": "60ms"},
+                },
                 {"name": "own", "match": {"prefix": "/own"}, "upstream": "own"},
                 {"name": "off", "upstream": "up"},
             ],
@@ -346,11 +357,13 @@ def test_a_body_that_no_connection_took_is_not_doubled(start_gateway: StartGatew
             (idle,) = fleet[0].open
             fleet.script(up.read_body(), up.reset())
             with stopped(gateway):
-                client.send(request("POST", "/body", chunks=[b"hello"]))
+                client.send(request("POST", "/body", body=b"hello"))
                 cut.set()
                 assert idle.ended.wait(5)
             assert client.response().json()["body"] == "hello"
-        assert [one.request.body for one in fleet.deliveries("/body")] == [b"hello"] * 2
+        tries = fleet[0].connections[1:]
+        assert [one.received.partition(b"\r\n\r\n")[2] for one in tries] == [b"hello"] * 2
+        assert gateway.wait_log(0, 2)[1]["attempts"] == 3
         fleet.check()
 
 
@@ -500,6 +513,15 @@ def test_the_total_deadline_ends_all_tries(world: World) -> None:
     since = world.gateway.mark()
     refused(world.ask(request(target="/tries")), "total-timeout", "upstream-head-timeout")
     assert 2 <= len(world.fleet.deliveries()) == world.gateway.wait_log(since)[0]["attempts"] <= 6
+
+
+def test_who_lets_the_total_deadline_pass_is_judged_by_it(world: World) -> None:
+    """As by a time-out of its own: it was its answer that did not come."""
+    world.fleet.script(up.wait_close())
+    refused(world.ask(request(target="/judged")), "total-timeout")
+    shown = world.gateway.upstream("judged")["endpoints"]
+    late = world.fleet[world.fleet.deliveries()[0].at].address
+    assert [one["address"] for one in shown if one["status"] == "ejected"] == [late]
 
 
 # -- the budget

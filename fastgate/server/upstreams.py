@@ -189,9 +189,10 @@ class RunningUpstream:
         self._specs.clear()
         self._specs.update({spec.address: spec for spec in specs})
         self.core.endpoints_found(tuple(endpoints.values()))
-        if not specs:
+        if not specs and self._events.problems:
+            # Without a problem there is just nobody: an empty file is no failure of its source.
             problems = [f"{source}: {text}" for source, text in self._events.problems.items()]
-            self.core.endpoints_missing("; ".join(problems) or "no source knows an endpoint")
+            self.core.endpoints_missing("; ".join(problems))
         if self._checker is not None:
             self._checker.look_again()
 
