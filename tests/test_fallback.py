@@ -40,8 +40,8 @@ def module_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         (directory / "nobody.json").write_text('{"endpoints": []}')
         main, spare = stack.enter_context(Fleet(1)), stack.enter_context(Fleet(1))
         plain = {"endpoints": main.addresses, "pool": {"max_idle": 0}, "timeouts": {"head": "120ms"}}
-        dead = {"endpoints": [f"127.0.0.1:{up.free_port()}"]}
-        upstreams = {
+        dead: dict[str, Any] = {"endpoints": [f"127.0.0.1:{up.free_port()}"]}
+        upstreams: dict[str, Any] = {
             "up": plain,
             "nobody": {"endpoints_file": str(directory / "nobody.json")},
             "dead": dead,

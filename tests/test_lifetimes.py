@@ -6,9 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from random import Random
 
-import pytest
 from fuzz.memory import Transport
 from fuzz.reader import Message, read_requests
 from fuzz.scenario import Rig, UpstreamEnd, details, read_responses

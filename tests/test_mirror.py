@@ -1,4 +1,4 @@
-"""Mirroring: the shadow gets the same request, its answer is nobody's, and nothing that it does is noticed."""
+"""Mirroring: the shadow gets the same request, its answer is nobody's, nothing it does is noticed."""
 
 from __future__ import annotations
 

@@ -106,7 +106,9 @@ def world(module_world: World) -> Iterator[World]:
     module_world.fleet.check()
 
 
-def check_refused(world: World, client: Client, reason: str, since: int, *, detail: str | None = None) -> Response:
+def check_refused(
+    world: World, client: Client, reason: str, since: int, *, detail: str | None = None
+) -> Response:
     """The answer and the log line of one that was refused."""
     response = client.response()
     refused(response, reason)
@@ -122,9 +124,7 @@ def check_refused(world: World, client: Client, reason: str, since: int, *, deta
 # -- the queue of a concurrency limit
 
 
-@pytest.mark.parametrize(
-    ("upstream", "order"), [("oldest", ["a", "b", "c"]), ("newest", ["c", "b", "a"])]
-)
+@pytest.mark.parametrize(("upstream", "order"), [("oldest", ["a", "b", "c"]), ("newest", ["c", "b", "a"])])
 def test_order(world: World, upstream: str, order: list[str]) -> None:
     with world.held(upstream):
         clients = [world.queue(upstream, name) for name in ("a", "b", "c")]
@@ -201,7 +201,7 @@ def test_a_body_waits_with_its_request(world: World, coding: str) -> None:
     body = b"x" * 50_000
     with world.held("oldest"):
         given = {"body": body} if coding == "length" else {"chunks": [body[:10], body[10:]]}
-        client = world.send(request("POST", "/oldest/body", **given))  # type: ignore[arg-type]
+        client = world.send(request("POST", "/oldest/body", **given))
         world.gateway.wait_upstream(lambda shown: shown["queued"] == 1, "oldest")
     assert client.response().json()["body"] == body.decode()
 
@@ -250,7 +250,9 @@ def test_nobody_is_lost(world: World) -> None:
         with world.gateway.client() as client:
             for turn in range(40):
                 response = client.get(f"/busy/{number}/{turn}")
-                code = "200" if response.status == 200 else refused(response, "overloaded", "overload-timeout")
+                code = (
+                    "200" if response.status == 200 else refused(response, "overloaded", "overload-timeout")
+                )
                 with lock:
                     counts[code] += 1
 

@@ -73,7 +73,11 @@ def module_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 "judged": {
                     "endpoints": fleet.addresses,
                     "pool": NO_REUSE,
-                    "outlier": {"consecutive_gateway_errors": 1, "consecutive_errors": 0, "base_ejection": "1m"},
+                    "outlier": {
+                        "consecutive_gateway_errors": 1,
+                        "consecutive_errors": 0,
+                        "base_ejection": "1m",
+                    },
                 },
                 "own": {
                     "endpoints": fleet.addresses,
@@ -112,9 +116,7 @@ def module_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 {"name": "off", "upstream": "up"},
             ],
         )
-        yield World(
-            fleet, stack.enter_context(Gateway(tables, tmp_path_factory.mktemp("gateway")))
-        )
+        yield World(fleet, stack.enter_context(Gateway(tables, tmp_path_factory.mktemp("gateway"))))
 
 
 @pytest.fixture
@@ -294,8 +296,10 @@ def test_a_body_is_sent_again_up_to_a_limit(
         request("POST", f"/{route}", body=body)
         if coding == "length"
         else request("POST", f"/{route}", chunks=[])[:-5]
-        + chunked(*([body[: size // 2], body[size // 2 :]] if size > 1 else [body] if size else []),
-                  trailers=b"X-Sum: 1\r\n")
+        + chunked(
+            *([body[: size // 2], body[size // 2 :]] if size > 1 else [body] if size else []),
+            trailers=b"X-Sum: 1\r\n",
+        )
     )
     response = world.ask(data)
     assert response.status == (200 if again else 502 if failure == "reset" else 503)
@@ -427,9 +431,7 @@ def test_cut_at_every_byte_of_the_request(behind: Behind, method: str, how: str)
     size = forwarded_size(behind, ask(9999))
     with behind.gateway.client() as client:
         for at in range(size + 1):
-            behind.proxy.request = (
-                Faults(reset_at=at) if how == "reset" else Faults(close_at=at)
-            )
+            behind.proxy.request = Faults(reset_at=at) if how == "reset" else Faults(close_at=at)
             target = f"/never/{how}/{method}/{at:04}"
             response = client.request(ask(at))
             came = whole(behind.fleet, target)
@@ -529,7 +531,7 @@ def test_who_lets_the_total_deadline_pass_is_judged_by_it(world: World) -> None:
 
 @pytest.mark.parametrize(("active", "retries"), [(10, 3), (25, 5)])
 def test_retries_stay_within_their_budget(world: World, active: int, retries: int) -> None:
-    """So many requests fail at once: 20 % of them, or three, go again; the others are answered as they are."""
+    """So many fail at once: 20 % of them, or three, go again; the others are answered as they are."""
     fail, finish, seen = threading.Event(), threading.Event(), set[str]()
     lock = threading.Lock()
 

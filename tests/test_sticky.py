@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import StartGateway
 from support import upstream as up
-from support.client import Client
+from support.client import Client, request
 from support.fleet import Fleet
 from support.gateway import Gateway, config, to_toml
 from support.wire import Response
@@ -148,7 +148,7 @@ def test_an_endpoint_that_is_taken_out(sticky: Gateway, fleet: Fleet, to: str) -
 def test_answers_of_the_gateway_carry_none(sticky: Gateway, fleet: Fleet) -> None:
     fleet.default = (up.reset(),)
     with sticky.client() as client:
-        response = client.request(up.client.request("POST", "/first"))
+        response = client.request(request("POST", "/first"))
         assert response.status == 502
         assert not response.all("set-cookie")
     fleet.clear()
@@ -269,7 +269,7 @@ def test_a_full_endpoint_moves_the_client(start_gateway: StartGateway, fleet: Fl
         holder, client = (stack.enter_context(gateway.client()) for _ in range(2))
         cookie, at = begin(client)
         fleet.script(up.wait_for(release), up.reply())
-        holder.send(up.client.request(target="/hold", lines=(f"Cookie: {cookie}",)))
+        holder.send(request(target="/hold", lines=(f"Cookie: {cookie}",)))
         assert str(fleet.wait(1, "/hold")[0].at) == at
         response = client.get("/full", f"Cookie: {cookie}")
         assert where(response) != at
@@ -307,7 +307,7 @@ def test_an_ejected_endpoint_moves_the_client(start_gateway: StartGateway, fleet
         assert where(client.get("/open", f"Cookie: {cookie}")) != at
         gateway.wait_upstream(lambda shown: one_of(gateway, address)["status"] == "ready")
         fleet.script(up.wait_for(release), up.reply())
-        trial.send(up.client.request(target="/trial", lines=(f"Cookie: {cookie}",)))
+        trial.send(request(target="/trial", lines=(f"Cookie: {cookie}",)))
         assert str(fleet.wait(1, "/trial")[0].at) == at
         assert where(client.get("/beside", f"Cookie: {cookie}")) != at
         release.set()

@@ -1,4 +1,4 @@
-"""Scripted upstreams that share one queue of scripts, so that a test need not know whom the gateway chooses."""
+"""Scripted upstreams that share one queue of scripts: a test need not know whom the gateway chooses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Delivery:
 
 
 class Fleet:
-    """`count` upstreams. A context manager; leaving it fails the test if one of them met an error of its own."""
+    """`count` upstreams. A context manager; leaving it fails the test if one of them met an error."""
 
     def __init__(self, count: int) -> None:
         self.default: tuple[Step, ...] = (read_body(), echo())
