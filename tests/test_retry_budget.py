@@ -141,8 +141,8 @@ def test_the_sum_of_all_workers_never_passes_the_cap(steps: list[tuple[int, str]
 
 
 def test_processes_that_enter_at_the_same_time_never_pass_the_cap() -> None:
-    # Room for one: nobody may ever see two inside. One that is stopped while it is inside keeps the others out,
-    # so some may never get in.
+    # Room for one: nobody may ever see two inside. One that is stopped while it is inside keeps the
+    # others out, so some may never get in.
     table, witness, workers = load_states(64), load_states(4), 3
     start_read, start_write = os.pipe()
     children = []
