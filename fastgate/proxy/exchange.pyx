@@ -550,7 +550,7 @@ cdef class Exchange(Timed):
 
     cdef int on_deadline(self, int64_t now) except -1:
         if self.total_deadline and now >= self.total_deadline:
-            if self.phase == X_SENT and self.request_done and self.attempt is not None and self.upstream.observed:
+            if self.phase == X_SENT and self.request_done and self.attempt is not None:
                 observe_failure(self, R_UPSTREAM_HEAD_TIMEOUT, now)     # it was its answer that we waited for
             return self.fail(R_TOTAL_TIMEOUT, None)
         if self.phase_deadline and now >= self.phase_deadline:

@@ -188,10 +188,9 @@ class RunningUpstream:
         self.endpoints = endpoints
         self._specs.clear()
         self._specs.update({spec.address: spec for spec in specs})
-        self.core.endpoints_found(tuple(endpoints.values()))
-        if not specs:
-            problems = [f"{source}: {text}" for source, text in self._events.problems.items()]
-            self.core.endpoints_missing("; ".join(problems) or "no source knows an endpoint")
+        told = [f"{source}: {text}" for source, text in self._events.problems.items()]
+        why = None if specs else "; ".join(told) or "no source knows an endpoint"
+        self.core.endpoints_found(tuple(endpoints.values()), why)
         if self._checker is not None:
             self._checker.look_again()
 
