@@ -375,9 +375,7 @@ def test_a_large_answer_meets_back_pressure(world: World) -> None:
 def test_trailers_of_the_hedge(world: World) -> None:
     world.fleet.script(up.wait_close())
     world.fleet.script(
-        up.send(
-            b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-From: second\r\n\r\n"
-        )
+        up.send(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-From: second\r\n\r\n")
     )
     with world.gateway.client() as client:
         response = client.request(request(target="/up", TE="trailers", Connection="TE"))

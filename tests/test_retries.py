@@ -101,9 +101,7 @@ def module_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 {"name": "off", "upstream": "up"},
             ],
         )
-        yield World(
-            fleet, stack.enter_context(Gateway(tables, tmp_path_factory.mktemp("gateway")))
-        )
+        yield World(fleet, stack.enter_context(Gateway(tables, tmp_path_factory.mktemp("gateway"))))
 
 
 @pytest.fixture
@@ -283,8 +281,10 @@ def test_a_body_is_sent_again_up_to_a_limit(
         request("POST", f"/{route}", body=body)
         if coding == "length"
         else request("POST", f"/{route}", chunks=[])[:-5]
-        + chunked(*([body[: size // 2], body[size // 2 :]] if size > 1 else [body] if size else []),
-                  trailers=b"X-Sum: 1\r\n")
+        + chunked(
+            *([body[: size // 2], body[size // 2 :]] if size > 1 else [body] if size else []),
+            trailers=b"X-Sum: 1\r\n",
+        )
     )
     response = world.ask(data)
     assert response.status == (200 if again else 502 if failure == "reset" else 503)
@@ -414,9 +414,7 @@ def test_cut_at_every_byte_of_the_request(behind: Behind, method: str, how: str)
     size = forwarded_size(behind, ask(9999))
     with behind.gateway.client() as client:
         for at in range(size + 1):
-            behind.proxy.request = (
-                Faults(reset_at=at) if how == "reset" else Faults(close_at=at)
-            )
+            behind.proxy.request = Faults(reset_at=at) if how == "reset" else Faults(close_at=at)
             target = f"/never/{how}/{method}/{at:04}"
             response = client.request(ask(at))
             came = whole(behind.fleet, target)
