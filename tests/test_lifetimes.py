@@ -59,9 +59,6 @@ def leave(rig: Rig, *clients: Transport) -> None:
         assert (load.requests, load.retries, load.pending, load.connections) == (0, 0, 0, 0)
 
 
-
-
-
 def test_body_that_a_dead_connection_did_not_take_is_sent_once_again() -> None:
     """It was kept for a retry when it was written to the connection that took nothing, and again when it went to the
     next one: a retry behind that would send it twice, and the second copy would be read as a request."""
@@ -85,9 +82,6 @@ def test_body_that_a_dead_connection_did_not_take_is_sent_once_again() -> None:
     leave(rig, client)
 
 
-
-
-
 def hedged(rig: Rig, client: Transport) -> None:
     """So many requests that it is known what is slow."""
     for _ in range(40):
@@ -96,7 +90,6 @@ def hedged(rig: Rig, client: Transport) -> None:
         rig.upstreams[0].transport.give(OK)
     client.sent.clear()
     time.sleep(0.11)  # what was known is asked for anew after 100 ms
-
 
 
 def test_hedge_answers_while_the_first_attempt_is_to_be_sent_again() -> None:
@@ -119,7 +112,6 @@ def test_hedge_answers_while_the_first_attempt_is_to_be_sent_again() -> None:
     assert sent.count(b"/slow") == 2
     assert sent.count(b"/next") == 1
     leave(rig, client)
-
 
 
 def test_second_hedge_that_fails_leaves_the_first_attempt_alone() -> None:
@@ -148,9 +140,6 @@ def test_second_hedge_that_fails_leaves_the_first_attempt_alone() -> None:
     sent = [message.line[1] for end in rig.upstreams for message in received(end)]
     assert sent.count(b"/slow") == 4
     leave(rig, client)
-
-
-
 
 
 def test_drain_ends_what_ends_by_itself_once() -> None:
@@ -186,7 +175,6 @@ def test_drain_ends_what_ends_by_itself_once() -> None:
     asyncio.run(run())
 
 
-
 def test_connect_that_is_cut_before_it_begins_is_counted_out() -> None:
     """At the end of a drain a request that is cut leaves its place to the next, for which a connect is begun and cut at
     once: before its first step."""
@@ -206,9 +194,6 @@ def test_connect_that_is_cut_before_it_begins_is_counted_out() -> None:
         assert not any(rig.worker.census().values())
 
     asyncio.run(run())
-
-
-
 
 
 def test_evictions_do_not_nest() -> None:
@@ -239,11 +224,9 @@ def test_evictions_do_not_nest() -> None:
     assert codes == [["overloaded"]]
 
 
-
 def chunked(path: str, *parts: bytes) -> bytes:
     body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
     return f"POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + body
-
 
 
 def test_body_outlives_what_its_copy_sets_off() -> None:
@@ -275,12 +258,12 @@ def test_body_outlives_what_its_copy_sets_off() -> None:
     leave(rig, first, second, low, high)
 
 
-
-
-
 def test_copy_of_a_request_whose_body_came_before_its_connection() -> None:
     rig = Rig(
-        LISTENER + upstream("a", 1) + upstream("shadow", 2) + route("/", "a", "mirror = { upstream = 'shadow' }\n")
+        LISTENER
+        + upstream("a", 1)
+        + upstream("shadow", 2)
+        + route("/", "a", "mirror = { upstream = 'shadow' }\n")
     )
     client = rig.client(0, 0)
     client.give(chunked("/", b"hello ", b"world"))
@@ -288,7 +271,6 @@ def test_copy_of_a_request_whose_body_came_before_its_connection() -> None:
     assert [end.port for end in rig.upstreams] == [1, 2]
     assert [received(end)[0].body for end in rig.upstreams] == [b"hello world"] * 2
     leave(rig, client)
-
 
 
 def test_client_whose_request_is_whole_is_read_on() -> None:
@@ -302,7 +284,6 @@ def test_client_whose_request_is_whole_is_read_on() -> None:
     leave(rig, first, second)
 
 
-
 def test_queue_is_bounded_where_the_breaker_caps_the_connections() -> None:
     caps = "breaker = { max_connections = 1 }\npool = { max_connections = 100, queue = 2 }\n"
     rig = Rig(LISTENER + upstream("a", 1, caps) + route("/", "a"))
@@ -310,15 +291,19 @@ def test_queue_is_bounded_where_the_breaker_caps_the_connections() -> None:
     for client in clients:
         client.give(get())
         spin(rig)
-    assert [[details(answer) for answer in answers(client)] for client in clients] == [[]] * 3 + [["queue-full"]] * 3
+    assert [[details(answer) for answer in answers(client)] for client in clients] == [[]] * 3 + [
+        ["queue-full"]
+    ] * 3
     leave(rig, *clients)
-
 
 
 def test_copy_tells_of_the_same_client() -> None:
     listener = LISTENER + "trusted_proxies = ['192.0.2.0/24']\nforwarded = ['x-forwarded']\n"
     rig = Rig(
-        listener + upstream("a", 1) + upstream("shadow", 2) + route("/", "a", "mirror = { upstream = 'shadow' }\n")
+        listener
+        + upstream("a", 1)
+        + upstream("shadow", 2)
+        + route("/", "a", "mirror = { upstream = 'shadow' }\n")
     )
     client = rig.client(0, 0)
     client.give(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n")

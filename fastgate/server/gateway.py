@@ -170,8 +170,8 @@ class Gateway:
         """Puts a configuration in force; None: that of the file, read anew.
 
         What is under way ends as it began. Connections, sockets with the same bind, upstreams and plugins
-        whose configuration is equal live on. Raises ReloadError, and
-        then nothing has changed. How it went is told.
+        whose configuration is equal live on. How it went is told. Raises ReloadError; then nothing has
+        changed.
         """
         try:
             if self._draining:
@@ -292,13 +292,11 @@ class Gateway:
 
     async def _change_log(self, log: _core.AccessLog | None) -> None:
         before, self.log = self.log, log
-        lost = 0 if before is None else before.dropped
         every = self.config.access_log.flush_interval
         if before is not None and log is not None and log.writer is before.writer:
-            # Its lost lines are the next one's too.
-            self._lost_lines += lost - log.dropped
+            self._lost_lines += before.unwritten  # what their writer lost the next one tells too
         elif before is not None:
-            self.worker.log_to(log, every, self._lost_lines + lost)
+            self.worker.log_to(log, every, self._lost_lines + before.dropped)
             await self._close_log(before)
         self.worker.log_to(log, every, self._lost_lines)
 

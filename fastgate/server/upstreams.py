@@ -188,11 +188,10 @@ class RunningUpstream:
         self.endpoints = endpoints
         self._specs.clear()
         self._specs.update({spec.address: spec for spec in specs})
-        self.core.endpoints_found(tuple(endpoints.values()))
-        if not specs and self._events.problems:
-            # Without a problem there is just nobody: an empty file is no failure of its source.
-            problems = [f"{source}: {text}" for source, text in self._events.problems.items()]
-            self.core.endpoints_missing("; ".join(problems))
+        told = [f"{source}: {text}" for source, text in self._events.problems.items()]
+        # Where every source is in order there is just nobody: an empty file is no failure.
+        why = None if specs else "; ".join(told) or None
+        self.core.endpoints_found(tuple(endpoints.values()), why)
         if self._checker is not None:
             self._checker.look_again()
 
