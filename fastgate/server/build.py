@@ -32,10 +32,10 @@ class Snapshot:
 def build(config: Config, worker: _core.Worker, estate: Estate, previous: Snapshot | None = None) -> Snapshot:
     """Compiles a configuration for one worker, beside the one that runs: nothing of that is changed.
 
-    ``previous``: the one that runs, or None. Its plugins are taken over, with their buckets and counts, where the
-    configuration of that name is equal; so are the ``estate``'s upstreams. Raises ``_core.SlotsFull`` when there are
-    more new names of routes or upstreams than the counters have room for. Beside that nothing is expected to fail:
-    the configuration has been checked.
+    ``previous``: the one that runs, or None. Its plugins are taken over, with their buckets and counts,
+    where the configuration of that name is equal; so are the ``estate``'s upstreams. Raises
+    ``_core.SlotsFull`` when there are more new names of routes or upstreams than the counters have room for.
+    Beside that nothing is expected to fail: the configuration has been checked.
     """
     route_slots, upstream_slots = worker.counters.assign(
         [route.name for route in config.routes], list(config.upstreams)
