@@ -60,8 +60,8 @@ class EndpointView(Struct, frozen=True, kw_only=True):
 
 
 class UpstreamView(Struct, frozen=True, kw_only=True):
-    """problem: why nothing is known of its endpoints, "" where something is. limit: of its concurrency, 0 for none;
-    queued: requests that wait for a place in it."""
+    """problem: why nothing is known of its endpoints, "" where something is. limit: of its concurrency, 0
+    for none; queued: requests that wait for a place in it."""
 
     name: str
     balance: str
@@ -148,7 +148,8 @@ class Operations(Protocol):
         """Puts weights of arms in force; arms that are not named keep theirs. ValueError: they can't be."""
 
     def clear_split(self, route: str, arm: str) -> SplitView:
-        """Forgets that an arm was rolled back, and any weight that was set: the file's is in force again."""
+        """Forgets that an arm was rolled back, and any weight that was set: the file's is in force again.
+        ValueError: then no arm would have a weight."""
 
     def count(self) -> dict[str, Any]:
         """The counters; see docs/access-log.md."""
