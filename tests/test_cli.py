@@ -221,7 +221,7 @@ def test_reload_of_a_bad_file(served: Gateway) -> None:
             'no upstream is named "no/such"',
         ),
         (("split", "nö", "a=1"), 'no route is named "nö"'),
-        (("split", "all", "--clear", "a"), "routes can't be split in this version"),
+        (("split", "all", "--clear", "a"), 'route "all" has no split'),
     ],
 )
 def test_what_the_gateway_refuses(served: Gateway, arguments: tuple[str, ...], message: str) -> None:
