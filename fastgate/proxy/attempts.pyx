@@ -151,6 +151,19 @@ cdef int choose_endpoint(Exchange x, int64_t now) except -3:
     return upstream.group.pick(keyed, key.low, x.tried, x.tries, random64(&x.worker.random), now)
 
 
+cdef int why_nobody(Upstream upstream) noexcept:
+    # Whether somebody could be used but for the endpoint's own breaker.
+    cdef EndpointState* state
+    cdef Seat seat
+    if upstream.health.endpoint_breakers:
+        for seat in upstream.group.seats:
+            state = seat.state
+            if (state.breaker.state != BREAKER_CLOSED and state.operator_state == OPERATOR_NONE
+                    and state.probe_state != PROBE_DOWN):
+                return R_BREAKER_OPEN
+    return R_NO_ENDPOINT
+
+
 cdef int await_endpoints(Exchange x, const char* body, size_t length, bint end, int64_t now) except -1:
     # The names of its upstream are being resolved for the first time.
     x.stash(X_UNRESOLVED, body, length, end)

@@ -389,17 +389,15 @@ cdef class Exchange(Timed):
         if self.seated:
             self.rise()
         if self.pinned:
-            self.endpoint.active += 1
-            self.seated = True
-            return R_NONE
+            return R_NONE                       # nobody's load: neither the balancer nor a cap counts it
         at = choose_endpoint(self, now)
         if at < 0:
             if not upstream.known:
                 return R_ENDPOINTS_PENDING
             if upstream.problem is not None and not upstream.group.seats:
                 self.detail = upstream.problem
-                return R_DNS_FAILURE
-            return R_OVERLOADED if at == PICK_FULL else R_NO_ENDPOINT
+                return R_DNS_FAILURE if upstream.unresolved else R_NO_ENDPOINT
+            return R_OVERLOADED if at == PICK_FULL else why_nobody(upstream)
         if self.tries < MAX_TRIES:
             self.tried[self.tries] = at
             self.tries += 1

@@ -2,6 +2,9 @@
 # makes one; whoever has a connection to give (a Connector, an exchange that ended) gives it to the first who waits.
 # Connections are not bound to the exchange that caused them: an exchange never waits for a connect longer than for the
 # first connection that comes free.
+#
+# A check of the gateway's own asks how the endpoint is, not how busy we are with it: where no connection is idle one is
+# made, whatever the caps say, and what is beyond a cap is closed as soon as a response on it is over.
 
 import asyncio
 from collections import deque
@@ -57,6 +60,12 @@ cdef class Endpoint(Seat):
                 x.attempt = connection
                 return R_NONE
             connection.abandon()
+        if x.kind == KIND_SUBREQUEST:
+            # In front: whoever waits behind it gets the next one.
+            self.waiting.appendleft(x)
+            if self.upstream.load.enter_connection():
+                self.counted += 1
+            return self._connect()
         if not self.upstream.load.enter_pending():
             x.detail = "max_pending"
             return R_BREAKER_LIMIT
@@ -92,9 +101,10 @@ cdef class Endpoint(Seat):
 
     cdef int release(self, Upstream1 connection, int64_t now) except -1:
         # A connection that is ready for a request.
-        if self.waiting:
+        cdef bint surplus = self.open > self.max_open or self.open > max(1, self.counted)
+        if self.waiting and not (surplus and (<Exchange>self.waiting[0]).kind != KIND_SUBREQUEST):
             (<Exchange>self.waiting.popleft()).connected(connection, not connection.reused, now)
-        elif self.idle.count < self.max_idle and not self.worker.draining and not self.retired:
+        elif not surplus and self.idle.count < self.max_idle and not self.worker.draining and not self.retired:
             self.idle.push(connection)
             self.worker.arm(connection, now + self.idle_ns)
         else:

@@ -105,6 +105,7 @@ cdef class Upstream:
     cdef Sticky sticky                  # None: none
     cdef readonly bint known            # its endpoints have been told, even if there is none
     cdef readonly str problem           # why there is none
+    cdef bint unresolved                # for want of an answer from DNS
     cdef set arrivals                   # of Exchange in X_UNRESOLVED
     # -- how its endpoints do
     cdef readonly UpstreamHealth health

@@ -144,20 +144,19 @@ cdef class Upstream:
         self.host_mode = {"client": HOST_CLIENT, "endpoint": HOST_ENDPOINT}.get(host, HOST_LITERAL)
         self.host_literal = host.encode("latin-1")
 
-    def endpoints_found(self, tuple endpoints not None, str problem=None):
-        """These are its endpoints from now on; with none, `problem` says why. Those that were and are no more finish what
-        runs and are closed."""
+    def endpoints_found(self, tuple endpoints not None, str problem=None, bint unresolved=False):
+        """These are its endpoints from now on. Those that were and are no more finish what runs and are closed.
+
+        problem: why there is none; unresolved: because of a name."""
         cdef Endpoint endpoint
+        cdef Exchange x
+        cdef int64_t now = now_ns()
         cdef set gone = set(self.group.seats).difference(endpoints)
         self.group.replace(endpoints)
         self.problem = problem
+        self.unresolved = unresolved
         for endpoint in gone:
             endpoint.retire()
-        self._settle()
-
-    def _settle(self):
-        cdef Exchange x
-        cdef int64_t now = now_ns()
         self.known = True
         waiting, self.arrivals = self.arrivals, set()
         for x in waiting:

@@ -146,8 +146,10 @@ class Gateway:
                 listener.close(self.worker)
             self._listeners.clear()
             self._watching.cancel()
-            await self._estate.close()
+            await self._estate.end_checks()
+            # Discovery goes on meanwhile: there may be requests that wait for endpoints.
             await self.worker.drain(self.config.server.drain_timeout / NS)
+            await self._estate.close()
             self.worker.close()
             if self._admin is not None:
                 await self._admin.stop()
@@ -333,8 +335,7 @@ class Gateway:
     def clear_split(self, route: str, arm: str) -> SplitView:
         splitter = self._splitter(route)
         _has_arm(splitter, arm)
-        splitter.clear(arm)
-        splitter.set_weights({arm: None})
+        splitter.set_weights({arm: None})  # that takes a rollback back, too
         return view_split(splitter)
 
     def _splitter(self, route: str) -> _core.Splitter:

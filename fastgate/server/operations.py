@@ -150,7 +150,8 @@ class Operations(Protocol):
         """Puts weights of arms in force; arms that are not named keep theirs. ValueError: they can't be."""
 
     def clear_split(self, route: str, arm: str) -> SplitView:
-        """Forgets that an arm was rolled back, and any weight that was set: the file's is in force again."""
+        """Forgets that an arm was rolled back, and any weight that was set: the file's is in force again.
+        ValueError: then no arm would have a weight."""
 
     def count(self) -> dict[str, Any]:
         """The counters; see docs/access-log.md."""

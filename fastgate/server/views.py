@@ -86,5 +86,5 @@ def describe_verdict(verdict: _core.RollbackVerdict) -> str:
     return (
         f"{margin} {verdict.baseline} within {verdict.window_s:g} s: errors {verdict.error_percent:.2f} % "
         f"of {verdict.samples}, p99 {verdict.p99_ms:.1f} ms, against {verdict.baseline_error_percent:.2f} % "
-        f"of {verdict.baseline_samples}, {verdict.baseline_p99_ms:.1f} ms"
+        f"of {verdict.baseline_samples}, {verdict.baseline_p99_ms:.1f} ms; chance {verdict.chance:.0e}"
     )

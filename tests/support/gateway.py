@@ -229,15 +229,12 @@ class Gateway:
         since = len(self.stderr)
         assert self.process is not None
         self.process.send_signal(signal.SIGHUP)
+        last = ("fastgate: reloaded (", "fastgate: not reloaded")
         self._wait(
-            lambda: any(
-                line.startswith(("fastgate: reloaded (", "fastgate: not reloaded"))
-                for line in self.stderr[since:]
-            ),
-            10,
-            "end of the reload",
+            lambda: any(line.startswith(last) for line in self.stderr[since:]), 10, "end of the reload"
         )
         lines = self.stderr[since:]
+        lines = lines[: next(at for at, line in enumerate(lines) if line.startswith(last)) + 1]
         assert lines[-1].startswith(ends), "\n".join(lines)
         return lines
 
