@@ -111,7 +111,7 @@ cdef class Upstream:
     cdef bint observed                  # somebody learns from the outcome of attempts:
     cdef bint rated                     #   outliers, breakers
     cdef bint ewma                      #   the balancer
-    cdef HedgePolicy hedge              #   None: no hedging
+    cdef readonly HedgePolicy hedge     #   None: no hedging
     # -- how much of it, and again how often
     cdef readonly UpstreamLoad load
     cdef readonly Admission admission   # None: no concurrency limit

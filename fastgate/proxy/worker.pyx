@@ -321,3 +321,10 @@ cdef class Worker:
 def sample_time(Worker worker not None, int64_t ahead_ns):
     """For tests: every deadline passes that lies within `ahead_ns` nanoseconds from now."""
     worker.wheel.advance(now_ns() + ahead_ns)
+
+
+def sample_chance(Worker worker not None, uint64_t seed):
+    """For tests: what this worker draws from now on hangs on `seed` alone."""
+    cdef int i
+    for i in range(4):
+        worker.random.words[i] = fg_mix64(seed + <uint64_t>i) | 1
