@@ -174,11 +174,16 @@ class RunningUpstream:
         now = time.monotonic_ns()
         first = not self._specs
         endpoints: dict[str, _core.Endpoint] = {}
+        full, left_out = "", 0
         for spec in specs:
             before = self._specs.get(spec.address)
             endpoint = self.endpoints.get(spec.address)
             if endpoint is None or before is None or not _same_place(before, spec):
-                endpoint = self._endpoint(spec)
+                try:
+                    endpoint = self._endpoint(spec)
+                except MemoryError as error:
+                    full, left_out = str(error), left_out + 1
+                    continue
                 if not first:
                     self.health.joined(endpoint, now)
             if spec.state != ("auto" if before is None else before.state):
@@ -187,9 +192,10 @@ class RunningUpstream:
             endpoints[spec.address] = endpoint
         self.endpoints = endpoints
         self._specs.clear()
-        self._specs.update({spec.address: spec for spec in specs})
+        self._specs.update({spec.address: spec for spec in specs if spec.address in endpoints})
+        self._events.problem("state", f"{full}: {left_out} endpoints are left out" if full else "", len(endpoints))
         self.core.endpoints_found(tuple(endpoints.values()))
-        if not specs:
+        if not endpoints:
             problems = [f"{source}: {text}" for source, text in self._events.problems.items()]
             self.core.endpoints_missing("; ".join(problems) or "no source knows an endpoint")
         if self._checker is not None:
