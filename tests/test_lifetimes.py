@@ -328,3 +328,24 @@ def test_copy_tells_of_the_same_client() -> None:
     told = [received(end)[0].values(b"x-forwarded-for") for end in rig.upstreams]
     assert told == [[b"198.51.100.7, 192.0.2.1"]] * 2
     leave(rig, client)
+
+
+def test_connect_to_an_endpoint_that_is_gone_is_cut_as_well() -> None:
+    """Discovery has taken it away since: the upstream does not know it any more, the worker must."""
+
+    async def run() -> None:
+        rig = Rig(LISTENER + upstream("a", 1) + route("/", "a"))
+        client = rig.client(0, 0)
+        client.give(get())
+        rig.snapshot.upstreams["a"]._publish(())
+        drained = asyncio.ensure_future(rig.worker.drain(0))
+        await asyncio.sleep(0.05)
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+            spin(rig)
+        async with asyncio.timeout(1):
+            await drained
+        assert not rig.upstreams, "a connection was made behind the end"
+        assert not any(rig.worker.census().values())
+
+    asyncio.run(run())

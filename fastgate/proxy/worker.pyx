@@ -50,6 +50,7 @@ cdef class Worker:
         self.inner = set()
         self.downstreams = set()
         self.upstreams = set()
+        self.connectors = set()
         self.per_address = {}
         self.watched = ()
         self.unwatched = []
@@ -274,6 +275,7 @@ cdef class Worker:
         cdef Downstream1 connection
         cdef Upstream upstream
         cdef Endpoint endpoint
+        cdef Connector connector
         cdef Exchange x
         self.draining = True
         self.drained = self.loop.create_future()
@@ -294,9 +296,8 @@ cdef class Worker:
             self.cut = self.exchanges
             for connection in list(self.downstreams):
                 connection.cut_off()
-            for upstream in (*self.watched, *self.retired):
-                for endpoint in upstream.group.seats:
-                    endpoint.cut_connects()
+            for connector in list(self.connectors):
+                connector.drop()
             self.drained = self.loop.create_future()
             self.left()
             async with asyncio.timeout(5):
