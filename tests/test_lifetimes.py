@@ -349,3 +349,21 @@ def test_connect_to_an_endpoint_that_is_gone_is_cut_as_well() -> None:
         assert not any(rig.worker.census().values())
 
     asyncio.run(run())
+
+
+def test_latency_of_an_answer_that_was_thrown_away_is_forgotten() -> None:
+    """What is told to an adaptive limit: the second try has had no answer, and the first one's was quick."""
+    options = "concurrency = { adaptive = true, min = 1 }\nretry = { attempts = 2, on = ['status'], backoff_base = '1ms' }\n"
+    rig = Rig(LISTENER + upstream("a", 1, options) + route("/", "a"))
+    gradient = rig.snapshot.upstreams["a"].core.admission.gradient
+    for _ in range(3):
+        client = rig.client(0, 0)
+        client.give(get())
+        spin(rig)
+        rig.upstreams[-1].transport.give(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
+        pass_time(rig, 200)
+        spin(rig)
+        client.lose()
+        spin(rig)
+    assert gradient.samples == 0
+    leave(rig, rig.client(0, 0))
