@@ -367,3 +367,22 @@ def test_latency_of_an_answer_that_was_thrown_away_is_forgotten() -> None:
         spin(rig)
     assert gradient.samples == 0
     leave(rig, rig.client(0, 0))
+
+
+def test_body_in_many_pieces_is_sent_again_whole() -> None:
+    options = "retry = { attempts = 3, on = ['reset'], backoff_base = '1ms', body_limit = '1MiB' }\n"
+    rig = Rig(LISTENER + upstream("a", 1, options) + route("/", "a"))
+    client = rig.client(0, 0)
+    body = Random(0).randbytes(300_000)
+    client.give(b"OPTIONS / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n")
+    spin(rig)
+    for at in range(0, 200_000, 1000):
+        client.give(body[at : at + 1000])
+    for number in range(2):
+        rig.upstreams[number].transport.lose(ConnectionResetError("reset"))
+        pass_time(rig, 200 * (number + 1))
+        spin(rig)
+    for at in range(200_000, 300_000, 1000):
+        client.give(body[at : at + 1000])
+    assert received(rig.upstreams[2])[0].body == body
+    leave(rig, client)
