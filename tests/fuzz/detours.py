@@ -115,6 +115,8 @@ class World:
         self.rig = rig
         self.random = random
         self.calm = random.random() < 0.2  # no faults at all
+        self.pace = random.choice((0.15, 0.8))  # how often the loop gets on: connects are made, losses are heard of
+        self.evil = random.choice((0.01, 0.03, 0.1))
         self.ahead = 0
         self.sent: dict[bytes, bytes] = {}  # path: the body that belongs to it
         self.unsafe: set[bytes] = set()  # what may be delivered once
@@ -131,12 +133,12 @@ class World:
         guests = [Visitor(self, b"%d-%d" % (number, each)) for each in range(random.randint(1, 7))]
         idle = 0
         while idle < 2:
-            moved = rig.loop.run() if random.random() < 0.8 else True
+            moved = rig.loop.run() if random.random() < self.pace else True
             for guest in guests:
                 moved |= guest.turn()
             for end in list(rig.upstreams):
                 moved |= self.serve(end)
-            if random.random() < 0.3:
+            if random.random() < 0.2:
                 self.pass_time(random.choice((1, 40, 40, 100, 300)))
             waits = any(guest.waits for guest in guests) or any(
                 end.transport.queue or (end.to_send and end.transport.readable) for end in rig.upstreams
@@ -198,7 +200,7 @@ class World:
         if transport.doomed and not transport.lost and (random.random() < 0.1 or not self.rig.faults):
             transport.lose(ConnectionResetError("reset"))
             moved = True
-        if self.rig.faults and not transport.closing and random.random() < 0.03:
+        if self.rig.faults and not transport.closing and random.random() < self.evil:
             kind = random.random()
             if kind < 0.3:
                 transport.lose(ConnectionResetError("reset"))
