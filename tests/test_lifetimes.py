@@ -311,3 +311,61 @@ def test_copy_tells_of_the_same_client() -> None:
     told = [received(end)[0].values(b"x-forwarded-for") for end in rig.upstreams]
     assert told == [[b"198.51.100.7, 192.0.2.1"]] * 2
     leave(rig, client)
+
+
+def test_connect_to_an_endpoint_that_is_gone_is_cut_as_well() -> None:
+    """Discovery has taken it away since: the upstream does not know it any more, the worker must."""
+
+    async def run() -> None:
+        rig = Rig(LISTENER + upstream("a", 1) + route("/", "a"))
+        client = rig.client(0, 0)
+        client.give(get())
+        rig.snapshot.upstreams["a"]._publish(())
+        drained = asyncio.ensure_future(rig.worker.drain(0))
+        await asyncio.sleep(0.05)
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+            spin(rig)
+        async with asyncio.timeout(1):
+            await drained
+        assert not rig.upstreams, "a connection was made behind the end"
+        assert not any(rig.worker.census().values())
+
+    asyncio.run(run())
+
+
+def test_latency_of_an_answer_that_was_thrown_away_is_forgotten() -> None:
+    """What is told to an adaptive limit: the second try has had no answer, and the first one's was quick."""
+    options = "concurrency = { adaptive = true, min = 1 }\nretry = { attempts = 2, on = ['status'], backoff_base = '1ms' }\n"
+    rig = Rig(LISTENER + upstream("a", 1, options) + route("/", "a"))
+    gradient = rig.snapshot.upstreams["a"].core.admission.gradient
+    for _ in range(3):
+        client = rig.client(0, 0)
+        client.give(get())
+        spin(rig)
+        rig.upstreams[-1].transport.give(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
+        pass_time(rig, 200)
+        spin(rig)
+        client.lose()
+        spin(rig)
+    assert gradient.samples == 0
+    leave(rig, rig.client(0, 0))
+
+
+def test_body_in_many_pieces_is_sent_again_whole() -> None:
+    options = "retry = { attempts = 3, on = ['reset'], backoff_base = '1ms', body_limit = '1MiB' }\n"
+    rig = Rig(LISTENER + upstream("a", 1, options) + route("/", "a"))
+    client = rig.client(0, 0)
+    body = Random(0).randbytes(300_000)
+    client.give(b"OPTIONS / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n")
+    spin(rig)
+    for at in range(0, 200_000, 1000):
+        client.give(body[at : at + 1000])
+    for number in range(2):
+        rig.upstreams[number].transport.lose(ConnectionResetError("reset"))
+        pass_time(rig, 200 * (number + 1))
+        spin(rig)
+    for at in range(200_000, 300_000, 1000):
+        client.give(body[at : at + 1000])
+    assert received(rig.upstreams[2])[0].body == body
+    leave(rig, client)

@@ -28,7 +28,7 @@ cdef class GradientLimit:
     cdef int quiet_count
     cdef int64_t busy_ns                    # when more than half was last seen under way
     cdef int64_t usual_ns                   # the average latency of all samples, the last ones above all
-    cdef int64_t samples
+    cdef readonly int64_t samples
     # -- the window under way; it begins when the requests of before the last change have mostly ended
     cdef int64_t[GRADIENT_ROOM] window
     cdef int64_t window_count

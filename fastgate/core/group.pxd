@@ -19,7 +19,7 @@ cdef class Group:
     cdef readonly tuple seats           # of Seat
     cdef int count
     cdef Standing* standing
-    cdef SharedTable table
+    cdef SharedRecord record            # keeps `state`
     cdef UpstreamState* state
     # -- rules
     cdef readonly str balance

@@ -71,8 +71,8 @@ cdef class Group:
             raise ValueError("a duration is not negative")
         if len(order) > TIERS_MAX - 3:
             raise ValueError(f"at most {TIERS_MAX - 3} regions can be in order")
-        self.table = table
-        self.state = <UpstreamState*>table.record(("upstream", name))
+        self.record = table.hold(("upstream", name))
+        self.state = <UpstreamState*>self.record.at
         self.balance = balance
         self.bounded_load = bounded_load
         self.region = region

@@ -7,5 +7,5 @@ cdef struct LeaseState:
 @cython.final
 cdef class Lease:
     cdef readonly str name
-    cdef SharedTable table
+    cdef SharedRecord record            # keeps `state`
     cdef LeaseState* state

@@ -15,8 +15,8 @@ cdef class Lease:
 
     def __init__(self, str name not None, *, SharedTable table not None):
         self.name = name
-        self.table = table
-        self.state = <LeaseState*>table.record(("lease", name))
+        self.record = table.hold(("lease", name))
+        self.state = <LeaseState*>self.record.at
 
     def hold(self, id: int, int64_t now, int64_t ttl_ns) -> bool:
         """Takes or renews it until `now + ttl_ns` (monotonic ns, rounded up to a millisecond); whether `id` has it.

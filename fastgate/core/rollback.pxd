@@ -18,7 +18,8 @@ cdef void judge(
 @cython.final
 cdef class RollbackWatch:
     cdef SplitRecords records
-    cdef SharedTable table          # keeps the windows alive
+    cdef SharedTable table
+    cdef list kept                  # SharedRecords of the windows
     # -- the rules, in the order of their arms
     cdef int check_count
     cdef RollbackCheck* checks

@@ -132,6 +132,7 @@ cdef class RollbackWatch:
             raise ValueError("the table holds other records")
         self.records = records
         self.table = table
+        self.kept = []
         self.checks = <RollbackCheck*>calloc(<size_t>records.count, sizeof(RollbackCheck))
         self.watched = <WatchedWindow*>calloc(2 * <size_t>records.count, sizeof(WatchedWindow))
         self.first = <int*>calloc(<size_t>records.count + 1, sizeof(int))
@@ -176,10 +177,12 @@ cdef class RollbackWatch:
 
     cdef WatchedWindow _window(self, int arm, int64_t length_ns) except *:
         cdef WatchedWindow made
-        made.slice_ns = length_ns // ROLLBACK_SLICES
-        made.window = <ArmWindow*>self.table.record(
+        cdef SharedRecord record = self.table.hold(
             ("rollback", self.records.route, self.records.names[arm], length_ns)
         )
+        self.kept.append(record)
+        made.slice_ns = length_ns // ROLLBACK_SLICES
+        made.window = <ArmWindow*>record.at
         return made
 
     cdef void observe(self, int arm, bint failed, int64_t latency_ns, int64_t now) noexcept nogil:

@@ -189,4 +189,5 @@ def sample_endpoint_state(
 
 def sample_upstream_changed(SharedTable table not None, str name not None) -> None:
     """What every change of a state of this upstream is followed by."""
-    upstream_changed(<UpstreamState*>table.record(("upstream", name)))
+    cdef SharedRecord record = table.hold(("upstream", name))
+    upstream_changed(<UpstreamState*>record.at)

@@ -9,8 +9,8 @@ cdef class Seat:
     # -- configured
     cdef readonly int weight
     cdef readonly int max_requests  # under way at one time, in this worker; 0: any number
-    # -- shared by all workers; `table` keeps it alive
-    cdef SharedTable table
+    # -- shared by all workers; `record` keeps it
+    cdef SharedRecord record
     cdef EndpointState* state
     # -- live, of this worker
     cdef readonly int active        # attempts under way

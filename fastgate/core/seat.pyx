@@ -22,8 +22,8 @@ cdef class Seat:
         self.max_requests = max_requests
         self.region = region
         self.zone = zone
-        self.table = table
-        self.state = <EndpointState*>table.record(("endpoint", upstream, address))
+        self.record = table.hold(("endpoint", upstream, address))
+        self.state = <EndpointState*>self.record.at
 
     def hold(self) -> None:
         """One attempt more is under way here; for tests, as the next two."""

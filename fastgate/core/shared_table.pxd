@@ -31,14 +31,41 @@ cdef struct SharedKey:
     uint64_t low
     uint64_t high
 
+cdef enum:
+    HOLDERS_NONE_MORE = 0xFFFFFFFF      # in place of a number of holders: the record is being given to another key
+
+cdef struct SharedUse:
+    # Who needs a record; apart from it, so that a record may fill its cache lines.
+    uint32_t holders        # SharedRecords of it, in all processes. Those of a process that was killed stay counted
+    uint32_t spare
+    uint64_t left           # when the last of them let go, in `turns`
+
 @cython.final
 cdef class SharedTable:
-    # -- an anonymous shared mapping of `capacity` zeroed records of `size` bytes, a power of two of them
+    # -- an anonymous shared mapping of `capacity` zeroed records of `size` bytes, a power of two of them, and of their uses.
+    # `lock`: the id of the process that gives a record to another key, 0: none does. `turns`: how often one was let go
     cdef char* records
+    cdef SharedUse* uses
+    cdef uint64_t* lock
+    cdef uint64_t* turns
     cdef size_t size
     cdef uint64_t capacity
     cdef size_t length
 
     # The record of this key, made (zeroed but for its key) if there is none; the same for every process that was
-    # forked from the maker, for as long as the table lives. Raises MemoryError when the table is full.
-    cdef void* record(self, tuple key) except NULL
+    # forked from the maker, as long as somebody holds it, and behind that until its place is needed. Raises
+    # MemoryError when all records are held.
+    cdef SharedRecord hold(self, tuple key)
+    cdef int64_t _find(self, const SharedKey* wanted) noexcept nogil
+    cdef int64_t _take_over(self, const SharedKey* wanted) noexcept nogil
+    cdef bint _enter(self, uint64_t at, const SharedKey* wanted) noexcept nogil
+    cdef SharedKey* _key(self, uint64_t at) noexcept nogil
+
+@cython.final
+@cython.no_gc
+cdef class SharedRecord:
+    # Keeps a record, and its table, for as long as it lives in the process that made it.
+    cdef SharedTable table
+    cdef int maker
+    cdef uint64_t place
+    cdef void* at

@@ -39,8 +39,8 @@ cdef class SplitRecords:
     cdef readonly str route
     cdef readonly tuple names       # of the arms
     cdef int count
-    # -- shared by all workers; `table` keeps it alive
-    cdef SharedTable table
+    # -- shared by all workers; `records` keep them
+    cdef list records               # of SharedRecord
     cdef SplitState* state
     cdef ArmState** arms
 

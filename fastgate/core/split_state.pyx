@@ -40,13 +40,14 @@ cdef class SplitRecords:
         self.route = route
         self.names = names
         self.count = len(names)
-        self.table = table
-        self.state = <SplitState*>table.record(("split", route))
+        self.records = [table.hold(("split", route))]
+        self.state = <SplitState*>(<SharedRecord>self.records[0]).at
         self.arms = <ArmState**>malloc(<size_t>self.count * sizeof(ArmState*))
         if self.arms == NULL:
             raise MemoryError
         for i in range(self.count):
-            self.arms[i] = <ArmState*>table.record(("split", route, names[i]))
+            self.records.append(table.hold(("split", route, names[i])))
+            self.arms[i] = <ArmState*>(<SharedRecord>self.records[i + 1]).at
 
     def __dealloc__(self):
         free(self.arms)

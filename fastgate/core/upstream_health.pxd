@@ -2,9 +2,9 @@
 
 @cython.final
 cdef class UpstreamHealth:
-    # -- who; `table` keeps the record alive
+    # -- who; `record` keeps its state
     cdef readonly str name
-    cdef SharedTable table
+    cdef SharedRecord record
     cdef UpstreamState* state
     # -- its rules; None: off
     cdef readonly OutlierRule outlier

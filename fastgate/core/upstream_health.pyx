@@ -27,8 +27,8 @@ cdef class UpstreamHealth:
         cdef bint breaks = breaker is not None and breaker.error_percent > 0
         _position(("both", "endpoint", "upstream"), per)
         self.name = name
-        self.table = table
-        self.state = <UpstreamState*>table.record(("upstream", name))
+        self.record = table.hold(("upstream", name))
+        self.state = <UpstreamState*>self.record.at
         self.outlier = outlier
         self.breaker = breaker
         self.endpoint_breakers = breaks and per != "upstream"

@@ -27,8 +27,8 @@ cdef extern from * nogil:
 
 @cython.final
 cdef class UpstreamLoad:
-    # -- shared by all workers; `table` keeps it alive
-    cdef SharedTable table
+    # -- shared by all workers; `records` keep them
+    cdef list records           # of SharedRecord
     cdef LoadState* own
     cdef LoadState** all        # of every worker, `own` included
     cdef readonly int workers

@@ -20,12 +20,12 @@ cdef class UpstreamLoad:
             raise TypeError("an UpstreamLoad is built once")
         if not 0 <= worker < workers:
             raise ValueError(f"there is no worker {worker} of {workers}")
-        self.table = table
+        self.records = [table.hold(("load", upstream, i)) for i in range(workers)]
         self.all = <LoadState**>calloc(<size_t>workers, sizeof(LoadState*))
         if self.all == NULL:
             raise MemoryError
         for i in range(workers):
-            self.all[i] = <LoadState*>table.record(("load", upstream, i))
+            self.all[i] = <LoadState*>(<SharedRecord>self.records[i]).at
         self.workers = workers
         self.own = self.all[worker]
         self.max_connections = max_connections

@@ -120,7 +120,8 @@ cdef class Exchange(Timed):
     cdef bint unsent_done               # `unsent` holds the end as well
     cdef bytes unsent                   # body bytes that wait for a connection; None: none
     cdef bint replayable                # the method may be sent again
-    cdef bytes replay                   # body bytes sent so far, as long as somebody may need them; None: given up
+    cdef bytes replay                   # body bytes sent so far, as long as somebody may need them; None: given up.
+    cdef Out replay_more                # Those behind them; `kept` joins the two
     cdef int64_t replay_limit
     cdef Out request_trailers           # field lines, CRLF each
     # -- the response
@@ -173,6 +174,7 @@ cdef class Exchange(Timed):
     cdef int _dispatched(self, int64_t now) except -1
     cdef int _rewind(self) except -1
     cdef int _keep_for_replay(self, const char* body, size_t length) except -1
+    cdef bytes kept(self)               # `replay`, whole
     cdef Span chosen_upgrade(self) noexcept
     cdef int _answer_fixed(self) except -1
     cdef int _pick(self, int64_t now) except -1

@@ -68,6 +68,7 @@ cdef class Exchange(Timed):
     def __dealloc__(self):
         free(self.fields)
         out_free(&self.scratch)
+        out_free(&self.replay_more)
         out_free(&self.extra)
         out_free(&self.request_trailers)
         out_free(&self.response_trailers)
@@ -110,6 +111,8 @@ cdef class Exchange(Timed):
         self.unsent = None
         self.replayable = False
         self.replay = None
+        out_free(&self.replay_more)
+        self.replay_more.failed = False
         self.request_trailers.len = 0
         self.request_trailers.failed = False
         self.extra.len = 0
@@ -250,17 +253,26 @@ cdef class Exchange(Timed):
         if sent == SENT_CONGESTED and not end:
             self.client.pause_request()
         if end and self.mirrored:
-            mirror_request(self, self.replay)       # last: others may end by it, and gather bodies where ours still is
+            mirror_request(self, self.kept())       # last: others may end by it, and gather bodies where ours still is
         return 0
 
     cdef int _keep_for_replay(self, const char* body, size_t length) except -1:
         if self.replay is not None and length:
-            if self.phase != X_SENT or len(self.replay) + <Py_ssize_t>length > self.replay_limit:
+            if self.phase != X_SENT or len(self.replay) + <Py_ssize_t>(self.replay_more.len + length) > self.replay_limit:
                 self.replay = None
                 self.replayable = False
+                out_free(&self.replay_more)
             else:
-                self.replay = self.replay + body[:length]
+                out_put(&self.replay_more, body, length)
+                if self.replay_more.failed:
+                    raise MemoryError()
         return 0
+
+    cdef bytes kept(self):
+        if self.replay is not None and self.replay_more.len:
+            self.replay += self.replay_more.data[:self.replay_more.len]
+            self.replay_more.len = 0
+        return self.replay
 
     cdef int client_gone(self, int reason, str detail) except -1:
         # Nobody reads the answer any more. What the client saw is kept as status, if it saw one.
@@ -477,6 +489,7 @@ cdef class Exchange(Timed):
         self.phase = X_ANSWERING
         self.status = head.status
         self.replay = None
+        out_free(&self.replay_more)
         return 0
 
     cdef int interim_response(self, ResponseHead* head) except -1:
@@ -533,7 +546,7 @@ cdef class Exchange(Timed):
 
     cdef int _rewind(self) except -1:
         # What was sent is unsent again, if it was kept.
-        self.unsent = self.replay
+        self.unsent = self.kept()
         self.unsent_done = self.request_done
         if self.replay is not None:
             self.replay = b""

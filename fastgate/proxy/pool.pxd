@@ -15,7 +15,6 @@ cdef class Endpoint(Seat):
     cdef Stack idle                     # of Upstream1
     cdef readonly int open              # idle, busy and connecting
     cdef int counted                    # of `open`, those within the breaker's max_connections
-    cdef set connectors                 # of Connector, each under way
     cdef readonly int connecting
     # -- who waits for one: an exchange stands here while it is X_WAITING
     cdef object waiting                 # deque of Exchange
@@ -38,7 +37,6 @@ cdef class Endpoint(Seat):
     cdef int connect_ended(self, Upstream1 connection, int reason, str detail) except -1
     cdef int _count_out(self) except -1
     cdef int close_idle(self) except -1
-    cdef int cut_connects(self) except -1
 
 @cython.final
 cdef class Connector(Timed):

@@ -30,7 +30,6 @@ cdef class Endpoint(Seat):
         self.port = port
         self.unix_path = unix_path
         self.idle = Stack()
-        self.connectors = set()
         self.waiting = deque()
         self.max_open = max_open
         self.max_idle = max_idle
@@ -124,7 +123,7 @@ cdef class Endpoint(Seat):
         self.connecting += 1
         self.worker.connecting += 1
         self.worker.arm(connector, now_ns() + self.upstream.connect_ns)
-        self.connectors.add(connector)
+        self.worker.connectors.add(connector)
         connector.task = self.worker.loop.create_task(connector.run())
         return 0
 
@@ -169,12 +168,6 @@ cdef class Endpoint(Seat):
             (<Upstream1>self.idle.pop()).abandon()
         return 0
 
-    cdef int cut_connects(self) except -1:
-        cdef Connector connector
-        for connector in list(self.connectors):
-            connector.drop()
-        return 0
-
 
 cdef class Connector(Timed):
     async def run(self):
@@ -212,7 +205,7 @@ cdef class Connector(Timed):
             report_defect("connect", error)
         finally:
             self.task = None
-            endpoint.connectors.discard(self)
+            endpoint.worker.connectors.discard(self)
             forget_timer(endpoint.worker.wheel, self)
             endpoint.connect_ended(connection, reason, detail)
 

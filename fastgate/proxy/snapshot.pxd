@@ -110,7 +110,7 @@ cdef class Upstream:
     # -- how its endpoints do
     cdef readonly UpstreamHealth health
     cdef bint ewma                      # its balancer goes by latency
-    cdef HedgePolicy hedge              # None: no hedging
+    cdef readonly HedgePolicy hedge     # None: no hedging
     # -- how much of it, and again how often
     cdef readonly UpstreamLoad load
     cdef readonly Admission admission   # None: no concurrency limit

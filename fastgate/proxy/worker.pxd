@@ -40,6 +40,7 @@ cdef class Worker:
     cdef set upstreams                  # every Upstream1
     cdef readonly int exchanges
     cdef readonly int connecting
+    cdef set connectors                 # of Connector, each under way
     cdef int64_t max_connections
     cdef int64_t max_per_address
     cdef tuple watched                  # of Upstream: those in use

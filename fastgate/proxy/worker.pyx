@@ -50,6 +50,7 @@ cdef class Worker:
         self.inner = set()
         self.downstreams = set()
         self.upstreams = set()
+        self.connectors = set()
         self.per_address = {}
         self.watched = ()
         self.unwatched = []
@@ -274,6 +275,7 @@ cdef class Worker:
         cdef Downstream1 connection
         cdef Upstream upstream
         cdef Endpoint endpoint
+        cdef Connector connector
         cdef Exchange x
         self.draining = True
         self.drained = self.loop.create_future()
@@ -294,9 +296,8 @@ cdef class Worker:
             self.cut = self.exchanges
             for connection in list(self.downstreams):
                 connection.cut_off()
-            for upstream in (*self.watched, *self.retired):
-                for endpoint in upstream.group.seats:
-                    endpoint.cut_connects()
+            for connector in list(self.connectors):
+                connector.drop()
             self.drained = self.loop.create_future()
             self.left()
             async with asyncio.timeout(5):
@@ -321,3 +322,10 @@ cdef class Worker:
 def sample_time(Worker worker not None, int64_t ahead_ns):
     """For tests: every deadline passes that lies within `ahead_ns` nanoseconds from now."""
     worker.wheel.advance(now_ns() + ahead_ns)
+
+
+def sample_chance(Worker worker not None, uint64_t seed):
+    """For tests: what this worker draws from now on hangs on `seed` alone."""
+    cdef int i
+    for i in range(4):
+        worker.random.words[i] = fg_mix64(seed + <uint64_t>i) | 1

@@ -225,11 +225,16 @@ class RunningUpstream:
         now = time.monotonic_ns()
         first = not self._specs
         endpoints: dict[str, _core.Endpoint] = {}
+        full, left_out = "", 0
         for spec in specs:
             before = self._specs.get(spec.address)
             endpoint = self.endpoints.get(spec.address)
             if endpoint is None or before is None or not _same_place(before, spec):
-                endpoint = self._endpoint(spec)
+                try:
+                    endpoint = self._endpoint(spec)
+                except MemoryError as error:
+                    full, left_out = str(error), left_out + 1
+                    continue
             if before is None and not first:
                 self.health.joined(endpoint, now)
             if spec.state != ("auto" if before is None else before.state):
@@ -239,7 +244,10 @@ class RunningUpstream:
         self._withdraw(spec for address, spec in self._specs.items() if address not in endpoints)
         self.endpoints = endpoints
         self._specs.clear()
-        self._specs.update({spec.address: spec for spec in specs})
+        self._specs.update({spec.address: spec for spec in specs if spec.address in endpoints})
+        self._events.problem(
+            "state", f"{full}: {left_out} endpoints are left out" if full else "", len(endpoints)
+        )
         self.core.endpoints_found(tuple(endpoints.values()), *self._why_none())
         self._known.set()
         if self._checker is not None:

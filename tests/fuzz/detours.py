@@ -4,6 +4,7 @@ in the end every count is zero."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from random import Random
 
@@ -118,9 +119,18 @@ class World:
         self.rig = rig
         self.random = random
         self.calm = random.random() < 0.2  # no faults at all
+        self.pace = random.choice(
+            (0.15, 0.8)
+        )  # how often the loop gets on: connects are made, losses are heard of
+        self.evil = random.choice((0.01, 0.03, 0.1))
         self.ahead = 0
         self.sent: dict[bytes, bytes] = {}  # path: the body that belongs to it
         self.unsafe: set[bytes] = set()  # what may be delivered once
+        _core.sample_chance(rig.worker, random.getrandbits(64))
+        for running in rig.snapshot.upstreams.values():
+            hedge = running.core.hedge
+            for _ in range(100 if hedge is not None else 0):
+                hedge.latency.observe(1000, time.monotonic_ns())  # so that it is known what is slow
 
     def scene(self, number: int) -> None:
         rig, random = self.rig, self.random
@@ -129,12 +139,12 @@ class World:
         guests = [Visitor(self, b"%d-%d" % (number, each)) for each in range(random.randint(1, 7))]
         idle = 0
         while idle < 2:
-            moved = rig.loop.run() if random.random() < 0.8 else True
+            moved = rig.loop.run() if random.random() < self.pace else True
             for guest in guests:
                 moved |= guest.turn()
             for end in list(rig.upstreams):
                 moved |= self.serve(end)
-            if random.random() < 0.3:
+            if random.random() < 0.2:
                 self.pass_time(random.choice((1, 40, 40, 100, 300)))
             waits = any(guest.waits for guest in guests) or any(
                 end.transport.queue or (end.to_send and end.transport.readable) for end in rig.upstreams
@@ -193,11 +203,14 @@ class World:
         if transport.queue and random.random() < 0.5:
             transport.drain(random.randint(1, 200))
             moved = True
-        if self.rig.faults and not transport.closing and random.random() < 0.02:
+        if transport.doomed and not transport.lost and (random.random() < 0.1 or not self.rig.faults):
+            transport.lose(ConnectionResetError("reset"))
+            moved = True
+        if self.rig.faults and not transport.closing and random.random() < self.evil:
             kind = random.random()
             if kind < 0.3:
                 transport.lose(ConnectionResetError("reset"))
-            elif kind < 0.7:
+            elif kind < 0.8:
                 transport.doom()
             elif transport.readable:
                 end.to_send.clear()
@@ -321,7 +334,7 @@ class Visitor:
     def request(self, path: bytes) -> bytes:
         random, world = self.random, self.world
         method = random.choice((b"GET", b"GET", b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS"))
-        has_body = method in (b"POST", b"PUT") or random.random() < 0.15
+        has_body = method in (b"POST", b"PUT") or random.random() < 0.3
         body = path * random.randint(0, 8) if has_body else b""
         keyed = path.startswith(b"/r2/") and random.random() < 0.5
         self.methods.append(method)

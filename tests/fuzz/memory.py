@@ -83,6 +83,7 @@ class Transport:
         self.eof_given = False
         self.lost = False
         self.aborted = False
+        self.doomed = False
         protocol.connection_made(self)
 
     # -- what the core calls
@@ -142,10 +143,8 @@ class Transport:
             self.protocol.connection_lost(error)
 
     def doom(self) -> None:
-        """It is gone, and the core hears of it in the loop's next round: a write meanwhile fails."""
-        if not self.closing:
-            self.closing = True
-            self.loop.call_soon(self.lose, ConnectionResetError("reset"))
+        """It is gone, and the core has not heard of it (`lose`) yet: a write fails."""
+        self.closing = self.doomed = True
 
     @property
     def readable(self) -> bool:

@@ -88,9 +88,7 @@ class Breaker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     open_time: Annotated[
         int, doc("How long an open breaker lets nothing through.", "duration", minimum=MS)
     ] = 5 * SECOND
-    trials: Annotated[
-        int, doc("Requests that must succeed, half-open, until it closes.", ge=1, le=1_000_000)
-    ] = 3
+    trials: Annotated[int, doc("Requests that must succeed, half-open, until it closes.", ge=1, le=1000)] = 3
     per: Annotated[
         Literal["both", "endpoint", "upstream"], doc("What has a breaker for its error ratio.")
     ] = "both"
@@ -103,7 +101,7 @@ class Concurrency(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     adaptive: Annotated[bool, doc("In place of `limit`: one that follows the latency (gradient).")] = False
     min: Annotated[int, doc("The lowest adaptive limit.", ge=1, le=10_000_000)] = 4
     max: Annotated[int, doc("The highest adaptive limit.", ge=1, le=10_000_000)] = 1000
-    queue: Annotated[int, doc("Requests that may wait; one more gets 503.", ge=0, le=1_000_000)] = 128
+    queue: Annotated[int, doc("Requests that may wait; one more gets 503.", ge=0, le=100_000)] = 128
     queue_timeout: Annotated[int, doc("How long a request waits; beyond it 503.", "duration", minimum=MS)] = (
         500 * MS
     )
