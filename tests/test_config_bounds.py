@@ -1,4 +1,5 @@
-"""What the check lets pass, the core takes: nothing is refused only when the configuration is put in force."""
+"""What the check lets pass, the core takes: nothing is refused only when the configuration is put in
+force."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Exchanges that end, wait and go again at awkward moments: the core over transports in memory, where a test decides what
-happens when. What it says of one request must not reach another, and nothing is left behind."""
+"""Exchanges that end, wait and go again at awkward moments: the core over transports in memory, where a test
+decides what happens when. What it says of one request must not reach another, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import threading
 import time
 from random import Random
 
-import pytest
 from fuzz.memory import Transport
 from fuzz.reader import Message, read_requests
 from fuzz.scenario import Rig, UpstreamEnd, details, read_responses
@@ -17,7 +16,7 @@ from fastgate import _core
 
 LISTENER = "[access_log]\nenabled = false\n[[listeners]]\nname = 'main'\nbind = '127.0.0.1:0'\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-RETRY = 'retry = { attempts = 4, on = ["reset", "connect-failure"], backoff_base = "1ms", budget_percent = 100 }\n'
+RETRY = "retry = { attempts = 4, on = ['reset', 'connect-failure'], backoff_base = '1ms', budget_min = 9 }\n"
 HEDGE = 'hedge = { quantile = 50, min_delay = "1ms", max_percent = 100 }\n'
 
 
@@ -61,12 +60,10 @@ def leave(rig: Rig, *clients: Transport) -> None:
         assert (load.requests, load.retries, load.pending, load.connections) == (0, 0, 0, 0)
 
 
-
-
-
 def test_body_that_a_dead_connection_did_not_take_is_sent_once_again() -> None:
-    """It was kept for a retry when it was written to the connection that took nothing, and again when it went to the
-    next one: a retry behind that would send it twice, and the second copy would be read as a request."""
+    """It was kept for a retry when it was written to the connection that took nothing, and again when it went
+    to the next one: a retry behind that would send it twice, and the second copy would be read as a
+    request."""
     rig = Rig(LISTENER + upstream("a", 1, RETRY) + route("/", "a"))
     client = rig.client(0, 0)
     client.give(get("/first"))
@@ -87,9 +84,6 @@ def test_body_that_a_dead_connection_did_not_take_is_sent_once_again() -> None:
     leave(rig, client)
 
 
-
-
-
 def hedged(rig: Rig, client: Transport) -> None:
     """So many requests that it is known what is slow."""
     for _ in range(40):
@@ -100,10 +94,10 @@ def hedged(rig: Rig, client: Transport) -> None:
     time.sleep(0.11)  # what was known is asked for anew after 100 ms
 
 
-
 def test_hedge_answers_while_the_first_attempt_is_to_be_sent_again() -> None:
-    """The kept connection of the first attempt was closed by the endpoint while the hedge was under way. It must not
-    wait for a new connection any more once the hedge has answered: it would be sent when that is there."""
+    """The kept connection of the first attempt was closed by the endpoint while the hedge was under way. It
+    must not wait for a new connection any more once the hedge has answered: it would be sent when that is
+    there."""
     rig = Rig(LISTENER + upstream("a", 1, HEDGE) + route("/", "a"))
     client = rig.client(0, 0)
     hedged(rig, client)
@@ -121,7 +115,6 @@ def test_hedge_answers_while_the_first_attempt_is_to_be_sent_again() -> None:
     assert sent.count(b"/slow") == 2
     assert sent.count(b"/next") == 1
     leave(rig, client)
-
 
 
 def test_second_hedge_that_fails_leaves_the_first_attempt_alone() -> None:
@@ -152,12 +145,9 @@ def test_second_hedge_that_fails_leaves_the_first_attempt_alone() -> None:
     leave(rig, client)
 
 
-
-
-
 def test_drain_ends_what_ends_by_itself_once() -> None:
-    """A copy that ends in the drain gives its place to the next, which may be over at once: that one must not be ended a
-    second time, when its object stands for nobody, or for somebody else."""
+    """A copy that ends in the drain gives its place to the next, which may be over at once: that one must not
+    be ended a second time, when its object stands for nobody, or for somebody else."""
 
     async def run() -> None:
         rig = Rig(
@@ -188,10 +178,9 @@ def test_drain_ends_what_ends_by_itself_once() -> None:
     asyncio.run(run())
 
 
-
 def test_connect_that_is_cut_before_it_begins_is_counted_out() -> None:
-    """At the end of a drain a request that is cut leaves its place to the next, for which a connect is begun and cut at
-    once: before its first step."""
+    """At the end of a drain a request that is cut leaves its place to the next, for which a connect is begun
+    and cut at once: before its first step."""
 
     async def run() -> None:
         rig = Rig(LISTENER + upstream("a", 1, "pool = { max_connections = 1 }\n") + route("/", "a"))
@@ -210,12 +199,9 @@ def test_connect_that_is_cut_before_it_begins_is_counted_out() -> None:
     asyncio.run(run())
 
 
-
-
-
 def test_evictions_do_not_nest() -> None:
-    """Who is sent away from a full queue may have its next request here already, which sends away another, whose ...: as
-    many as there are clients, on one stack."""
+    """Who is sent away from a full queue may have its next request here already, which sends away another,
+    whose ...: as many as there are clients, on one stack."""
 
     def run() -> None:
         rig = Rig(
@@ -241,16 +227,14 @@ def test_evictions_do_not_nest() -> None:
     assert codes == [["overloaded"]]
 
 
-
 def chunked(path: str, *parts: bytes) -> bytes:
     body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
     return f"POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + body
 
 
-
 def test_body_outlives_what_its_copy_sets_off() -> None:
-    """The copy of a request pushes another out of a queue, and that one's client has its next request here already,
-    whose body is gathered where the first body still stands."""
+    """The copy of a request pushes another out of a queue, and that one's client has its next request here
+    already, whose body is gathered where the first body still stands."""
     rig = Rig(
         LISTENER
         + upstream("a", 1, "concurrency = { limit = 1, queue = 2 }\n")
@@ -277,12 +261,12 @@ def test_body_outlives_what_its_copy_sets_off() -> None:
     leave(rig, first, second, low, high)
 
 
-
-
-
 def test_copy_of_a_request_whose_body_came_before_its_connection() -> None:
     rig = Rig(
-        LISTENER + upstream("a", 1) + upstream("shadow", 2) + route("/", "a", "mirror = { upstream = 'shadow' }\n")
+        LISTENER
+        + upstream("a", 1)
+        + upstream("shadow", 2)
+        + route("/", "a", "mirror = { upstream = 'shadow' }\n")
     )
     client = rig.client(0, 0)
     client.give(chunked("/", b"hello ", b"world"))
@@ -290,7 +274,6 @@ def test_copy_of_a_request_whose_body_came_before_its_connection() -> None:
     assert [end.port for end in rig.upstreams] == [1, 2]
     assert [received(end)[0].body for end in rig.upstreams] == [b"hello world"] * 2
     leave(rig, client)
-
 
 
 def test_client_whose_request_is_whole_is_read_on() -> None:
@@ -304,7 +287,6 @@ def test_client_whose_request_is_whole_is_read_on() -> None:
     leave(rig, first, second)
 
 
-
 def test_queue_is_bounded_where_the_breaker_caps_the_connections() -> None:
     caps = "breaker = { max_connections = 1 }\npool = { max_connections = 100, queue = 2 }\n"
     rig = Rig(LISTENER + upstream("a", 1, caps) + route("/", "a"))
@@ -312,15 +294,19 @@ def test_queue_is_bounded_where_the_breaker_caps_the_connections() -> None:
     for client in clients:
         client.give(get())
         spin(rig)
-    assert [[details(answer) for answer in answers(client)] for client in clients] == [[]] * 3 + [["queue-full"]] * 3
+    assert [[details(answer) for answer in answers(client)] for client in clients] == [[]] * 3 + [
+        ["queue-full"]
+    ] * 3
     leave(rig, *clients)
-
 
 
 def test_copy_tells_of_the_same_client() -> None:
     listener = LISTENER + "trusted_proxies = ['192.0.2.0/24']\nforwarded = ['x-forwarded']\n"
     rig = Rig(
-        listener + upstream("a", 1) + upstream("shadow", 2) + route("/", "a", "mirror = { upstream = 'shadow' }\n")
+        listener
+        + upstream("a", 1)
+        + upstream("shadow", 2)
+        + route("/", "a", "mirror = { upstream = 'shadow' }\n")
     )
     client = rig.client(0, 0)
     client.give(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n")
@@ -353,7 +339,8 @@ def test_connect_to_an_endpoint_that_is_gone_is_cut_as_well() -> None:
 
 def test_latency_of_an_answer_that_was_thrown_away_is_forgotten() -> None:
     """What is told to an adaptive limit: the second try has had no answer, and the first one's was quick."""
-    options = "concurrency = { adaptive = true, min = 1 }\nretry = { attempts = 2, on = ['status'], backoff_base = '1ms' }\n"
+    options = "concurrency = { adaptive = true, min = 1 }\n"
+    options += "retry = { attempts = 2, on = ['status'], backoff_base = '1ms' }\n"
     rig = Rig(LISTENER + upstream("a", 1, options) + route("/", "a"))
     gradient = rig.snapshot.upstreams["a"].core.admission.gradient
     for _ in range(3):

@@ -1,6 +1,6 @@
-"""Retries, hedges, mirrors, fallbacks, queues, faults, splits and sticky cookies, switched on at random, while endpoints
-fail and clients leave: each request is answered once, by the answer to it, nothing that must not be is sent twice, and
-in the end every count is zero."""
+"""Retries, hedges, mirrors, fallbacks, queues, faults, splits and sticky cookies, switched on at random,
+while endpoints fail and clients leave: each request is answered once, by the answer to it, nothing that must
+not be is sent twice, and in the end every count is zero."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ def maybe(random: Random, chance: float, text: str) -> str:
 
 
 def retry(random: Random, unsafe: str = "") -> str:
-    on = random.sample(
-        ["connect-failure", "refused", "reset", "timeout", "status"], random.randint(1, 5)
-    )
+    on = random.sample(["connect-failure", "refused", "reset", "timeout", "status"], random.randint(1, 5))
     return (
         f"retry = {{ attempts = {random.randint(2, 4)}, on = {on!r}, statuses = [503],"
         f' backoff_base = "{random.choice(("1ms", "60ms"))}", budget_percent = {random.choice((20, 100))},'
@@ -42,7 +40,9 @@ def upstream(random: Random, name: str, ports: list[int]) -> str:
     balance = random.choice(
         ("maglev", "ring") if hashing else ("least-request", "round-robin", "peak-ewma", "random")
     )
-    text = f"[upstreams.{name}]\nendpoints = {[f'127.0.0.1:{port}' for port in ports]}\nbalance = '{balance}'\n"
+    text = (
+        f"[upstreams.{name}]\nendpoints = {[f'127.0.0.1:{port}' for port in ports]}\nbalance = '{balance}'\n"
+    )
     text += f"pool = {{ max_connections = {random.choice((1, 2, 100))}, max_idle = {random.randint(0, 2)},"
     text += f" queue = {random.choice((0, 1, 100))}, max_requests = {random.choice((0, 0, 2))} }}\n"
     text += f'timeouts = {{ head = "{random.choice(("300ms", "60s"))}" }}\n'
@@ -53,7 +53,9 @@ def upstream(random: Random, name: str, ports: list[int]) -> str:
     )
     ratio = random.choice((0, 50))
     text += maybe(
-        random, 0.4, f'breaker = {{ {caps}, error_percent = {ratio}, min_requests = 4, open_time = "200ms" }}\n'
+        random,
+        0.4,
+        f'breaker = {{ {caps}, error_percent = {ratio}, min_requests = 4, open_time = "200ms" }}\n',
     )
     text += maybe(
         random,
@@ -61,7 +63,9 @@ def upstream(random: Random, name: str, ports: list[int]) -> str:
         f"concurrency = {{ limit = {random.randint(1, 4)}, queue = {random.choice((0, 1, 3, 20))},"
         f' order = "{random.choice(("adaptive", "oldest-first", "newest-first"))}" }}\n',
     )
-    text += maybe(random, 0.3, 'outlier = { consecutive_errors = 3, base_ejection = "1s", min_endpoints = 2 }\n')
+    text += maybe(
+        random, 0.3, 'outlier = { consecutive_errors = 3, base_ejection = "1s", min_endpoints = 2 }\n'
+    )
     text += maybe(random, 0.3, "sticky = {}\n")
     return text
 
@@ -115,7 +119,9 @@ class World:
         self.rig = rig
         self.random = random
         self.calm = random.random() < 0.2  # no faults at all
-        self.pace = random.choice((0.15, 0.8))  # how often the loop gets on: connects are made, losses are heard of
+        self.pace = random.choice(
+            (0.15, 0.8)
+        )  # how often the loop gets on: connects are made, losses are heard of
         self.evil = random.choice((0.01, 0.03, 0.1))
         self.ahead = 0
         self.sent: dict[bytes, bytes] = {}  # path: the body that belongs to it
@@ -244,7 +250,10 @@ class World:
         random, path = self.random, message.line[1]
         before = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" if random.random() < 0.1 else b""
         if message.values(b"upgrade") and random.random() < 0.5:
-            return before + b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" + path, True
+            return (
+                before + b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" + path,
+                True,
+            )
         chance = 1.0 if self.calm else random.random()
         if chance < 0.15:
             status = random.choice((b"500", b"503", b"503", b"404"))
@@ -270,7 +279,11 @@ class World:
             wrong.append(f"{self.rig.worker.exchanges} exchanges")
         for name, running in self.rig.snapshot.upstreams.items():
             core = running.core
-            counts = {"requests": core.load.requests, "retries": core.load.retries, "pending": core.load.pending}
+            counts = {
+                "requests": core.load.requests,
+                "retries": core.load.retries,
+                "pending": core.load.pending,
+            }
             if core.admission is not None:
                 counts |= {"slots": core.admission.active, "queued": core.admission.waiting}
             for endpoint in running.endpoints.values():
@@ -372,11 +385,18 @@ class Visitor:
             wanted = b"" if method == b"HEAD" or status in (b"204", b"304") else path
             if response.body != (wanted * 6 if status == b"200" else wanted) and status != b"503":
                 raise Finding(f"{path!r} was answered {status!r} with {response.body!r}")
-            if b"instead" not in response.body and status == b"200" and method != b"HEAD" and path not in response.body:
+            if (
+                b"instead" not in response.body
+                and status == b"200"
+                and method != b"HEAD"
+                and path not in response.body
+            ):
                 raise Finding(f"{path!r} was answered with {response.body!r}")
         transport = self.transport
         closed = transport.lost or transport.closing or transport.finished or transport.eof_given
-        if not closed and len(responses) < len(self.paths) and not (
-            responses and responses[-1].line[0] == b"101"
+        if (
+            not closed
+            and len(responses) < len(self.paths)
+            and not (responses and responses[-1].line[0] == b"101")
         ):
             raise Finding(f"{len(responses)} answers to {self.paths}, {len(self.pieces)} segments not read")

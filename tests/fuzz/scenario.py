@@ -110,7 +110,9 @@ class Rig:
         )
         self.snapshot = build(config, self.worker, Estate())
         for running in self.snapshot.upstreams.values():
-            running._publish(tuple(map(spec_of, running.config.endpoints)))  # as discovery would; it wants a loop
+            running._publish(
+                tuple(map(spec_of, running.config.endpoints))
+            )  # as discovery would; it wants a loop
         self.worker.watch(tuple(running.core for running in self.snapshot.upstreams.values()))
         self.upstreams: list[UpstreamEnd] = []
         self.upstream_high = 0
