@@ -1,8 +1,8 @@
 """Types of the compiled module."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 class ReasonInfo(NamedTuple):
     code: str
@@ -148,7 +148,6 @@ class RateResult(NamedTuple):
     retry_after: int
     headers: bytes
 
-
 class RateLimiter:
     def __init__(self, config: Any, *, seed: bytes | None = None) -> None: ...
     @property
@@ -171,9 +170,7 @@ class RateLimiter:
     def evicted(self) -> int: ...
     @property
     def size_bytes(self) -> int: ...
-    def check_request(
-        self, request: SampleRequest, now_ns: int, route: str = ""
-    ) -> RateResult: ...
+    def check_request(self, request: SampleRequest, now_ns: int, route: str = "") -> RateResult: ...
     def key_hash(self, request: SampleRequest, route: str = "") -> int: ...
 
 # -- requests and exchanges for tests and benchmarks
@@ -255,6 +252,8 @@ class AccessLog:
     @property
     def written(self) -> int: ...
     @property
+    def unwritten(self) -> int: ...
+    @property
     def dropped(self) -> int: ...
     @property
     def errors(self) -> int: ...
@@ -327,6 +326,7 @@ class Group:
         failback_after_ns: int = 30_000_000_000,
         panic_threshold: float = 50,
         slow_start_ns: int = 0,
+        health: UpstreamHealth | None = None,
     ) -> None: ...
     @property
     def seats(self) -> tuple[Seat, ...]: ...
@@ -394,37 +394,7 @@ class Counters:
 # -- health: times are monotonic, in nanoseconds
 # -- core/shared_table.pyx
 
-class SharedTable:
-    def __init__(self, size: int, capacity: int) -> None: ...
-
-def endpoint_states(capacity: int = 4096) -> SharedTable: ...
-def upstream_states(capacity: int = 1024) -> SharedTable: ...
 def leases(capacity: int = 64) -> SharedTable: ...
-
-class Seat:
-    def __init__(
-        self,
-        upstream: str,
-        address: str,
-        *,
-        table: SharedTable,
-        weight: int = 1,
-        max_requests: int = 0,
-        region: str = "",
-        zone: str = "",
-    ) -> None: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def region(self) -> str: ...
-    @property
-    def zone(self) -> str: ...
-    @property
-    def weight(self) -> int: ...
-    @property
-    def max_requests(self) -> int: ...
-    @property
-    def active(self) -> int: ...
 
 ENDPOINT_STATUSES: tuple[str, ...]
 OPERATOR_STATES: tuple[str, ...]
@@ -508,7 +478,7 @@ class UpstreamHealth:
     @property
     def generation(self) -> int: ...
     @property
-    def breaker_state(self) -> str: ...
+    def breaker_state(self) -> Literal["closed", "open", "half-open"]: ...
     def admits(self, now: int) -> bool: ...
     def admits_seat(self, seat: Seat, now: int) -> bool: ...
     def report(self, seat: Seat, seats: tuple[Seat, ...], outcome: str, now: int) -> None: ...
@@ -772,7 +742,6 @@ def loop_longest(networks: IpSet, requests: list[SampleRequest]) -> int: ...
 def loop_line(log: AccessLog, exchange: SampleExchange, times: int) -> int: ...
 def loop_log(log: AccessLog, exchange: SampleExchange, times: int) -> None: ...
 def loop_record(counters: Counters, exchange: SampleExchange, times: int) -> None: ...
-def loop_next(balancer: RoundRobin, times: int) -> int: ...
 def loop_report(
     health: UpstreamHealth, seats: tuple[Seat, ...], outcome: int, now_ns: int, times: int
 ) -> None: ...
@@ -783,6 +752,7 @@ def loop_set_weights(splitter: Splitter, times: int) -> None: ...
 def loop_observe(watch: RollbackWatch, arm: int, times: int, now_ns: int, step_ns: int) -> None: ...
 def loop_random(source: RandomSource, times: int) -> int: ...
 def loop_load(load: UpstreamLoad, times: int) -> int: ...
+def loop_load_race(load: UpstreamLoad, witness: SharedTable, times: int) -> int: ...
 def loop_retry(
     policy: RetryPolicy, load: UpstreamLoad, request: SampleRequest, status: int, times: int
 ) -> int: ...
@@ -817,9 +787,18 @@ class Route:
     def __init__(
         self,
         *,
-        slot: Slot,
+        slot: Slot | None,
         name: str,
         upstream: Upstream | None = None,
+        split: Splitter | None = None,
+        split_upstreams: tuple[Upstream, ...] = (),
+        split_key: RequestKey | None = None,
+        priority: int = 1,
+        retry: RetryPolicy | None = None,
+        fallback: Fallback | None = None,
+        fault: FaultRule | None = None,
+        mirror: Mirror | None = None,
+        captures: tuple[str, ...] = (),
         redirect: Redirector | None = None,
         respond: tuple[int, bytes, bytes] | None = None,
         filters: tuple[NativeFilter, ...] = (),
@@ -843,7 +822,14 @@ class Upstream:
         *,
         slot: Slot,
         name: str,
-        weights: Iterable[int],
+        group: Group,
+        health: UpstreamHealth,
+        hash_key: RequestKey | None = None,
+        sticky: Sticky | None = None,
+        hedge: HedgePolicy | None = None,
+        load: UpstreamLoad,
+        admission: Admission | None = None,
+        retry: RetryPolicy | None = None,
         connect_ns: int,
         head_ns: int,
         idle_ns: int,
@@ -854,7 +840,43 @@ class Upstream:
     ) -> None: ...
     @property
     def name(self) -> str: ...
-    def add(self, endpoint: Endpoint) -> None: ...
+    @property
+    def group(self) -> Group: ...
+    @property
+    def health(self) -> UpstreamHealth: ...
+    @property
+    def load(self) -> UpstreamLoad: ...
+    @property
+    def admission(self) -> Admission | None: ...
+    @property
+    def problem(self) -> str | None: ...
+    def endpoints_found(self, endpoints: tuple[Endpoint, ...], problem: str | None = None) -> None: ...
+
+class Fallback:
+    def __init__(
+        self,
+        when: RetryPolicy,
+        *,
+        on_no_endpoint: bool,
+        on_overload: bool,
+        upstream: Upstream | None = None,
+        respond: tuple[int, bytes, bytes] | None = None,
+    ) -> None: ...
+
+class Sticky:
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        cookie: str,
+        secret: bytes,
+        ttl_ns: int = 0,
+        path: str = "/",
+        domain: str = "",
+        secure: bool = False,
+        http_only: bool = True,
+        same_site: str = "lax",
+    ) -> None: ...
 
 class Listener:
     def __init__(
@@ -887,17 +909,21 @@ class ListenerSlot:
 
 # -- proxy/pool.pyx
 
-class Endpoint:
+class Endpoint(Seat):
     def __init__(
         self,
         worker: Worker,
         upstream: Upstream,
         *,
         address: str,
-        host: str | None,
+        hosts: tuple[str, ...],
         port: int,
         unix_path: str | None,
-        resolver: Callable[[str, int], Awaitable[list[str]]] | None,
+        table: SharedTable,
+        weight: int = 1,
+        max_requests: int = 0,
+        region: str = "",
+        zone: str = "",
         max_open: int,
         max_idle: int,
         max_waiting: int,
@@ -905,7 +931,27 @@ class Endpoint:
         queue_ns: int,
     ) -> None: ...
     @property
-    def address(self) -> str: ...
+    def hosts(self) -> tuple[str, ...]: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def unix_path(self) -> str | None: ...
+    def retire(self) -> None: ...
+    def numbers(self) -> dict[str, int]: ...
+
+# -- proxy/inner.pyx
+
+class Mirror:
+    def __init__(self, upstream: Upstream, *, percent: float, max_active: int, body_limit: int) -> None: ...
+    @property
+    def active(self) -> int: ...
+
+class SubrequestError(Exception):
+    reason: str
+
+def ask_endpoint(
+    endpoint: Endpoint, head: bytes, timeout_ns: int, body_limit: int
+) -> asyncio.Future[tuple[int, list[tuple[str, str]], bytes]]: ...
 
 # -- proxy/downstream1.pyx: the protocol of a client's connection; the loop calls its methods
 
@@ -940,6 +986,7 @@ class Worker:
     def limit(self, max_connections: int, max_per_address: int) -> None: ...
     def log_to(self, log: AccessLog | None, flush_interval: int, dropped: int) -> None: ...
     def watch(self, upstreams: tuple[Upstream, ...]) -> None: ...
+    def serve_inner(self, listener: Listener, route: Route) -> None: ...
     def close_listener(self, slot: ListenerSlot) -> None: ...
     def connections(self, upstream: Upstream) -> list[tuple[str, int, int, int]]: ...
     def show_gauges(self) -> int: ...

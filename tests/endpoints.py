@@ -59,7 +59,11 @@ class Endpoints:
         return [self.group.seats[self.take(key, now=now)] for key in range(keys)]
 
 
-def near(count: int, times: int, share: float) -> bool:
-    """Whether `count` of `times` is what chance makes of this share: within five standard deviations, which chance alone
-    leaves once in 1.7 million."""
-    return abs(count - times * share) <= 5 * max(1.0, (times * share * (1 - share)) ** 0.5)
+def near(count: int, times: int, share: float, slack: float = 0) -> bool:
+    """Whether `count` of `times` is what chance makes of this share.
+
+    That is within five standard deviations, which chance alone leaves once in 1.7 million. slack: so much
+    more is allowed, as a part of the share.
+    """
+    deviation: float = max(1.0, (times * share * (1 - share)) ** 0.5)
+    return abs(count - times * share) <= 5 * deviation + slack * times * share

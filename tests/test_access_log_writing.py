@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -23,7 +24,9 @@ LINES = [SampleExchange(bytes_out=i) for i in range(1000)]
 FULL = Path("/dev/full")
 
 
-def access_log(path: object, *, buffer: int = 4096, format: str = "$bytes_out") -> AccessLog:
+def access_log(
+    path: object, *, buffer: int = 4096, format: str = "$bytes_out", previous: AccessLog | None = None
+) -> AccessLog:
     return AccessLog(
         SimpleNamespace(
             enabled=True,
@@ -33,7 +36,8 @@ def access_log(path: object, *, buffer: int = 4096, format: str = "$bytes_out") 
             redact_query=(),
             headers=(),
             buffer=buffer,
-        )
+        ),
+        previous,
     )
 
 
@@ -53,6 +57,32 @@ def wait_until(done: Callable[[], bool]) -> None:
 
 def wait_until_written(log: AccessLog) -> None:
     wait_until(lambda: not log.waiting)
+
+
+def test_a_log_that_takes_the_place_of_another_on_the_same_path(tmp_path: Path) -> None:
+    """A reader that is slow gets the lines of both in order, whole: one thread writes them."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    first = access_log(path)
+    for each in LINES * 30:  # more than the pipe holds
+        first.log(each)
+    first.flush()
+    second = access_log(path, format="$bytes_out 2", previous=first)
+    second.log(LINES[0])
+    second.flush()
+    other = access_log(tmp_path / "other", previous=second)
+    assert second.writer is first.writer
+    assert other.writer is not first.writer
+    got = b""
+    while not got.endswith(b"0 2\n"):
+        with contextlib.suppress(BlockingIOError):
+            got += os.read(reader, 65536)
+    os.close(reader)
+    assert [int(line) for line in got.split(b"\n")[:-2]] == list(range(1000)) * 30
+    assert first.dropped == second.dropped == 0
+    assert second.close(10)
+    assert other.close(10)
 
 
 def test_lines_reach_the_file_in_order(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from test_survival import understood
 
 from bench.model import Feature, Request, Shape, Survival
 from bench.peers import PEERS
@@ -110,8 +109,6 @@ def test_forwards_by_route_and_logs(name: str, start: Start) -> None:
 def test_survival_is_accepted_and_endpoints_take_turns(name: str, limited: bool, start: Start) -> None:
     peer = here(name)
     survival = Survival(limit=LIMITS[name][1]) if limited else EVERYTHING
-    if name == "fastgate" and not understood():
-        pytest.skip("the configuration of survival is not there yet")
     _, place = start(peer, Shape(endpoints=4, survival=survival))
     for path in ("items", "100k"):
         assert fetch(place.port, "GET", f"/svc/00000/{path}")[0] == 200

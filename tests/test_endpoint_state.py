@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
-from functools import partial
+import struct
 from itertools import product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.health import SECOND, START, Watched
 from support.forks import in_child, in_children
+from support.health import SECOND, START, Watched
 
 from fastgate._core import OPERATOR_STATES, BreakerRule, Lease, OutlierRule, leases
 
@@ -187,12 +188,12 @@ def test_no_change_is_lost_among_processes() -> None:
     generation = group.health.generation
 
     def say(worker: int) -> None:
-        for weight in range(1, 501):
+        for weight in range(1, 100_001):
             group.health.set_weight(group.seats[worker], weight)
 
     assert in_children(4, say) == [0] * 4
-    assert group.health.generation == generation + 4 * 500
-    assert [group.known(i)["weight"] for i in range(4)] == [500] * 4
+    assert group.health.generation == generation + 4 * 100_000
+    assert [group.known(i)["weight"] for i in range(4)] == [100_000] * 4
 
 
 # -- leases
@@ -259,9 +260,11 @@ def test_a_lease_moves_when_its_holder_dies() -> None:
 def test_one_of_many_processes_gets_a_lease() -> None:
     lease = Lease("checks", table=leases())
 
-    def ask(now: int, _: int) -> int:
-        return 3 if lease.hold(os.getpid(), now, SECOND) else 2
+    turns, got = 50_000, mmap.mmap(-1, 4 * 8)  # shared: how many turns each of them got
 
-    for turn in range(5):
-        got = in_children(4, partial(ask, START + turn * 10 * SECOND))
-        assert sorted(got) == [2, 2, 2, 3]
+    def ask(worker: int) -> None:
+        mine = sum(lease.hold(os.getpid(), START + turn * SECOND, SECOND // 2) for turn in range(turns))
+        struct.pack_into("q", got, 8 * worker, mine)
+
+    assert in_children(4, ask) == [0] * 4
+    assert sum(struct.unpack("4q", got[:])) == turns

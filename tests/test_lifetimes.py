@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from random import Random
 
 from fuzz.memory import Transport
 from fuzz.reader import Message, read_requests

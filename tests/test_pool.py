@@ -305,7 +305,7 @@ def test_closed_while_idle(start_gateway: StartGateway, start_upstream: StartUps
 def test_round_robin_and_weights(start_gateway: StartGateway, start_upstream: StartUpstream) -> None:
     one, two, three = (start_upstream(name=name) for name in ("one", "two", "three"))
     endpoints = [one.address, {"address": two.address, "weight": 3}, {"address": three.address, "zone": "a"}]
-    gateway = start_gateway(config(endpoints))
+    gateway = start_gateway(config(endpoints, upstream_options={"balance": "round-robin"}))
     with gateway.client() as client:
         got = [client.get().json()["upstream"] for _ in range(50)]
     assert Counter(got) == {"one": 10, "two": 30, "three": 10}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -19,6 +20,11 @@ from support.client import Client, request
 from support.gateway import ROOT, Gateway, config, to_toml
 from support.upstream import Upstream, free_port
 from support.wire import tokens
+
+from fastgate import _core
+from fastgate.config import loads
+from fastgate.server.build import build
+from fastgate.server.upstreams import Estate
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 
@@ -534,3 +540,27 @@ def test_upstream_that_comes_back(start_gateway: StartGateway, start_upstream: S
         gateway.reload(config(upstream.address))
         assert client.get().status == 200
     assert len(upstream.connections) == 2
+
+
+async def test_a_connection_that_was_accepted_too_late() -> None:
+    """The loop may hand over a connection just behind the close of its listener: it is answered once."""
+    config = loads(
+        '[[listeners]]\nbind = "127.0.0.1:0"\n[[routes]]\nname = "a"\nrespond = { body = "ok" }\n'
+    ).config
+    loop = asyncio.get_running_loop()
+    worker = _core.Worker(
+        loop, None, _core.Counters(["a"], []), max_connections=0, max_per_address=0, flush_interval=10**9
+    )
+    slot = _core.ListenerSlot(build(config, worker, Estate()).listeners[0])
+    worker.close_listener(slot)
+    server = await loop.create_server(lambda: _core.Downstream1(worker, slot), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert b"\r\nConnection: close\r\n" in answer
+    assert answer.endswith(b"ok")
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await worker.drain(5)
+    worker.close()

@@ -12,7 +12,7 @@ def test_from_a_tenth_linearly_to_the_whole_weight() -> None:
     up = Endpoints([{"weight": 10}, {}], slow_start_ns=10 * SECOND)
     up.set(0, returned_ns=100 * SECOND)
     for after, weight in ((0, 1), (1, 1.9), (5, 5.5), (9, 9.1), (10, 10), (1000, 10)):
-        assert up.group.weights_at((100 + after) * SECOND) == (pytest.approx(weight), 1)
+        assert up.group.weights_at((100 + after) * SECOND) == pytest.approx((weight, 1))
 
 
 def test_the_ramp_goes_on_by_time_alone_in_steps() -> None:
@@ -59,21 +59,21 @@ def test_an_ejection_that_time_has_ended_is_a_return() -> None:
     up = Endpoints(2, slow_start_ns=10 * SECOND)
     up.set(0, ejected_until_ns=20 * SECOND, returned_ns=SECOND)
     assert up.group.weights_at(19 * SECOND) == (0, 1)
-    assert up.group.weights_at(20 * SECOND) == (pytest.approx(0.1), 1)
+    assert up.group.weights_at(20 * SECOND) == pytest.approx((0.1, 1))
     assert up.group.weights_at(30 * SECOND) == (1, 1)
 
 
 def test_a_return_that_lies_ahead_of_this_workers_clock() -> None:
     up = Endpoints(2, slow_start_ns=10 * SECOND)
     up.set(0, returned_ns=5 * SECOND)
-    assert up.group.weights_at(4 * SECOND) == (pytest.approx(0.1), 1)
+    assert up.group.weights_at(4 * SECOND) == pytest.approx((0.1, 1))
     assert up.group.weights_at(15 * SECOND) == (1, 1)
 
 
 def test_with_a_weight_set_at_run_time() -> None:
     up = Endpoints(2, slow_start_ns=10 * SECOND)
     up.set(0, returned_ns=SECOND, weight=20)
-    assert up.group.weights_at(SECOND) == (pytest.approx(2), 1)
+    assert up.group.weights_at(SECOND) == pytest.approx((2, 1))
 
 
 @given(

@@ -1,7 +1,7 @@
 """What a choice among endpoints costs, and what a change among them does.
 
-Each benchmark of a pick makes OPERATIONS of them in a loop inside the compiled module (core/loops.pyx), so the time that
-pytest-benchmark prints is for that many: with 1,000 of them, a microsecond there is a nanosecond of one pick.
+Each benchmark of a pick makes OPERATIONS of them in a loop inside the compiled module (core/loops.pyx), so
+the time that pytest-benchmark prints is for that many: with 1,000, a microsecond there is a nanosecond here.
 
     python -m pytest bench/micro/test_balance.py --benchmark-only
 """

@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -43,6 +45,7 @@ def run(config: Config, ready: Callable[[], None] | None = None, *, reload_on_ha
     """
     import uvloop
 
+    log_to_stderr()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config, ready, reload_on_hangup))
 
@@ -94,6 +97,31 @@ async def _reloads(gateway: Gateway, hangup: asyncio.Event) -> None:
         hangup.clear()
         with suppress(ReloadError):  # told, and the configuration in force serves on
             await gateway.reload()
+
+
+class _OneLine(logging.Formatter):
+    """A record as a line like all others of ours; of a traceback what was raised and where."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            last = traceback.extract_tb(record.exc_info[2])[-1]
+            text += f": {record.exc_info[1]!r} ({os.path.basename(last.filename)}:{last.lineno})"
+        return f"fastgate: {' '.join(text.splitlines())}"
+
+
+def log_to_stderr() -> None:
+    """What the gateway logs (changes of endpoints and splits, trouble with discovery) goes to stderr, a line
+    each.
+
+    For the commands alone: a program that embeds the gateway configures logging as it likes.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine())
+    logger = logging.getLogger("fastgate")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def tell(text: str) -> None:

@@ -74,6 +74,9 @@ cdef class RandomChoice(Balancer):
 cdef class LeastRequest(Balancer):
     pass
 
+cdef enum:
+    BURDEN_MOST = 64            # failures in a row that count as requests under way
+
 @cython.final
 cdef class PeakEwma(Balancer):
     pass

@@ -173,11 +173,17 @@ cdef class RandomChoice(Balancer):
         return member.index
 
 
+cdef inline int64_t burden(Seat seat) noexcept nogil:
+    # One that fails has nothing to do, and would draw all requests upon itself: its failures in a row count as requests
+    # that it is still busy with.
+    return seat.active + <int64_t>min(seat.state.errors_row, BURDEN_MOST)
+
+
 cdef class LeastRequest(Balancer):
-    """Of two drawn by weight the one with fewer requests under way, for its weight."""
+    """Of two drawn by weight the one with fewer requests under way (and failures in a row), for its weight."""
 
     cdef double cost(self, const Member* member, int64_t now) noexcept:
-        return (<Seat>member.seat).active * member.per_weight
+        return burden(<Seat>member.seat) * member.per_weight
 
     cdef int choose(self, const Draw* draw) noexcept:
         cdef Member* one
@@ -188,7 +194,7 @@ cdef class LeastRequest(Balancer):
         first = _drawn(self, <uint32_t>draw.random)
         one = &self.members[first]
         other = &self.members[_drawn_beside(self, first, draw.random)]
-        if (<Seat>other.seat).active * other.per_weight < (<Seat>one.seat).active * one.per_weight:
+        if burden(<Seat>other.seat) * other.per_weight < burden(<Seat>one.seat) * one.per_weight:
             one, other = other, one
         if _usable(one, draw):
             return one.index

@@ -35,7 +35,7 @@ cdef void ewma_observe(Seat seat, int64_t latency_ns, int64_t now) noexcept:
 
 cdef inline double _ewma_cost(const Member* member, int64_t now) noexcept:
     cdef double latency
-    cdef int active = (<Seat>member.seat).active
+    cdef int64_t active = burden(<Seat>member.seat)
     if (<Seat>member.seat).ewma_at_ns == 0:
         return <double>_EWMA_PENALTY_NS * active
     latency = (<Seat>member.seat).ewma_ns * _faded(now - (<Seat>member.seat).ewma_at_ns)

@@ -33,7 +33,7 @@
 # Three are enough not to be closed by luck.
 
 cdef enum:
-    _BREAKER_MAX_TRIALS = 1000
+    _BREAKER_MAX_TRIALS = 1000000
 
 
 cdef int _check_ns(str what, object ns) except -1:
@@ -48,7 +48,7 @@ cdef class BreakerRule:
 
     error_percent: 0 to 100, of the requests of a window, from which on it opens; 0: never. min_requests: that a
     window must have, from 1. window, open_time: nanoseconds. trials: successes in a row that close it, and how
-    many requests are let through at a time to find out; 1 to 1000. Raises ValueError for values outside.
+    many requests are let through at a time to find out; 1 to 1000000. Raises ValueError for values outside.
     """
 
     def __cinit__(

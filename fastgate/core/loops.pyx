@@ -194,6 +194,21 @@ def loop_load(load: UpstreamLoad, int times) -> int:
     return entered
 
 
+def loop_load_race(load: UpstreamLoad, witness: SharedTable, int times) -> int:
+    """Lets requests in and out, as other processes do at the same time; returns the most that were inside at once, of all
+    who share `witness`."""
+    cdef UpstreamLoad bound = <UpstreamLoad?>load
+    cdef LoadState* inside = <LoadState*>(<SharedTable?>witness).record(("inside",))
+    cdef uint64_t most = 0
+    cdef int i
+    for i in range(times):
+        if bound.enter_request():
+            most = max(most, fg_add64(&inside.counts[0], 1))
+            fg_add64(&inside.counts[0], -1)
+            bound.leave_request()
+    return most
+
+
 def loop_retry(policy: RetryPolicy, load: UpstreamLoad, request: SampleRequest, int status, int times) -> int:
     """Decides on a retry of an answer with this status, and ends it; returns how many there would be."""
     cdef RetryPolicy bound = <RetryPolicy?>policy

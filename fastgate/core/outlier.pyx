@@ -101,7 +101,8 @@ cdef class OutlierRule:
         if (
             (self.consecutive_errors != 0 and errors >= self.consecutive_errors)
             or (self.consecutive_gateway_errors != 0 and gateway >= self.consecutive_gateway_errors)
-        ) and self._eject(seat, seats, upstream, now):
+        ) and self._eject(seat, seats, upstream, now) and state.ejected_until_ns > now:
+            # One that may not be ejected keeps its rows: a balancer heeds them.
             state.errors_row = 0
             state.gateway_row = 0
 

@@ -5,8 +5,9 @@
 #
 # Where the health of all together falls short, each takes in proportion to it, and a tier of which less than
 # `panic_threshold` percent is ready is in panic: it is used whole, since few that are overrun do not help, and what so
-# many probes say is more likely wrong about the endpoints than right. If nobody is ready anywhere, all are used, in
-# proportion to their number. With a single tier the threshold holds whatever spill_over is: there is nowhere to go.
+# many probes say is more likely wrong about the endpoints than right. If nobody is ready anywhere, nobody is used (here
+# Envoy uses all): then the answer is a 503 at once, not the wait for a connection to who is known to be gone. With a single
+# tier the threshold holds whatever spill_over is: there is nowhere to go.
 #
 # A tier that had nobody ready has failed over. It comes back when it has had somebody ready for failback_after without a
 # break; until then it takes only what all others cannot.
@@ -32,19 +33,14 @@ cdef int64_t tier_fail_over(Tier* tier, int64_t failback_after_ns, int64_t now) 
 
 
 cdef void tier_shares(Tier* tiers, int count, double spill_over, double panic_threshold) noexcept nogil:
-    cdef int t, failed, populated = 0, total = 0, ready = 0
+    cdef int t, failed, populated = 0, ready = 0
     cdef double left = 1
     for t in range(count):
         tiers[t].share = 0
         tiers[t].panic = False
-        total += tiers[t].total
         ready += tiers[t].ready
         populated += tiers[t].total > 0
     if ready == 0:
-        if panic_threshold > 0 and total:
-            for t in range(count):
-                tiers[t].panic = tiers[t].total > 0
-                tiers[t].share = <double>tiers[t].total / total
         return
     for failed in range(2):
         for t in range(count):

@@ -38,6 +38,10 @@ cdef class UpstreamHealth:
         cdef bint failed = outcome != OUTCOME_OK
         if self.outlier is not None:
             self.outlier.report(seat, seats, self.state, outcome, now)
+        elif failed:
+            fg_add32(&seat.state.errors_row, 1)     # a balancer heeds it
+        elif seat.state.errors_row != 0:
+            seat.state.errors_row = 0
         if self.endpoint_breakers and self.breaker.report(&seat.state.breaker, self.state, failed, now):
             seat.state.returned_ns = now
         if self.upstream_breaker:

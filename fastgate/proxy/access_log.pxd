@@ -59,7 +59,7 @@ cdef class AccessLog:
     cdef int64_t second
     cdef char[24] second_text           # 2026-11-22T21:30:47.
     # -- lines that no memory was there for
-    cdef uint64_t unwritten
+    cdef readonly uint64_t unwritten
     cdef readonly uint64_t written      # lines formatted since the start
 
     # Formats the line; hands the batch over when it is full. Waits for nothing.

@@ -73,10 +73,10 @@ cdef int begin_mirrored(Exchange x, const char* body, size_t length, bint end, i
 
 
 cdef int mirror_request(Exchange x, bytes body) except -1:
-    # The body of a request that is to be mirrored is whole; None: it was too long to be kept.
+    # The body of a request that is to be mirrored is whole. None: too long to be kept, or the answer has begun already.
     cdef Mirror mirror = x.route.mirror
     x.mirrored = False
-    if body is not None and len(body) <= mirror.body_limit and mirror.active < mirror.max_active:
+    if body is not None and len(body) <= mirror.body_limit and mirror.active < mirror.max_active and not x.worker.draining:
         mirror.start(twin_of(x, Discard(mirror), KIND_MIRROR), PyBytes_AS_STRING(body), <size_t>len(body), now_ns())
     return 0
 
@@ -92,7 +92,7 @@ cdef int enter_upstream(Exchange x, const char* body, size_t length, bint end, i
                 x.replay = b""
             x.replay_limit = max(x.replay_limit, x.retry.body_limit)
     if not upstream.load.enter_request():
-        return attempt_over(x, body, length, end, R_BREAKER_LIMIT, None, now)
+        return attempt_over(x, body, length, end, R_BREAKER_LIMIT, "max_requests", now)
     x.holds |= HOLDS_REQUEST
     if upstream.gated:
         reason = admit(x, body, length, end, now)
@@ -143,12 +143,25 @@ cdef int choose_endpoint(Exchange x, int64_t now) except -3:
     if upstream.sticky is not None:
         if x.tries == 0:
             at = upstream.sticky.find(&x.view, upstream.group.seats, now)
-            if at >= 0:
+            if at >= 0 and upstream.health.admits_seat(<Seat>upstream.group.seats[at], now):
                 return at
         x.stick = True
     if upstream.hash_key is not None:
         keyed = upstream.hash_key.first(&x.view, &key)
     return upstream.group.pick(keyed, key.low, x.tried, x.tries, random64(&x.worker.random), now)
+
+
+cdef int why_nobody(Upstream upstream) noexcept:
+    # Whether somebody could be used but for the endpoint's own breaker.
+    cdef EndpointState* state
+    cdef Seat seat
+    if upstream.health.endpoint_breakers:
+        for seat in upstream.group.seats:
+            state = seat.state
+            if (state.breaker.state != BREAKER_CLOSED and state.operator_state == OPERATOR_NONE
+                    and state.probe_state != PROBE_DOWN):
+                return R_BREAKER_OPEN
+    return R_NO_ENDPOINT
 
 
 cdef int await_endpoints(Exchange x, const char* body, size_t length, bint end, int64_t now) except -1:
@@ -167,16 +180,21 @@ cdef int add_sticky_cookie(Exchange x) except -1:
 
 cdef int attempt_over(Exchange x, const char* body, size_t length, bint end, int reason, str detail, int64_t now) except -1:
     # `body`: what has come of the request's body so far; worth something only if all of it is still there.
-    cdef bint undelivered = reason_undelivered(reason)
+    cdef bint undelivered = reason_undelivered(reason) or x.phase != X_SENT
     cdef bint whole = x.phase != X_SENT or x.replay is not None
     cdef int64_t delay
-    if whole and x.retry is not None and x.retry.wants(reason, 0) and (undelivered or x.replayable):
+    if whole and x.retry is not None and x.retry.wants(reason, 0) and (undelivered or may_replay(x, length)):
         delay = take_retry(x, undelivered, span_of(NULL, 0), now)
         if delay >= 0:
             return send_again(x, body, length, end, delay, now)
     if x.route.fallback is not None and may_fall_back(x, reason, 0, whole, undelivered):
-        return fall_back(x, body, length, end, now)
+        return fall_back(x, body, length, end, REASONS[reason].code, now)
     return x.fail(reason, detail)
+
+
+cdef inline bint may_replay(Exchange x, size_t length) noexcept:
+    # More may be kept of a body than the policy allows: for the keep-alive race, or a mirror.
+    return x.replayable and max(<int64_t>length, x.facts.content_length) <= x.retry.body_limit
 
 
 cdef int64_t take_retry(Exchange x, bint undelivered, Span retry_after, int64_t now) except -2:
@@ -202,6 +220,7 @@ cdef int64_t take_retry(Exchange x, bint undelivered, Span retry_after, int64_t 
 
 cdef int send_again(Exchange x, const char* body, size_t length, bint end, int64_t delay, int64_t now) except -1:
     x.retries += 1
+    x.upstream_head_ns = -1
     if x.seated:
         x.rise()
     x.stash(X_BACKOFF, body, length, end)
@@ -218,11 +237,13 @@ cdef bint may_fall_back(Exchange x, int reason, int status, bint whole, bint und
     return fallback.upstream is None or (whole and (undelivered or fallback.when.allows(&x.view, False)))
 
 
-cdef int fall_back(Exchange x, const char* body, size_t length, bint end, int64_t now) except -1:
+cdef int fall_back(Exchange x, const char* body, size_t length, bint end, str failure, int64_t now) except -1:
     cdef Fallback fallback = x.route.fallback
     x.fell_back = True
+    x.detail = f"fallback: {failure}"           # for the log: the answer does not show it
     x._drop_attempt()
     leave_upstream(x, now)
+    x.upstream_head_ns = -1
     x.phase = X_NEW
     if fallback.upstream is None:
         x.reason = R_FALLBACK_RESPONSE
@@ -240,9 +261,10 @@ cdef bint answer_refused(Exchange x, ResponseHead* head, bint end, int64_t now) 
     # True: the answer is thrown away, and something else is under way. `end`: it has ended already.
     cdef int64_t delay
     cdef bytes body
-    if x.kind != KIND_CLIENT or x.hedge is not None:
-        return False
-    if x.retry is not None and x.replay is not None and x.replayable and x.retry.wants(R_NONE, head.status):
+    if x.kind != KIND_CLIENT:
+        return x.kind == KIND_HEDGE and hedge_refused(x, head.status)
+    if x.retry is not None and x.replay is not None and may_replay(x, <size_t>len(x.replay)) and \
+            x.retry.wants(R_NONE, head.status):
         delay = take_retry(x, False, retry_after_of(head), now)
         if delay >= 0:
             body = throw_away(x)
@@ -250,7 +272,7 @@ cdef bint answer_refused(Exchange x, ResponseHead* head, bint end, int64_t now) 
             return True
     if x.route.fallback is not None and may_fall_back(x, R_NONE, head.status, x.replay is not None, False):
         body = throw_away(x)
-        fall_back(x, PyBytes_AS_STRING(body), <size_t>len(body), x.unsent_done, now)
+        fall_back(x, PyBytes_AS_STRING(body), <size_t>len(body), x.unsent_done, f"status {head.status}", now)
         return True
     return False
 
@@ -260,6 +282,8 @@ cdef bytes throw_away(Exchange x):
     cdef EndpointSide attempt = x.attempt
     x.attempt = None
     x.response_trailers.len = 0
+    if x.hedge is not None:
+        drop_hedge(x)
     if attempt is not None:
         attempt.abandon()
     x.rise()
@@ -294,11 +318,12 @@ cdef int phase_over(Exchange x, int64_t now) except -1:
     elif phase == X_UNRESOLVED:
         reason = R_ENDPOINTS_PENDING
     elif phase == X_WAITING:
-        reason = R_CONNECT_TIMEOUT if x.endpoint.connecting else R_QUEUE_TIMEOUT
+        reason = x.endpoint.why_late()
     else:
         return 0
     leave_waiting(x)
-    if reason == R_CONNECT_TIMEOUT and x.upstream.observed:
+    if reason == R_CONNECT_TIMEOUT:
+        x.attempts += 1
         observe_failure(x, reason, now)
     x.rise()
     return queue_refused(x, reason, now)
@@ -371,8 +396,7 @@ cdef int observe_answer(Exchange x, int status, int64_t now) except -1:
     cdef int64_t latency = now - x.sent_ns
     if x.kind == KIND_SUBREQUEST:
         return 0
-    if upstream.rated:
-        upstream.health.report_attempt(x.endpoint, upstream.group.seats, outcome_of(status), now)
+    upstream.health.report_attempt(x.endpoint, upstream.group.seats, outcome_of(status), now)
     if upstream.ewma:
         ewma_observe(x.endpoint, latency, now)
     if upstream.hedge is not None and x.kind == KIND_CLIENT:
@@ -382,7 +406,7 @@ cdef int observe_answer(Exchange x, int status, int64_t now) except -1:
 
 cdef int observe_failure(Exchange x, int reason, int64_t now) except -1:
     # The gateway's own doing, and what the client has done, say nothing of the endpoint.
-    if x.upstream.rated and x.endpoint is not None and x.kind != KIND_SUBREQUEST and REASON_OF_UPSTREAM[reason]:
+    if x.endpoint is not None and x.kind != KIND_SUBREQUEST and REASON_OF_UPSTREAM[reason]:
         x.upstream.health.report_attempt(x.endpoint, x.upstream.group.seats, OUTCOME_GATEWAY, now)
     return 0
 

@@ -357,6 +357,7 @@ cdef class Exchange(Timed):
                 return self._dispatched(now)
             # The connection was dead before it took a byte: nothing was sent, any method may go again (9.2.2).
             self._drop_attempt()
+            self.phase = X_NEW
             if self.raced:
                 return attempt_over(self, body, length, end, R_UPSTREAM_RESET, TOOK_NOTHING, now)
             self.raced = True
@@ -400,17 +401,15 @@ cdef class Exchange(Timed):
         if self.seated:
             self.rise()
         if self.pinned:
-            self.endpoint.active += 1
-            self.seated = True
-            return R_NONE
+            return R_NONE                       # nobody's load: neither the balancer nor a cap counts it
         at = choose_endpoint(self, now)
         if at < 0:
             if not upstream.known:
                 return R_ENDPOINTS_PENDING
             if upstream.problem is not None and not upstream.group.seats:
                 self.detail = upstream.problem
-                return R_DNS_FAILURE
-            return R_OVERLOADED if at == PICK_FULL else R_NO_ENDPOINT
+                return R_DNS_FAILURE if upstream.unresolved else R_NO_ENDPOINT
+            return R_OVERLOADED if at == PICK_FULL else why_nobody(upstream)
         if self.tries < MAX_TRIES:
             self.tried[self.tries] = at
             self.tries += 1
@@ -445,6 +444,7 @@ cdef class Exchange(Timed):
         sent = attempt.send_request(self, body, <size_t>len(body), end, now)
         if sent == SENT_BROKEN:
             self._drop_attempt()
+            self.phase = X_NEW
             if self.raced:
                 return attempt_over(self, body, <size_t>len(body), end, R_UPSTREAM_RESET, TOOK_NOTHING, now)
             self.raced = True
@@ -475,9 +475,9 @@ cdef class Exchange(Timed):
 
     cdef int _head_arrived(self, ResponseHead* head, bint end, int64_t now) except -1:
         # 1: this answer is not for the client, something else is under way.
-        if self.upstream.observed:
-            observe_answer(self, head.status, now)
-        if head.status >= 400 and (self.retry is not None or self.route.fallback is not None):
+        observe_answer(self, head.status, now)
+        if head.status >= 400 and (
+                self.retry is not None or self.route.fallback is not None or self.kind == KIND_HEDGE):
             if answer_refused(self, head, end, now):
                 return 1
         if self.phase_deadline:
@@ -520,12 +520,12 @@ cdef class Exchange(Timed):
         cdef int64_t now = now_ns()
         cdef bytes body
         self.attempt = None
+        # Where a hedge is under way, that is the replay.
         if self.phase == X_SENT and reused and not self.raced and self.replayable and self.hedge is None:
             self.raced = True
             self._rewind()
             return self.send_stashed(True, now)
-        if self.upstream.observed:
-            observe_failure(self, reason, now)
+        observe_failure(self, reason, now)
         self.rise()
         if self.holds & HOLDS_PENDING:
             leave_pending(self)
@@ -538,6 +538,7 @@ cdef class Exchange(Timed):
                 return 0
             self._rewind()
         else:
+            self.attempts += 1                  # nobody could be reached: that was one, too
             self.phase = X_NEW
         body = self.unsent if self.unsent is not None else b""
         self.unsent = None
@@ -560,6 +561,8 @@ cdef class Exchange(Timed):
 
     cdef int on_deadline(self, int64_t now) except -1:
         if self.total_deadline and now >= self.total_deadline:
+            if self.phase == X_SENT and self.request_done and self.attempt is not None:
+                observe_failure(self, R_UPSTREAM_HEAD_TIMEOUT, now)     # it was its answer that we waited for
             return self.fail(R_TOTAL_TIMEOUT, None)
         if self.phase_deadline and now >= self.phase_deadline:
             self.phase_deadline = 0

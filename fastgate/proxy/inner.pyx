@@ -33,6 +33,8 @@ cdef Exchange twin_of(Exchange x, InnerSide side, int kind):
     twin.start_ns = now_ns()
     twin.body_limit = -1
     twin.request_done = True
+    if x.request_trailers.len:
+        out_put(&twin.request_trailers, x.request_trailers.data, x.request_trailers.len)
     return twin
 
 
@@ -100,6 +102,10 @@ cdef class Mirror:
     cdef int start(self, Exchange copy, const char* body, size_t length, int64_t now) except -1:
         copy.upstream = self.upstream
         copy.replayable = False
+        if copy.route.total_ns >= 0:
+            # A shadow that answers without an end holds nothing for longer than a client would have waited.
+            copy.total_deadline = now + copy.route.total_ns
+            copy.worker.arm(copy, copy.total_deadline)
         return enter_upstream(copy, body, length, True, now)
 
 
@@ -130,6 +136,15 @@ cdef int start_hedge(Exchange x, int64_t now) except -1:
     return hedge.send(b"", 0, True, False, now)
 
 
+cdef bint hedge_refused(Exchange hedge, int status) except -1:
+    # A server error does not win against an attempt that may still succeed: a hedge must not make anything worse.
+    cdef Exchange x = (<HedgeSide>hedge.client).main
+    if status < 500 or x.attempt is None:
+        return False
+    hedge.client_gone(R_NONE, None)
+    return True
+
+
 cdef int drop_hedge(Exchange x) except -1:
     cdef Exchange hedge = x.hedge
     x.hedge = None
@@ -142,9 +157,12 @@ cdef class HedgeSide(InnerSide):
         # It was first: its answer is the answer.
         cdef Exchange x = self.main
         cdef EndpointSide late = x.attempt
+        cdef int64_t now = now_ns()
         self.answered = True
         x.attempt = None
         if late is not None:
+            # It would have taken at least so long: without these samples the quantile would sink with each hedge.
+            x.upstream.hedge.latency.observe(now - x.sent_ns, now)
             late.abandon()
         x.rise()
         x.endpoint = hedge.endpoint
@@ -193,6 +211,8 @@ cdef class HedgeSide(InnerSide):
             return x.fail(hedge.reason, hedge.detail)
         if self.answered:
             return x._finish(now)
+        if hedge.attempts == 0:
+            hedge.upstream.hedge.give()
         x.attempts += hedge.attempts
         if x.held_reason == R_NONE:
             return 0                        # the first one is still under way

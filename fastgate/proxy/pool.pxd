@@ -30,6 +30,7 @@ cdef class Endpoint(Seat):
     cdef int release(self, Upstream1 connection, int64_t now) except -1
     cdef int connection_closed(self, Upstream1 connection) except -1
     cdef int64_t wait_ns(self) noexcept         # how long an exchange that begins to wait now may do so
+    cdef int why_late(self) noexcept            # the Reason of one whose time to wait is over
     cdef int leave_queue(self, Exchange x) except -1
     cdef int _connect(self) except -1
     cdef int _connect_more(self) except -1      # if more wait than connects are under way, and there is room

@@ -2,6 +2,9 @@
 # makes one; whoever has a connection to give (a Connector, an exchange that ended) gives it to the first who waits.
 # Connections are not bound to the exchange that caused them: an exchange never waits for a connect longer than for the
 # first connection that comes free.
+#
+# A check of the gateway's own asks how the endpoint is, not how busy we are with it: where no connection is idle one is
+# made, whatever the caps say, and what is beyond a cap is closed as soon as a response on it is over.
 
 import asyncio
 from collections import deque
@@ -56,7 +59,14 @@ cdef class Endpoint(Seat):
                 x.attempt = connection
                 return R_NONE
             connection.abandon()
+        if x.kind == KIND_SUBREQUEST:
+            # In front: whoever waits behind it gets the next one.
+            self.waiting.appendleft(x)
+            if self.upstream.load.enter_connection():
+                self.counted += 1
+            return self._connect()
         if not self.upstream.load.enter_pending():
+            x.detail = "max_pending"
             return R_BREAKER_LIMIT
         x.holds |= HOLDS_PENDING
         self.waiting.append(x)
@@ -65,12 +75,21 @@ cdef class Endpoint(Seat):
             # No connection is being made for it: the pool has all that it may, or the breaker's cap is reached.
             self.waiting.pop()
             leave_pending(x)
-            return R_QUEUE_FULL
+            if self.open >= self.max_open:
+                return R_QUEUE_FULL
+            x.detail = "max_connections"
+            return R_BREAKER_LIMIT
         return R_NONE
 
     cdef int64_t wait_ns(self) noexcept:
         # The connect's own deadline is the Connector's affair; ours must not come before it.
         return max(self.queue_ns, self.upstream.connect_ns + (2 << TICK_SHIFT)) if self.connecting else self.queue_ns
+
+    cdef int why_late(self) noexcept:
+        if self.connecting:
+            return R_CONNECT_TIMEOUT
+        # There was room in the pool: only the breaker's cap has kept a connection from being made.
+        return R_QUEUE_TIMEOUT if self.open >= self.max_open else R_BREAKER_LIMIT
 
     cdef int leave_queue(self, Exchange x) except -1:
         try:
@@ -81,9 +100,10 @@ cdef class Endpoint(Seat):
 
     cdef int release(self, Upstream1 connection, int64_t now) except -1:
         # A connection that is ready for a request.
-        if self.waiting:
+        cdef bint surplus = self.open > self.max_open or self.open > max(1, self.counted)
+        if self.waiting and not (surplus and (<Exchange>self.waiting[0]).kind != KIND_SUBREQUEST):
             (<Exchange>self.waiting.popleft()).connected(connection, not connection.reused, now)
-        elif self.idle.count < self.max_idle and not self.worker.draining and not self.retired:
+        elif not surplus and self.idle.count < self.max_idle and not self.worker.draining and not self.retired:
             self.idle.push(connection)
             self.worker.arm(connection, now + self.idle_ns)
         else:

@@ -105,13 +105,12 @@ cdef class Upstream:
     cdef Sticky sticky                  # None: none
     cdef readonly bint known            # its endpoints have been told, even if there is none
     cdef readonly str problem           # why there is none
+    cdef bint unresolved                # for want of an answer from DNS
     cdef set arrivals                   # of Exchange in X_UNRESOLVED
     # -- how its endpoints do
     cdef readonly UpstreamHealth health
-    cdef bint observed                  # somebody learns from the outcome of attempts:
-    cdef bint rated                     #   outliers, breakers
-    cdef bint ewma                      #   the balancer
-    cdef readonly HedgePolicy hedge     #   None: no hedging
+    cdef bint ewma                      # its balancer goes by latency
+    cdef readonly HedgePolicy hedge     # None: no hedging
     # -- how much of it, and again how often
     cdef readonly UpstreamLoad load
     cdef readonly Admission admission   # None: no concurrency limit

@@ -96,6 +96,7 @@ cdef class Fallback:
         self.upstream = upstream
         if respond is not None:
             self.status, self.lines, self.body = respond
+            self.lines += b'Proxy-Status: fastgate; details="fallback-response"\r\n'
 
     cdef bint wants(self, int reason, int status) noexcept:
         if reason in (R_NO_ENDPOINT, R_ENDPOINTS_PENDING, R_DNS_FAILURE):
@@ -108,7 +109,7 @@ cdef class Fallback:
 cdef class Upstream:
     """A named group of endpoints. Built by `fastgate.server.build`; sizes in bytes, -1 for unlimited.
 
-    Requests wait until `endpoints_found` or `endpoints_missing` is first called, `connect_ns` at most.
+    Requests wait until `endpoints_found` is first called, `connect_ns` at most.
     """
 
     def __init__(
@@ -125,10 +126,8 @@ cdef class Upstream:
         self.hash_key = hash_key
         self.sticky = sticky
         self.arrivals = set()
-        self.rated = health.outlier is not None or health.endpoint_breakers or health.upstream_breaker
         self.ewma = group.balance == "peak-ewma"
         self.hedge = hedge
-        self.observed = self.rated or self.ewma or hedge is not None
         self.load = load
         self.admission = admission
         self.gated = health.upstream_breaker or admission is not None
@@ -145,25 +144,19 @@ cdef class Upstream:
         self.host_mode = {"client": HOST_CLIENT, "endpoint": HOST_ENDPOINT}.get(host, HOST_LITERAL)
         self.host_literal = host.encode("latin-1")
 
-    def endpoints_found(self, tuple endpoints not None):
-        """These are its endpoints from now on. Those that were and are no more finish what runs and are closed."""
+    def endpoints_found(self, tuple endpoints not None, str problem=None, bint unresolved=False):
+        """These are its endpoints from now on. Those that were and are no more finish what runs and are closed.
+
+        problem: why there is none; unresolved: because of a name."""
         cdef Endpoint endpoint
-        cdef set gone = set(self.group.seats).difference(endpoints)
-        self.group.replace(endpoints)
-        self.problem = None
-        for endpoint in gone:
-            endpoint.retire()
-        self._settle()
-
-    def endpoints_missing(self, str why not None):
-        """Its endpoints can't be told at present: requests that wait for them are answered, those that were last known
-        stay in use."""
-        self.problem = why
-        self._settle()
-
-    def _settle(self):
         cdef Exchange x
         cdef int64_t now = now_ns()
+        cdef set gone = set(self.group.seats).difference(endpoints)
+        self.group.replace(endpoints)
+        self.problem = problem
+        self.unresolved = unresolved
+        for endpoint in gone:
+            endpoint.retire()
         self.known = True
         waiting, self.arrivals = self.arrivals, set()
         for x in waiting:

@@ -121,10 +121,10 @@ class Api:
         change = _decode(body, SplitChange)
         if isinstance(change.weights, UnsetType) == isinstance(change.clear, UnsetType):
             raise Refusal(422, "give `weights` or `clear`, one of them")
-        if not isinstance(change.clear, UnsetType):
-            return self._operations.clear_split(route, change.clear)
-        assert not isinstance(change.weights, UnsetType)
         try:
+            if not isinstance(change.clear, UnsetType):
+                return self._operations.clear_split(route, change.clear)
+            assert not isinstance(change.weights, UnsetType)
             return self._operations.set_split(route, change.weights)
         except ValueError as error:
             raise Refusal(422, str(error)) from error

@@ -29,13 +29,33 @@ class Snapshot:
     splits: dict[str, _core.Splitter]
 
 
-def build(config: Config, worker: _core.Worker, estate: Estate, previous: Snapshot | None = None) -> Snapshot:
+def route_tables(config: Config) -> list[_core.RouteTable]:
+    """One for each listener: the costly part of `build`, and the one that may run in any thread."""
+    return [_core.RouteTable(_routes_of(listener, config)) for listener in config.listeners]
+
+
+def _routes_of(listener: model.Listener, config: Config) -> list[tuple[int, model.Route]]:
+    return [
+        (index, route)
+        for index, route in enumerate(config.routes)
+        if not route.listeners or listener.name in route.listeners
+    ]
+
+
+def build(
+    config: Config,
+    worker: _core.Worker,
+    estate: Estate,
+    previous: Snapshot | None = None,
+    tables: list[_core.RouteTable] | None = None,
+) -> Snapshot:
     """Compiles a configuration for one worker, beside the one that runs: nothing of that is changed.
 
-    ``previous``: the one that runs, or None. Its plugins are taken over, with their buckets and counts, where the
-    configuration of that name is equal; so are the ``estate``'s upstreams. Raises ``_core.SlotsFull`` when there are
-    more new names of routes or upstreams than the counters have room for. Beside that nothing is expected to fail:
-    the configuration has been checked.
+    ``previous``: the one that runs, or None. Its plugins are taken over, with their buckets and counts, where
+    the configuration of that name is equal; so are the ``estate``'s upstreams. ``tables``: those of
+    ``route_tables``, if they are there already. Raises ``_core.SlotsFull`` when there are more new names of
+    routes or upstreams than the counters have room for; beside that nothing is expected to fail: the
+    configuration has been checked.
     """
     route_slots, upstream_slots = worker.counters.assign(
         [route.name for route in config.routes], list(config.upstreams)
@@ -54,7 +74,10 @@ def build(config: Config, worker: _core.Worker, estate: Estate, previous: Snapsh
         if route.split is not None
     }
     parts = _Parts(upstreams, plugins, splits)
-    listeners = tuple(_listener(listener, config, route_slots, parts) for listener in config.listeners)
+    listeners = tuple(
+        _listener(listener, table, config, route_slots, parts)
+        for listener, table in zip(config.listeners, tables or route_tables(config), strict=True)
+    )
     return Snapshot(config, listeners, running, plugins, splits)
 
 
@@ -91,20 +114,16 @@ def _plugin(name: str, plugin: model.Plugin) -> Plugin:
 
 def _listener(
     listener: model.Listener,
+    table: _core.RouteTable,
     config: Config,
     slots: list[_core.Slot],
     parts: _Parts,
 ) -> _core.Listener:
-    mine = [
-        (index, route)
-        for index, route in enumerate(config.routes)
-        if not route.listeners or listener.name in route.listeners
-    ]
     # The table answers with the route's place in the file; routes of other listeners stay None there.
     routes: list[_core.Route | None] = [None] * len(config.routes)
-    for index, route in mine:
+    for index, route in _routes_of(listener, config):
         routes[index] = _route(slots[index], route, listener, parts)
-    return _compiled(listener, _core.RouteTable(mine), tuple(routes))
+    return _compiled(listener, table, tuple(routes))
 
 
 def _compiled(

@@ -54,8 +54,8 @@ def compile_upstream(
     loads: _core.SharedTable,
     secret: bytes,
 ) -> _core.Upstream:
-    """An upstream without endpoints yet. region, zone: where the gateway stands. secret: signs sticky cookies where the
-    configuration has none."""
+    """An upstream without endpoints yet. region, zone: where the gateway stands. secret: signs sticky cookies
+    where the configuration has none."""
     regions = upstream.regions or model.Regions()
     hashing = upstream.hash or model.Hash()
     return _core.Upstream(
@@ -162,7 +162,8 @@ def compile_fallback(
     upstream: _core.Upstream | None,
     respond: tuple[int, bytes, bytes] | None,
 ) -> _core.Fallback:
-    """Where a route goes when its upstream fails. What may be sent to a second upstream is what may be tried again."""
+    """Where a route goes when its upstream fails. What may be sent to a second upstream is what may be tried
+    again."""
     attempts = ("connect-failure", "reset", "timeout", "status")
     return _core.Fallback(
         _core.RetryPolicy(
@@ -180,9 +181,9 @@ def compile_fallback(
 def compile_fault(fault: model.Fault) -> _core.FaultRule:
     """What is done to requests on purpose."""
     return _core.FaultRule(
-        delay_ns=fault.delay,
+        delay_ns=fault.delay or 0,
         delay_percent=fault.delay_percent,
-        abort_status=fault.abort,
+        abort_status=fault.abort or 0,
         abort_percent=fault.abort_percent,
         header=fault.header,
     )

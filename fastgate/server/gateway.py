@@ -18,7 +18,7 @@ from fastgate.config import Config, ConfigError, load, model
 from fastgate.config.problems import report
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer
-from fastgate.server.build import Snapshot, build, inner
+from fastgate.server.build import Snapshot, build, inner, route_tables
 from fastgate.server.operations import (
     EndpointChange,
     EndpointView,
@@ -146,8 +146,10 @@ class Gateway:
                 listener.close(self.worker)
             self._listeners.clear()
             self._watching.cancel()
-            await self._estate.close()
+            await self._estate.end_checks()
+            # Discovery goes on meanwhile: there may be requests that wait for endpoints.
             await self.worker.drain(self.config.server.drain_timeout / NS)
+            await self._estate.close()
             self.worker.close()
             if self._admin is not None:
                 await self._admin.stop()
@@ -170,8 +172,8 @@ class Gateway:
         """Puts a configuration in force; None: that of the file, read anew.
 
         What is under way ends as it began. Connections, sockets with the same bind, upstreams and plugins
-        whose configuration is equal live on. Raises ReloadError, and
-        then nothing has changed. How it went is told.
+        whose configuration is equal live on. How it went is told. Raises ReloadError; then nothing has
+        changed.
         """
         try:
             if self._draining:
@@ -244,7 +246,8 @@ class Gateway:
             log = self.log
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
-            snapshot = build(config, self.worker, self._estate, self._snapshot)
+            tables = await asyncio.to_thread(route_tables, config)
+            snapshot = build(config, self.worker, self._estate, self._snapshot, tables)
             for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
                 if _key(each) in added:
                     await added[_key(each)].serve(self.worker, compiled)
@@ -291,13 +294,11 @@ class Gateway:
 
     async def _change_log(self, log: _core.AccessLog | None) -> None:
         before, self.log = self.log, log
-        lost = 0 if before is None else before.dropped
         every = self.config.access_log.flush_interval
         if before is not None and log is not None and log.writer is before.writer:
-            # Its lost lines are the next one's too.
-            self._lost_lines += lost - log.dropped
+            self._lost_lines += before.unwritten  # what their writer lost the next one tells too
         elif before is not None:
-            self.worker.log_to(log, every, self._lost_lines + lost)
+            self.worker.log_to(log, every, self._lost_lines + before.dropped)
             await self._close_log(before)
         self.worker.log_to(log, every, self._lost_lines)
 
@@ -334,8 +335,7 @@ class Gateway:
     def clear_split(self, route: str, arm: str) -> SplitView:
         splitter = self._splitter(route)
         _has_arm(splitter, arm)
-        splitter.clear(arm)
-        splitter.set_weights({arm: None})
+        splitter.set_weights({arm: None})  # that takes a rollback back, too
         return view_split(splitter)
 
     def _splitter(self, route: str) -> _core.Splitter:

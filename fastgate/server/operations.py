@@ -60,8 +60,9 @@ class EndpointView(Struct, frozen=True, kw_only=True):
 
 
 class UpstreamView(Struct, frozen=True, kw_only=True):
-    """problem: why nothing is known of its endpoints, "" where something is. limit: of its concurrency, 0 for none;
-    queued: requests that wait for a place in it."""
+    """problem: why nothing is known of its endpoints, "" where something is. limit: of its concurrency, 0 for
+    none; queued: requests that wait for a place in it. load: over all workers, `requests` and `retries` under
+    way, `pending` (requests that wait for a connection) and `connections`."""
 
     name: str
     balance: str
@@ -69,6 +70,7 @@ class UpstreamView(Struct, frozen=True, kw_only=True):
     problem: str
     limit: int
     queued: int
+    load: dict[str, int] = {}
     endpoints: tuple[EndpointView, ...]
 
 
@@ -148,7 +150,8 @@ class Operations(Protocol):
         """Puts weights of arms in force; arms that are not named keep theirs. ValueError: they can't be."""
 
     def clear_split(self, route: str, arm: str) -> SplitView:
-        """Forgets that an arm was rolled back, and any weight that was set: the file's is in force again."""
+        """Forgets that an arm was rolled back, and any weight that was set: the file's is in force again.
+        ValueError: then no arm would have a weight."""
 
     def count(self) -> dict[str, Any]:
         """The counters; see docs/access-log.md."""

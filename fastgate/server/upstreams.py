@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +27,12 @@ from fastgate.upstreams.source import EndpointSpec, Source
 __all__ = ["Estate", "RunningUpstream"]
 
 LEASE_NS: Final = 3_000_000_000
+NS: Final = 1e9
 
 
 class Estate:
-    """What outlives a configuration: the shared records of endpoints, upstreams and splits, and the upstreams that
-    run. Made once, before any worker is forked.
+    """What outlives a configuration: the shared records of endpoints, upstreams and splits, and the upstreams
+    that run. Made once, before any worker is forked.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,7 @@ class Estate:
         self.check_slots = asyncio.Semaphore(MAX_PARALLEL)
         self._lease = _core.Lease("once for all", table=_core.leases())
         self._names: tuple[model.Dns, Names] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
 
     def leads(self) -> bool:
         """Whether this process is the one that does what is done once for all workers."""
@@ -59,8 +62,8 @@ class Estate:
     def prepare(
         self, config: Config, worker: _core.Worker, slots: Mapping[str, _core.Slot]
     ) -> dict[str, RunningUpstream]:
-        """The upstreams of a configuration: those that run as it wants them already, and new ones, which `adopt`
-        starts. slots: the counters' place of each."""
+        """The upstreams of a configuration: those that run as it wants them already, and new ones, which
+        `adopt` starts. slots: the counters' place of each."""
         prepared = {}
         for name, upstream in config.upstreams.items():
             wanted = (upstream, config.server.region, config.server.zone, config.dns)
@@ -71,26 +74,35 @@ class Estate:
         return prepared
 
     def adopt(self, prepared: dict[str, RunningUpstream]) -> None:
-        """Starts the new ones, and stops what keeps those up to date that are in use no more."""
-        gone = [running for name, running in self.running.items() if prepared.get(name) is not running]
-        self.running = prepared
-        for running in prepared.values():
-            running.start()
-        for running in gone:
-            running.stop()
+        """Starts the new ones, which go on with what those before them knew, and ends those that are in use
+        no more."""
+        before, self.running = self.running, prepared
+        for name, running in prepared.items():
+            running.start(before.get(name))
+        for name, running in before.items():
+            if prepared.get(name) is not running:
+                task = asyncio.get_running_loop().create_task(running.leave(), name=f"end of {name}")
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+
+    async def end_checks(self) -> None:
+        """No endpoint is checked any more."""
+        await asyncio.gather(*(running.end_checks() for running in self.running.values()))
 
     async def close(self) -> None:
         """Stops discovery and checks of all, and waits until they have ended."""
-        tasks = [running.stop() for running in self.running.values()]
-        await asyncio.gather(*tasks)
+        for task in self._ending:
+            task.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        await asyncio.gather(*(running.close() for running in self.running.values()))
         self._lease.release(os.getpid())
 
 
 class RunningUpstream:
     """One upstream in use: its compiled side, and the tasks that keep its endpoints up to date.
 
-    wanted: the configuration that it was made from, and what of the rest it depends on: region and zone of the
-    gateway, and DNS. folder: what an endpoints file is relative to.
+    wanted: the configuration that it was made from, and what of the rest it depends on: region and zone of
+    the gateway, and DNS. folder: what an endpoints file is relative to.
     """
 
     def __init__(
@@ -121,15 +133,19 @@ class RunningUpstream:
         )
         self.endpoints: dict[str, _core.Endpoint] = {}
         self._specs: dict[str, EndpointSpec] = {}
-        self._events = Events(config.name)
+        self._events = Events(config.name, self._tell_problems)
+        self._known = asyncio.Event()
         self._discovery: Discovery | None = None
         self._checks: asyncio.Task[None] | None = None
         self._checker: HealthChecker[EndpointSpec] | None = None
 
-    def start(self) -> None:
-        """Begins to follow its endpoints and to check them; nothing, if it does already."""
+    def start(self, before: RunningUpstream | None) -> None:
+        """Begins to follow its endpoints and to check them; nothing, if it does already. before: the one of
+        its name that is in use until now."""
         if self._discovery is not None:
             return
+        if before is not None:
+            self._inherit(before)
         if self.config.health is not None:
             self._checker = HealthChecker(
                 self.config.health,
@@ -143,18 +159,53 @@ class RunningUpstream:
             self._checks = asyncio.get_running_loop().create_task(
                 self._checker.run(), name=f"checks of {self.config.name}"
             )
-        self._discovery = Discovery(self._publish, self._events)
+        if self._discovery is None:
+            self._discovery = Discovery(self._publish, self._events)
         self._discovery.follow(self._sources())
 
-    def stop(self) -> asyncio.Future[list[object]]:
-        """Ends discovery and checks, once what is awaited has ended; the endpoints stay as they are."""
-        ending = []
-        if self._discovery is not None:
-            ending.append(asyncio.ensure_future(self._discovery.close()))
+    def _inherit(self, before: RunningUpstream) -> None:
+        """A name that both have is not asked again, nor a file read: a reload while DNS is down takes nothing
+        away. What is new is looked for beside that."""
+        self._specs.update(before._specs)
+        before._specs.clear()
+        same = (before._dns, before.config.dns_family, before._folder) == (
+            self._dns,
+            self.config.dns_family,
+            self._folder,
+        )
+        if before.core.known and before._discovery is not None and same:
+            self._discovery, before._discovery = before._discovery, None
+            self._events = before._events
+            self._events.changed = self._tell_problems
+            self._discovery.publish_to(self._publish)
+
+    async def leave(self) -> None:
+        """Ends discovery and checks, when another configuration is in force. Endpoints that requests wait
+        for are awaited first."""
+        self._withdraw(self._specs.values())
+        await self.end_checks()
+        try:
+            if not self.core.known:
+                # No request waits longer than that.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self.config.timeouts.connect / NS):
+                        await self._known.wait()
+                for endpoint in self.endpoints.values():
+                    endpoint.retire()
+        finally:
+            await self.close()
+
+    async def end_checks(self) -> None:
+        """Its endpoints are not checked any more."""
         if self._checks is not None:
             self._checks.cancel()
-            ending.append(self._checks)
-        return asyncio.gather(*ending, return_exceptions=True)
+            await asyncio.wait((self._checks,))
+
+    async def close(self) -> None:
+        """Ends discovery and checks; the endpoints stay as they are."""
+        await self.end_checks()
+        if self._discovery is not None:
+            await self._discovery.close()
 
     def _sources(self) -> dict[object, Source]:
         names, family = self._estate.names(self._dns), self.config.dns_family
@@ -184,22 +235,46 @@ class RunningUpstream:
                 except MemoryError as error:
                     full, left_out = str(error), left_out + 1
                     continue
-                if not first:
-                    self.health.joined(endpoint, now)
+            if before is None and not first:
+                self.health.joined(endpoint, now)
             if spec.state != ("auto" if before is None else before.state):
                 # What a source says counts when it says something new: an operator may have spoken since.
                 self.health.set_operator(endpoint, spec.state, now)
             endpoints[spec.address] = endpoint
+        self._withdraw(spec for address, spec in self._specs.items() if address not in endpoints)
         self.endpoints = endpoints
         self._specs.clear()
         self._specs.update({spec.address: spec for spec in specs if spec.address in endpoints})
-        self._events.problem("state", f"{full}: {left_out} endpoints are left out" if full else "", len(endpoints))
-        self.core.endpoints_found(tuple(endpoints.values()))
-        if not endpoints:
-            problems = [f"{source}: {text}" for source, text in self._events.problems.items()]
-            self.core.endpoints_missing("; ".join(problems) or "no source knows an endpoint")
+        self._events.problem(
+            "state", f"{full}: {left_out} endpoints are left out" if full else "", len(endpoints)
+        )
+        self.core.endpoints_found(tuple(endpoints.values()), *self._why_none())
+        self._known.set()
         if self._checker is not None:
             self._checker.look_again()
+
+    def _tell_problems(self) -> None:
+        if self.core.known and not self.endpoints:
+            self.core.endpoints_found((), *self._why_none())
+
+    def _why_none(self) -> tuple[str | None, bool]:
+        """Why there is no endpoint, and whether a name is to blame."""
+        if self.endpoints:
+            return None, False
+        problems = self._events.problems
+        told = [f"{source}: {text}" for source, text in problems.items()]
+        # As the sources call themselves: "name a:80", "service _http._tcp.a", "file a.json".
+        unresolved = any(source.startswith(("name ", "service ")) for source in problems)
+        return "; ".join(told) or "no source knows an endpoint", unresolved
+
+    def _withdraw(self, specs: Iterable[EndpointSpec]) -> None:
+        """What a source said of the state of endpoints that it no longer has; an operator's word stays."""
+        now = time.monotonic_ns()
+        for spec in specs:
+            if spec.state != "auto":
+                seat = _core.Seat(self.config.name, spec.address, table=self._estate.endpoints)
+                if _core.endpoint_report(seat, now)["operator"] == spec.state:
+                    self.health.set_operator(seat, "auto", now)
 
     def _endpoint(self, spec: EndpointSpec) -> _core.Endpoint:
         pool = self.config.pool

@@ -13,7 +13,7 @@ __all__ = ["describe_verdict", "view_endpoint", "view_split", "view_upstream"]
 
 
 def view_upstream(running: RunningUpstream) -> UpstreamView:
-    admission = running.core.admission
+    admission, load = running.core.admission, running.core.load
     return UpstreamView(
         name=running.config.name,
         balance=running.config.balance,
@@ -21,6 +21,12 @@ def view_upstream(running: RunningUpstream) -> UpstreamView:
         problem=running.core.problem or "",
         limit=0 if admission is None else admission.limit,
         queued=0 if admission is None else admission.waiting,
+        load={
+            "requests": load.requests,
+            "retries": load.retries,
+            "pending": load.pending,
+            "connections": load.connections,
+        },
         endpoints=tuple(view_endpoint(endpoint) for endpoint in running.endpoints.values()),
     )
 
@@ -80,5 +86,5 @@ def describe_verdict(verdict: _core.RollbackVerdict) -> str:
     return (
         f"{margin} {verdict.baseline} within {verdict.window_s:g} s: errors {verdict.error_percent:.2f} % "
         f"of {verdict.samples}, p99 {verdict.p99_ms:.1f} ms, against {verdict.baseline_error_percent:.2f} % "
-        f"of {verdict.baseline_samples}, {verdict.baseline_p99_ms:.1f} ms"
+        f"of {verdict.baseline_samples}, {verdict.baseline_p99_ms:.1f} ms; chance {verdict.chance:.0e}"
     )

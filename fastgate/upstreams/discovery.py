@@ -91,7 +91,7 @@ class Discovery:
     publish: called when the union has changed, first when every source has answered or failed once, or
     `patience` seconds after `follow()` for those that have not: a name that does not resolve, or is slow to,
     holds up nobody else. With known addresses alone it is called within `follow()`. It may be called with an
-    empty set, when no source knows an endpoint.
+    empty set, when no source knows an endpoint; not while one of them may still be the first to know.
 
     An address that several sources name counts once, as the first of them says it. At most 4096 endpoints
     are used; more are told as a problem.
@@ -147,6 +147,12 @@ class Discovery:
         if not all(followed.settled for followed in self._followed.values()):
             self._waiting = loop.create_task(self._wait())
         self._settle()
+
+    def publish_to(self, publish: Publish) -> None:
+        """From now on to somebody else, who is told at once what is known."""
+        self._publish = publish
+        if self._published is not None:
+            publish(self._published)
 
     async def close(self) -> None:
         """Stops everything; nothing is published any more."""
@@ -207,6 +213,8 @@ class Discovery:
             over = f"{len(endpoints)} endpoints, the first {MAX_ENDPOINTS} are used"
             self._events.problem("endpoints", over if len(endpoints) > MAX_ENDPOINTS else "", MAX_ENDPOINTS)
         endpoints = endpoints[:MAX_ENDPOINTS]
+        if not endpoints and not all(followed.settled for followed in self._followed.values()):
+            return
         before, self._published = self._published, endpoints
         if endpoints != before:
             if before is not None and not self._inner:

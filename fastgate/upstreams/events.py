@@ -4,7 +4,7 @@ change."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from fastgate.upstreams.source import EndpointSpec
@@ -20,12 +20,14 @@ _LONGEST: Final = 500
 class Events:
     """The events of one upstream.
 
-    problems: what is wrong with its sources at this moment, by the source's name.
+    problems: what is wrong with its sources at this moment, by the source's name. changed: called when that
+    is something else than before.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, changed: Callable[[], None] = lambda: None) -> None:
         self.upstream = upstream
         self.problems: dict[str, str] = {}
+        self.changed = changed
 
     def problem(self, source: str, text: str, kept: int) -> None:
         """What is wrong with a source, "" for nothing. kept: endpoints of it that are in use all the
@@ -44,6 +46,8 @@ class Events:
         elif before is not None:
             del self.problems[source]
             log.info("upstream %s: %s: in order again", self.upstream, source)
+        if text != (before or ""):
+            self.changed()
 
     def forget(self, source: str) -> None:
         """The source is not followed any more."""

@@ -1,4 +1,4 @@
-"""A scripted name server on loopback, UDP and TCP, in the loop of the test.
+"""A scripted name server on loopback, UDP and TCP, in the loop of the test, or in a thread of its own.
 
     server.zone("a.test.", "A", "192.0.2.1", "192.0.2.2", ttl=60)
     server.script("a.test.", "A", servfail, silence)        # the next two queries, then the zone again
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import threading
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -38,11 +39,12 @@ Step = Callable[[Query], list[bytes] | Awaitable[list[bytes]]]
 
 
 class DnsServer:
-    """queries: all that came, in order. port: of both transports."""
+    """queries: all that came, in order. port: of both transports. loop: in which it serves."""
 
     def __init__(self) -> None:
         self.queries: list[Query] = []
         self.port = 0
+        self.loop = asyncio.get_running_loop()
         self.errors: list[str] = []
         self._zone: dict[tuple[str, str], dns.rrset.RRset] = {}
         self._scripts: defaultdict[tuple[str, str], deque[Step]] = defaultdict(deque)
@@ -61,6 +63,10 @@ class DnsServer:
 
     def asked(self, name: str, kind: str) -> int:
         return sum((query.name, query.kind) == (name, kind) for query in self.queries)
+
+    def wait_query(self, name: str, kind: str, count: int) -> None:
+        """`wait_asked`, from another thread than the server's."""
+        asyncio.run_coroutine_threadsafe(self.wait_asked(name, kind, count), self.loop).result(15)
 
     async def wait_asked(self, name: str, kind: str, count: int) -> None:
         async with asyncio.timeout(10), self._news:
@@ -146,6 +152,40 @@ async def dns_server() -> AsyncIterator[DnsServer]:
     assert not server.errors, f"the name server met: {server.errors}"
 
 
+@contextmanager
+def dns_thread() -> Iterator[DnsServer]:
+    """For tests without a loop. `zone` and `script` may be called from any thread."""
+    started: list[DnsServer] = []
+    ready, done = threading.Event(), threading.Event()
+
+    async def serve() -> None:
+        async with dns_server() as server:
+            started.append(server)
+            ready.set()
+            await asyncio.to_thread(done.wait)
+
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:  # noqa: BLE001  # raised in the test's thread
+            failures.append(error)
+            ready.set()
+
+    thread = threading.Thread(target=run, name="name server", daemon=True)
+    thread.start()
+    try:
+        ready.wait()
+        if not failures:
+            yield started[0]
+    finally:
+        done.set()
+        thread.join(10)
+    if failures:
+        raise failures[0]
+
+
 # -- steps
 
 
@@ -223,11 +263,14 @@ def wrong_question(query: Query) -> bytes:
     return message.to_wire()
 
 
-def held(until: asyncio.Event, then: Plain) -> Step:
+def held(until: asyncio.Event | threading.Event, then: Plain) -> Step:
     """Answers when the test says so."""
 
     async def step(query: Query) -> list[bytes]:
-        await until.wait()
+        if isinstance(until, asyncio.Event):
+            await until.wait()
+        else:
+            await asyncio.to_thread(until.wait, 30)
         return then(query)
 
     return step

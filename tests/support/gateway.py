@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from support.client import Address, Client
+from support.client import Address, Client, request
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 20.0
@@ -40,6 +40,7 @@ def config(
     server: Table = {},  # noqa: B006
     plugins: Mapping[str, Table] | None = None,
     access_log: Table = {},  # noqa: B006
+    admin: Table | None = None,
 ) -> dict[str, Any]:
     """A configuration: one listener on a free port, one upstream "up", one route "all" that matches
     everything.
@@ -59,6 +60,7 @@ def config(
             }
         ]
     return {
+        **({} if admin is None else {"admin": admin}),
         "server": {"drain_timeout": "5s", **server},
         "access_log": {"path": "stdout", "flush_interval": "10ms", **access_log},
         "listeners": listeners or [{"name": "main", "bind": "127.0.0.1:0", **listener}],
@@ -227,15 +229,12 @@ class Gateway:
         since = len(self.stderr)
         assert self.process is not None
         self.process.send_signal(signal.SIGHUP)
+        last = ("fastgate: reloaded (", "fastgate: not reloaded")
         self._wait(
-            lambda: any(
-                line.startswith(("fastgate: reloaded (", "fastgate: not reloaded"))
-                for line in self.stderr[since:]
-            ),
-            10,
-            "end of the reload",
+            lambda: any(line.startswith(last) for line in self.stderr[since:]), 10, "end of the reload"
         )
         lines = self.stderr[since:]
+        lines = lines[: next(at for at, line in enumerate(lines) if line.startswith(last)) + 1]
         assert lines[-1].startswith(ends), "\n".join(lines)
         return lines
 
@@ -327,6 +326,32 @@ class Gateway:
 
     # -- what it says of itself
 
+    def admin(self, path: str, method: str = "GET", body: object = None) -> Any:
+        """What its admin API answers; the configuration has one, on any free port."""
+        with Client(self.addresses["admin API"]) as client:
+            text = None if body is None else json.dumps(body).encode()
+            lines = () if body is None else ("Content-Type: application/json",)
+            response = client.request(request(method, path, body=text, host="localhost", lines=lines))
+        assert response.status < 300, f"{method} {path}: {response.status} {response.body!r}"
+        return json.loads(response.body) if response.body else None
+
+    def upstream(self, name: str = "up") -> Any:
+        """What the admin API shows of an upstream."""
+        return self.admin(f"/upstreams/{name}")
+
+    def wait_upstream(self, ready: Callable[[Any], bool], name: str = "up", timeout: float = 5.0) -> Any:
+        """Asks until it is so."""
+        deadline = time.monotonic() + timeout
+        while not ready(shown := self.upstream(name)):
+            assert time.monotonic() < deadline, f"not in {timeout} s: {shown}"
+            time.sleep(0.005)
+        return shown
+
+    def assert_idle(self) -> None:
+        """Nothing is under way at any upstream, and nothing of what was is still counted."""
+        for upstream in self.admin("/upstreams")["upstreams"]:
+            self.wait_upstream(_idle, upstream["name"])
+
     def mark(self) -> int:
         """A position in the access log, for `wait_log`: all that has ended before stands in front of it.
 
@@ -369,6 +394,17 @@ class Gateway:
             if line.startswith(f"{key}:"):
                 return int(line.split()[1]) * 1024
         raise AssertionError(f"no {key} in /proc/{self.pid}/status")
+
+
+def _idle(upstream: Any) -> bool:
+    """Connections may stay."""
+    load = {key: count for key, count in upstream["load"].items() if key != "connections"}
+    busy = [
+        endpoint
+        for endpoint in upstream["endpoints"]
+        if endpoint["active"] or endpoint["waiting"] or endpoint["open"] > endpoint["idle"]
+    ]
+    return not (any(load.values()) or upstream["queued"] or busy)
 
 
 def parse_address(text: str) -> Address:
