@@ -1,13 +1,11 @@
-"""Exchanges that end, wait and go again at awkward moments: the core over transports in memory, where a
-test decides what happens when. What it says of one request must not reach another, and nothing is left
-behind."""
+"""Exchanges that end, wait and go again at awkward moments: the core over transports in memory, where a test
+decides what happens when. What it says of one request must not reach another, and nothing is left behind."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from random import Random
 
 from fuzz.memory import Transport
 from fuzz.reader import Message, read_requests
@@ -17,10 +15,7 @@ from fastgate import _core
 
 LISTENER = "[access_log]\nenabled = false\n[[listeners]]\nname = 'main'\nbind = '127.0.0.1:0'\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-RETRY = (
-    'retry = { attempts = 4, on = ["reset", "connect-failure"], backoff_base = "1ms", '
-    "budget_percent = 100 }\n"
-)
+RETRY = "retry = { attempts = 4, on = ['reset', 'connect-failure'], backoff_base = '1ms', budget_min = 9 }\n"
 HEDGE = 'hedge = { quantile = 50, min_delay = "1ms", max_percent = 100 }\n'
 
 
@@ -65,9 +60,9 @@ def leave(rig: Rig, *clients: Transport) -> None:
 
 
 def test_body_that_a_dead_connection_did_not_take_is_sent_once_again() -> None:
-    """It was kept for a retry when it was written to the connection that took nothing, and again when it
-    went to the next one: a retry behind that would send it twice, and the second copy would be read as
-    a request."""
+    """It was kept for a retry when it was written to the connection that took nothing, and again when it went
+    to the next one: a retry behind that would send it twice, and the second copy would be read as a
+    request."""
     rig = Rig(LISTENER + upstream("a", 1, RETRY) + route("/", "a"))
     client = rig.client(0, 0)
     client.give(get("/first"))
@@ -99,9 +94,9 @@ def hedged(rig: Rig, client: Transport) -> None:
 
 
 def test_hedge_answers_while_the_first_attempt_is_to_be_sent_again() -> None:
-    """The kept connection of the first attempt was closed by the endpoint while the hedge was under way.
-    It must not wait for a new connection any more once the hedge has answered: it would be sent when
-    that is there."""
+    """The kept connection of the first attempt was closed by the endpoint while the hedge was under way. It
+    must not wait for a new connection any more once the hedge has answered: it would be sent when that is
+    there."""
     rig = Rig(LISTENER + upstream("a", 1, HEDGE) + route("/", "a"))
     client = rig.client(0, 0)
     hedged(rig, client)
@@ -150,8 +145,8 @@ def test_second_hedge_that_fails_leaves_the_first_attempt_alone() -> None:
 
 
 def test_drain_ends_what_ends_by_itself_once() -> None:
-    """A copy that ends in the drain gives its place to the next, which may be over at once: that one must
-    not be ended a second time, when its object stands for nobody, or for somebody else."""
+    """A copy that ends in the drain gives its place to the next, which may be over at once: that one must not
+    be ended a second time, when its object stands for nobody, or for somebody else."""
 
     async def run() -> None:
         rig = Rig(
@@ -183,8 +178,8 @@ def test_drain_ends_what_ends_by_itself_once() -> None:
 
 
 def test_connect_that_is_cut_before_it_begins_is_counted_out() -> None:
-    """At the end of a drain a request that is cut leaves its place to the next, for which a connect is
-    begun and cut at once: before its first step."""
+    """At the end of a drain a request that is cut leaves its place to the next, for which a connect is begun
+    and cut at once: before its first step."""
 
     async def run() -> None:
         rig = Rig(LISTENER + upstream("a", 1, "pool = { max_connections = 1 }\n") + route("/", "a"))
@@ -204,8 +199,8 @@ def test_connect_that_is_cut_before_it_begins_is_counted_out() -> None:
 
 
 def test_evictions_do_not_nest() -> None:
-    """Who is sent away from a full queue may have its next request here already, which sends away
-    another, whose ...: as many as there are clients, on one stack."""
+    """Who is sent away from a full queue may have its next request here already, which sends away another,
+    whose ...: as many as there are clients, on one stack."""
 
     def run() -> None:
         rig = Rig(
@@ -237,8 +232,8 @@ def chunked(path: str, *parts: bytes) -> bytes:
 
 
 def test_body_outlives_what_its_copy_sets_off() -> None:
-    """The copy of a request pushes another out of a queue, and that one's client has its next request
-    here already, whose body is gathered where the first body still stands."""
+    """The copy of a request pushes another out of a queue, and that one's client has its next request here
+    already, whose body is gathered where the first body still stands."""
     rig = Rig(
         LISTENER
         + upstream("a", 1, "concurrency = { limit = 1, queue = 2 }\n")
@@ -343,15 +338,10 @@ def test_connect_to_an_endpoint_that_is_gone_is_cut_as_well() -> None:
 
 def test_latency_of_an_answer_that_was_thrown_away_is_forgotten() -> None:
     """What is told to an adaptive limit: the second try has had no answer, and the first one's was quick."""
-    options = (
-        "concurrency = { adaptive = true, min = 1 }\n"
-        "retry = { attempts = 2, on = ['status'], backoff_base = '1ms' }\n"
-    )
+    options = "concurrency = { adaptive = true, min = 1 }\n"
+    options += "retry = { attempts = 2, on = ['status'], backoff_base = '1ms' }\n"
     rig = Rig(LISTENER + upstream("a", 1, options) + route("/", "a"))
-    admission = rig.snapshot.upstreams["a"].core.admission
-    assert admission is not None
-    gradient = admission.gradient
-    assert gradient is not None
+    gradient = rig.snapshot.upstreams["a"].core.admission.gradient
     for _ in range(3):
         client = rig.client(0, 0)
         client.give(get())

@@ -1,5 +1,5 @@
-"""The records that all workers share: found by name, kept while somebody holds them, given to another
-name when there is no other room."""
+"""The records that all workers share: found by name, kept while somebody holds them, given to another name
+when there is no other room."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_full_of_those_in_use() -> None:
 
 
 def test_processes_agree() -> None:
-    """Whoever gives a record to another name first, the others find it there, and nobody loses one that
-    is held."""
+    """Whoever gives a record to another name first, the others find it there; nobody loses one that is
+    held."""
     table = endpoint_states(CAPACITY)
     upstreams = upstream_states()
     mine = Seat("up", "mine:80", table=table)

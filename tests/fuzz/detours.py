@@ -1,6 +1,6 @@
 """Retries, hedges, mirrors, fallbacks, queues, faults, splits and sticky cookies, switched on at random,
-while endpoints fail and clients leave: each request is answered once, by the answer to it, nothing
-that must not be is sent twice, and in the end every count is zero."""
+while endpoints fail and clients leave: each request is answered once, by the answer to it, nothing that must
+not be is sent twice, and in the end every count is zero."""
 
 from __future__ import annotations
 
