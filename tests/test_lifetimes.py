@@ -295,7 +295,7 @@ def test_queue_is_bounded_where_the_breaker_caps_the_connections() -> None:
         client.give(get())
         spin(rig)
     assert [[details(answer) for answer in answers(client)] for client in clients] == [[]] * 3 + [
-        ["queue-full"]
+        ["breaker-limit"]
     ] * 3
     leave(rig, *clients)
 
