@@ -702,6 +702,37 @@ async def test_patience_ends(clock: ManualClock) -> None:
     await found.close()
 
 
+async def test_who_may_be_the_first_to_know_is_awaited(clock: ManualClock) -> None:
+    """An empty set would be an answer, and nobody has given one."""
+    heard, slow, empty = Heard(), Scripted("slow"), Scripted("empty")
+    found = discovery(heard, clock)
+    await follow(found, slow, empty)
+    empty.publish(())
+    await clock.wait_asleep(1)
+    clock.advance(2.1)
+    await asyncio.sleep(0)
+    assert heard.silent
+    slow.fail("no such name")
+    assert await heard.set() == ()
+    await found.close()
+
+
+async def test_it_can_be_handed_over(clock: ManualClock) -> None:
+    heard, heir, a = Heard(), Heard(), Scripted("a")
+    found = discovery(heard, clock)
+    found.publish_to(heard.publish)
+    await follow(found, a)
+    assert heard.silent
+    a.publish((spec("192.0.2.1:80"),))
+    assert addresses(await heard.set()) == ["192.0.2.1:80"]
+    found.publish_to(heir.publish)
+    assert addresses(await heir.set()) == ["192.0.2.1:80"]
+    a.publish((spec("192.0.2.2:80"),))
+    assert addresses(await heir.set()) == ["192.0.2.2:80"]
+    assert heard.silent
+    await found.close()
+
+
 async def test_nothing_but_failures_is_an_empty_set(clock: ManualClock) -> None:
     heard, a = Heard(), Scripted("a")
     found = discovery(heard, clock)

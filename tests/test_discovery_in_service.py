@@ -205,6 +205,25 @@ def test_the_last_good_answer_stays(
         assert set(names(client, 4)) == {"a", "b"}
 
 
+def test_a_reload_while_a_look_up_hangs(
+    start_gateway: StartGateway, dns: DnsServer, three: list[Service]
+) -> None:
+    """What is known serves at once under the changed upstream."""
+    name = "orders.test."
+    dns.zone(name, "A", HOSTS[0], ttl=1)
+    whole = tables([f"orders.test:{three[0].port}"], dns, timeouts={"connect": "200ms"})
+    whole["dns"] |= {"min_ttl": "1ms", "max_ttl": "50ms", "timeout": "1m"}
+    gateway = start_gateway(whole)
+    with gateway.client() as client:
+        assert name_of(client.get()) == "a"
+        for kind in ("A", "AAAA"):
+            dns.script(name, kind, *[silence] * 10)
+        dns.wait_query(name, "A", dns.asked(name, "A") + 1)
+        changed = tables([f"orders.test:{three[0].port}"], dns, timeouts={"connect": "300ms"})
+        gateway.reload(changed | {"dns": whole["dns"]})
+        assert name_of(client.get()) == "a"
+
+
 # -- names without DNS, services
 
 

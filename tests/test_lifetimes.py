@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from random import Random
 
 from fuzz.memory import Transport
 from fuzz.reader import Message, read_requests
@@ -341,7 +342,10 @@ def test_latency_of_an_answer_that_was_thrown_away_is_forgotten() -> None:
     options = "concurrency = { adaptive = true, min = 1 }\n"
     options += "retry = { attempts = 2, on = ['status'], backoff_base = '1ms' }\n"
     rig = Rig(LISTENER + upstream("a", 1, options) + route("/", "a"))
-    gradient = rig.snapshot.upstreams["a"].core.admission.gradient
+    admission = rig.snapshot.upstreams["a"].core.admission
+    assert admission is not None
+    gradient = admission.gradient
+    assert gradient is not None
     for _ in range(3):
         client = rig.client(0, 0)
         client.give(get())

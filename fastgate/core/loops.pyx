@@ -198,7 +198,8 @@ def loop_load_race(load: UpstreamLoad, witness: SharedTable, int times) -> int:
     """Lets requests in and out, as other processes do at the same time; returns the most that were inside at once, of all
     who share `witness`."""
     cdef UpstreamLoad bound = <UpstreamLoad?>load
-    cdef LoadState* inside = <LoadState*>(<SharedTable?>witness).record(("inside",))
+    cdef SharedRecord held = (<SharedTable?>witness).hold(("inside",))
+    cdef LoadState* inside = <LoadState*>held.at
     cdef uint64_t most = 0
     cdef int i
     for i in range(times):

@@ -129,8 +129,9 @@ class World:
         _core.sample_chance(rig.worker, random.getrandbits(64))
         for running in rig.snapshot.upstreams.values():
             hedge = running.core.hedge
-            for _ in range(100 if hedge is not None else 0):
-                hedge.latency.observe(1000, time.monotonic_ns())  # so that it is known what is slow
+            if hedge is not None:
+                for _ in range(100):
+                    hedge.latency.observe(1000, time.monotonic_ns())  # so that it is known what is slow
 
     def scene(self, number: int) -> None:
         rig, random = self.rig, self.random
