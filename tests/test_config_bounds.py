@@ -24,7 +24,7 @@ upstream = "a"
 @pytest.mark.parametrize(
     ("options", "most"),
     [
-        ("breaker = {{ error_percent = 50, trials = {} }}", 1000),
+        ("breaker = {{ error_percent = 50, trials = {} }}", 1_000_000),
         ("concurrency = {{ limit = 5, queue = {} }}", 100_000),
         ("concurrency = {{ limit = {} }}", 10_000_000),
         ("retry = {{ attempts = {} }}", 10),
