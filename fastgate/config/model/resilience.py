@@ -88,7 +88,9 @@ class Breaker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     open_time: Annotated[
         int, doc("How long an open breaker lets nothing through.", "duration", minimum=MS)
     ] = 5 * SECOND
-    trials: Annotated[int, doc("Requests that must succeed, half-open, until it closes.", ge=1, le=1_000_000)] = 3
+    trials: Annotated[
+        int, doc("Requests that must succeed, half-open, until it closes.", ge=1, le=1_000_000)
+    ] = 3
     per: Annotated[
         Literal["both", "endpoint", "upstream"], doc("What has a breaker for its error ratio.")
     ] = "both"
