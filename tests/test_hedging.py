@@ -60,7 +60,11 @@ def module_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 },
                 "dead": {
                     **plain,
-                    "endpoints": [f"127.0.0.1:{up.free_port()}", fleet.addresses[0]],
+                    # The one that answers is next nearly always.
+                    "endpoints": [
+                        f"127.0.0.1:{up.free_port()}",
+                        {"address": fleet.addresses[0], "weight": 1000},
+                    ],
                     "balance": "round-robin",
                     "hedge": HEDGE,
                     "retry": {**FAST, "on": ["refused"]},
