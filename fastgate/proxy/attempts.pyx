@@ -263,7 +263,7 @@ cdef bint answer_refused(Exchange x, ResponseHead* head, bint end, int64_t now) 
     cdef bytes body
     if x.kind != KIND_CLIENT:
         return x.kind == KIND_HEDGE and hedge_refused(x, head.status)
-    if x.retry is not None and x.replay is not None and may_replay(x, <size_t>len(x.replay)) and \
+    if x.retry is not None and x.replay is not None and may_replay(x, <size_t>len(x.kept())) and \
             x.retry.wants(R_NONE, head.status):
         delay = take_retry(x, False, retry_after_of(head), now)
         if delay >= 0:
