@@ -239,7 +239,6 @@ def both_closed(admin: Admin, found: list[Service]) -> bool:
     return all(admin.endpoint(service.address)["breaker"] == "closed" for service in found)
 
 
-@pytest.mark.xfail(strict=True, reason="tier_shares panics when nobody is ready")
 def test_the_breaker_of_the_only_endpoint(start_gateway: StartGateway, two: list[Service]) -> None:
     gateway, admin = start(start_gateway, two[:1], breaker={**BREAKER, "per": "endpoint"})
     two[0].answer = reply(500)

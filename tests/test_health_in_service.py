@@ -208,7 +208,6 @@ def test_all_down(start_gateway: StartGateway, two: list[Service]) -> None:
         assert names(client, 4) == {"b": 4}
 
 
-@pytest.mark.xfail(strict=True, reason="tier_shares panics when nobody is ready")
 def test_all_down_is_no_panic(start_gateway: StartGateway, two: list[Service]) -> None:
     for service in two:
         service.check = reply(503)
