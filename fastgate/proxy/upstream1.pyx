@@ -92,7 +92,6 @@ cdef class Upstream1(EndpointSide):
         self.head_request = x.view.method_id == METHOD_HEAD
         write_request_head(out, x, self.endpoint, x.client.peer_address())
         x.sent_ns = now
-        x.upstream_head_ns = -1             # that of an answer that was thrown away is no answer's
         sent = self._write(body, length, end)
         self._arm(now)
         return sent
