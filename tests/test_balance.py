@@ -440,7 +440,7 @@ def test_one_that_fails_does_not_draw_requests_upon_itself(balance: str) -> None
     assert up.count(400)[0] > 150
     for _ in range(3):
         health.report(up.seats[0], tuple(up.seats), "gateway", 1)
-    assert up.count(400)[0] == 0
+    assert 0 < up.count(4000)[0] < 400, "now and then it is tried"
     health.report(up.seats[0], tuple(up.seats), "ok", 2)
     assert up.count(400)[0] > 150
 

@@ -159,7 +159,6 @@ def test_shown_and_kept_over_a_reload(start_gateway: StartGateway, two: list[Ser
         assert names(client, 6) == {"a": 3, "b": 3}
 
 
-@pytest.mark.xfail(strict=True, reason="burden() never fades: one failure starves an endpoint for good")
 def test_a_failure_is_lived_down(start_gateway: StartGateway, two: list[Service]) -> None:
     """Not ejected, and well again: it is used again, also where requests are few."""
     a = two[0]

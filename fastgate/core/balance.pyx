@@ -173,28 +173,35 @@ cdef class RandomChoice(Balancer):
         return member.index
 
 
-cdef inline int64_t burden(Seat seat) noexcept nogil:
+cdef inline int64_t burden(Seat seat, bint forgive) noexcept nogil:
     # One that fails has nothing to do, and would draw all requests upon itself: its failures in a row count as requests
-    # that it is still busy with.
-    return seat.active + <int64_t>min(seat.state.errors_row, BURDEN_MOST)
+    # that it is still busy with. Only a success ends the row, so now and then they do not count.
+    return seat.active if forgive else seat.active + <int64_t>min(seat.state.errors_row, BURDEN_MOST)
+
+
+cdef inline bint forgiven(uint64_t random) noexcept nogil:
+    # One choice in eight.
+    return (fg_mix64(random) & 7) == 0
 
 
 cdef class LeastRequest(Balancer):
     """Of two drawn by weight the one with fewer requests under way (and failures in a row), for its weight."""
 
     cdef double cost(self, const Member* member, int64_t now) noexcept:
-        return burden(<Seat>member.seat) * member.per_weight
+        return burden(<Seat>member.seat, False) * member.per_weight
 
     cdef int choose(self, const Draw* draw) noexcept:
         cdef Member* one
         cdef Member* other
         cdef int first
+        cdef bint forgive
         if self.count < 2:
             return self._cheapest(draw)
         first = _drawn(self, <uint32_t>draw.random)
         one = &self.members[first]
         other = &self.members[_drawn_beside(self, first, draw.random)]
-        if burden(<Seat>other.seat) * other.per_weight < burden(<Seat>one.seat) * one.per_weight:
+        forgive = forgiven(draw.random)
+        if burden(<Seat>other.seat, forgive) * other.per_weight < burden(<Seat>one.seat, forgive) * one.per_weight:
             one, other = other, one
         if _usable(one, draw):
             return one.index

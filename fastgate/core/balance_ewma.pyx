@@ -33,9 +33,9 @@ cdef void ewma_observe(Seat seat, int64_t latency_ns, int64_t now) noexcept:
     seat.ewma_at_ns = max(now, <int64_t>1)
 
 
-cdef inline double _ewma_cost(const Member* member, int64_t now) noexcept:
+cdef inline double _ewma_cost(const Member* member, bint forgive, int64_t now) noexcept:
     cdef double latency
-    cdef int64_t active = burden(<Seat>member.seat)
+    cdef int64_t active = burden(<Seat>member.seat, forgive)
     if (<Seat>member.seat).ewma_at_ns == 0:
         return <double>_EWMA_PENALTY_NS * active
     latency = (<Seat>member.seat).ewma_ns * _faded(now - (<Seat>member.seat).ewma_at_ns)
@@ -46,18 +46,20 @@ cdef class PeakEwma(Balancer):
     """Of two drawn by weight the one where a request would wait less."""
 
     cdef double cost(self, const Member* member, int64_t now) noexcept:
-        return _ewma_cost(member, now)
+        return _ewma_cost(member, False, now)
 
     cdef int choose(self, const Draw* draw) noexcept:
         cdef Member* one
         cdef Member* other
         cdef int first
+        cdef bint forgive
         if self.count < 2:
             return self._cheapest(draw)
         first = _drawn(self, <uint32_t>draw.random)
         one = &self.members[first]
         other = &self.members[_drawn_beside(self, first, draw.random)]
-        if _ewma_cost(other, draw.now) < _ewma_cost(one, draw.now):
+        forgive = forgiven(draw.random)
+        if _ewma_cost(other, forgive, draw.now) < _ewma_cost(one, forgive, draw.now):
             one, other = other, one
         if _usable(one, draw):
             return one.index

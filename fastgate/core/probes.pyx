@@ -29,6 +29,8 @@ cdef bint probe_result(
     state.probe_streak = 0
     if down:
         state.returned_ns = now
+        state.errors_row = 0                # what it did before it was down is no load of the one that came back
+        state.gateway_row = 0
         state.probe_state = PROBE_UP
     else:
         state.probe_state = PROBE_DOWN
