@@ -852,7 +852,7 @@ async def test_sources_of_a_configuration(world: World) -> None:
         Configured("unix:/run/x.sock", unix_path="/run/x.sock"),
         Configured("srv:_http._tcp.a.test", srv="_http._tcp.a.test"),
     ]
-    sources = sources_of(configured, world.names, "v4")
+    sources = sources_of(configured, lambda: world.names, "v4")
     assert [type(source) for source in sources.values()] == [
         DnsSource,
         StaticSource,
@@ -860,8 +860,8 @@ async def test_sources_of_a_configuration(world: World) -> None:
         StaticSource,
         SrvSource,
     ]
-    assert sources_of(configured, world.names, "v4").keys() == sources.keys()
-    assert not sources_of(configured[:1], world.names, "v6").keys() & sources.keys()
+    assert sources_of(configured, lambda: world.names, "v4").keys() == sources.keys()
+    assert not sources_of(configured[:1], lambda: world.names, "v6").keys() & sources.keys()
     heard = Heard()
     found = discovery(heard, world.clock)
     found.follow(sources)
@@ -880,12 +880,12 @@ async def test_a_name_of_a_reload_begins_with_what_was_known(world: World) -> No
     world.server.zone("a.test.", "A", "192.0.2.5", ttl=10)
     heard = Heard()
     found = discovery(heard, world.clock)
-    found.follow(sources_of([Configured("a.test:80", "a.test", 80)], world.names, "v4"))
+    found.follow(sources_of([Configured("a.test:80", "a.test", 80)], lambda: world.names, "v4"))
     assert [(one.address, one.weight) for one in await heard.set()] == [("192.0.2.5:80", 1)]
     world.server.script("a.test.", "A", *[servfail] * 20)
     await world.clock.wait_asleep(1)
     world.clock.advance(20)
     await world.server.wait_asked("a.test.", "A", 2)
-    found.follow(sources_of([Configured("a.test:80", "a.test", 80, weight=2)], world.names, "v4"))
+    found.follow(sources_of([Configured("a.test:80", "a.test", 80, weight=2)], lambda: world.names, "v4"))
     assert [(one.address, one.weight) for one in await heard.set()] == [("192.0.2.5:80", 2)]
     await found.close()

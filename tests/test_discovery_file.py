@@ -71,7 +71,7 @@ class Watched:
         self.source = FileSource(
             str(path),
             parse,
-            lambda listed: sources_of(listed, names, "v4"),
+            lambda listed: sources_of(listed, lambda: names, "v4"),
             self.events,
             settle=SETTLE,
             clock=clock,
@@ -328,7 +328,7 @@ async def test_trouble_with_a_name_in_a_file_is_told_of_the_name(
         events = Events("orders")
         sets: asyncio.Queue[tuple[EndpointSpec, ...]] = asyncio.Queue()
         names = Names(Resolver(settings))
-        source = FileSource(str(file), parse, lambda listed: sources_of(listed, names, "v4"), events)
+        source = FileSource(str(file), parse, lambda listed: sources_of(listed, lambda: names, "v4"), events)
         discovery = Discovery(sets.put_nowait, events)
         discovery.follow({"file": source})
         assert [one.address for one in await asyncio.wait_for(sets.get(), 10)] == ["192.0.2.1:80"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from fastgate.upstreams.clock import Clock, SystemClock
@@ -43,11 +43,13 @@ class Wanted(Protocol):
     def srv(self) -> str: ...
 
 
-def sources_of(wanted: Iterable[Wanted], names: Names, family: Family) -> dict[Hashable, Source]:
+def sources_of(
+    wanted: Iterable[Wanted], names: Callable[[], Names], family: Family
+) -> dict[Hashable, Source]:
     """A source for each endpoint of a configuration, by a key that is the same for the same endpoint.
 
     An endpoint may have a `state`, as those of a file do. "ready" is what a file says where it says nothing:
-    it leaves the endpoint to health checks, and comes out as "auto".
+    it leaves the endpoint to health checks, and comes out as "auto". names: asked for where there is a name.
     """
     sources: dict[Hashable, Source] = {}
     for endpoint in wanted:
@@ -64,9 +66,9 @@ def sources_of(wanted: Iterable[Wanted], names: Names, family: Family) -> dict[H
         )
         source: Source
         if endpoint.srv:
-            source = SrvSource(names, endpoint.srv, model, family)
+            source = SrvSource(names(), endpoint.srv, model, family)
         elif endpoint.unix_path is None and not is_ip(endpoint.host):
-            source = DnsSource(names, model, family)
+            source = DnsSource(names(), model, family)
         else:
             source = StaticSource([model])
         sources.setdefault((model, endpoint.srv, family), source)
