@@ -184,27 +184,38 @@ cdef inline bint forgiven(uint64_t random) noexcept nogil:
     return (fg_mix64(random) & 7) == 0
 
 
+cdef inline double _least_cost(const Member* member, bint forgive) noexcept nogil:
+    return burden(<Seat>member.seat, forgive) * member.per_weight
+
+
+cdef inline int _better_of_two(Balancer self, const Draw* draw, bint by_latency) noexcept:
+    # Of two drawn by weight the cheaper one. `by_latency` is known where this is compiled in: nothing is asked at run time.
+    cdef Member* one
+    cdef Member* other
+    cdef int first
+    cdef bint forgive = forgiven(draw.random)
+    if self.count < 2:
+        return self._cheapest(draw)
+    first = _drawn(self, <uint32_t>draw.random)
+    one = &self.members[first]
+    other = &self.members[_drawn_beside(self, first, draw.random)]
+    if by_latency:
+        if _ewma_cost(other, forgive, draw.now) < _ewma_cost(one, forgive, draw.now):
+            one, other = other, one
+    elif _least_cost(other, forgive) < _least_cost(one, forgive):
+        one, other = other, one
+    if _usable(one, draw):
+        return one.index
+    if _usable(other, draw):
+        return other.index
+    return self._cheapest(draw)
+
+
 cdef class LeastRequest(Balancer):
     """Of two drawn by weight the one with fewer requests under way (and failures in a row), for its weight."""
 
     cdef double cost(self, const Member* member, int64_t now) noexcept:
-        return burden(<Seat>member.seat, False) * member.per_weight
+        return _least_cost(member, False)
 
     cdef int choose(self, const Draw* draw) noexcept:
-        cdef Member* one
-        cdef Member* other
-        cdef int first
-        cdef bint forgive
-        if self.count < 2:
-            return self._cheapest(draw)
-        first = _drawn(self, <uint32_t>draw.random)
-        one = &self.members[first]
-        other = &self.members[_drawn_beside(self, first, draw.random)]
-        forgive = forgiven(draw.random)
-        if burden(<Seat>other.seat, forgive) * other.per_weight < burden(<Seat>one.seat, forgive) * one.per_weight:
-            one, other = other, one
-        if _usable(one, draw):
-            return one.index
-        if _usable(other, draw):
-            return other.index
-        return self._cheapest(draw)
+        return _better_of_two(self, draw, False)

@@ -49,20 +49,4 @@ cdef class PeakEwma(Balancer):
         return _ewma_cost(member, False, now)
 
     cdef int choose(self, const Draw* draw) noexcept:
-        cdef Member* one
-        cdef Member* other
-        cdef int first
-        cdef bint forgive
-        if self.count < 2:
-            return self._cheapest(draw)
-        first = _drawn(self, <uint32_t>draw.random)
-        one = &self.members[first]
-        other = &self.members[_drawn_beside(self, first, draw.random)]
-        forgive = forgiven(draw.random)
-        if _ewma_cost(other, forgive, draw.now) < _ewma_cost(one, forgive, draw.now):
-            one, other = other, one
-        if _usable(one, draw):
-            return one.index
-        if _usable(other, draw):
-            return other.index
-        return self._cheapest(draw)
+        return _better_of_two(self, draw, True)
