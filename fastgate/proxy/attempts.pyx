@@ -76,7 +76,7 @@ cdef int mirror_request(Exchange x, bytes body) except -1:
     # The body of a request that is to be mirrored is whole. None: too long to be kept, or the answer has begun already.
     cdef Mirror mirror = x.route.mirror
     x.mirrored = False
-    if body is not None and len(body) <= mirror.body_limit and mirror.active < mirror.max_active and not x.worker.draining:
+    if body is not None and len(body) <= mirror.body_limit and mirror.has_room(x):
         mirror.start(twin_of(x, Discard(mirror), KIND_MIRROR), PyBytes_AS_STRING(body), <size_t>len(body), now_ns())
     return 0
 
@@ -171,11 +171,6 @@ cdef int await_endpoints(Exchange x, const char* body, size_t length, bint end, 
     return x.wait_until(now + x.upstream.connect_ns)
 
 
-cdef int add_sticky_cookie(Exchange x) except -1:
-    x.upstream.sticky.write_cookie(x.endpoint, &x.extra)
-    return 0
-
-
 # -- between -------------------------------------------------------------------------------------------------------
 
 cdef int attempt_over(Exchange x, const char* body, size_t length, bint end, int reason, str detail, int64_t now) except -1:
@@ -221,8 +216,7 @@ cdef int64_t take_retry(Exchange x, bint undelivered, Span retry_after, int64_t 
 cdef int send_again(Exchange x, const char* body, size_t length, bint end, int64_t delay, int64_t now) except -1:
     x.retries += 1
     x.upstream_head_ns = -1
-    if x.seated:
-        x.rise()
+    x.rise()
     x.stash(X_BACKOFF, body, length, end)
     # The wheel's grain is coarser than a short pause.
     if delay < 1 << (TICK_SHIFT - 1):
@@ -364,10 +358,10 @@ cdef int leave_pending(Exchange x) except -1:
 
 cdef int leave_upstream(Exchange x, int64_t now) except -1:
     cdef Upstream upstream = x.upstream
-    cdef int holds = x.holds
+    cdef int holds
+    leave_pending(x)
+    holds = x.holds
     x.holds = 0
-    if holds & HOLDS_PENDING:
-        upstream.load.leave_pending()
     if holds & HOLDS_RETRY:
         upstream.load.give_retry()
     if holds & HOLDS_REQUEST:

@@ -169,6 +169,7 @@ cdef class Exchange(Timed):
     cdef int wait_until(self, int64_t deadline) except -1       # of this phase; 0: none
     cdef int fail(self, int reason, str detail) except -1       # for good
     cdef int rise(self) except -1
+    cdef int begin_answer(self, int status) except -1           # no way back from here
     # -- within
     cdef int _filter(self) except -1
     cdef int _dispatched(self, int64_t now) except -1

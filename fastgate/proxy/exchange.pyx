@@ -398,8 +398,7 @@ cdef class Exchange(Timed):
     cdef int _pick(self, int64_t now) except -1:
         cdef Upstream upstream = self.upstream
         cdef int at
-        if self.seated:
-            self.rise()
+        self.rise()
         if self.pinned:
             return R_NONE                       # nobody's load: neither the balancer nor a cap counts it
         at = choose_endpoint(self, now)
@@ -430,8 +429,7 @@ cdef class Exchange(Timed):
         cdef bytes body = self.unsent if self.unsent is not None else b""
         cdef bint end = self.unsent_done
         cdef int sent
-        if self.holds & HOLDS_PENDING:
-            leave_pending(self)
+        leave_pending(self)
         if fresh:
             self.connect_ns = now - self.wait_ns
         else:
@@ -480,14 +478,18 @@ cdef class Exchange(Timed):
                 self.retry is not None or self.route.fallback is not None or self.kind == KIND_HEDGE):
             if answer_refused(self, head, end, now):
                 return 1
-        if self.phase_deadline:
-            self.wait_until(0)
         if self.hedge is not None:
             drop_hedge(self)
+        self.begin_answer(head.status)
+        return 0
+
+    cdef int begin_answer(self, int status) except -1:
+        if self.phase_deadline:
+            self.wait_until(0)
         if self.stick:
-            add_sticky_cookie(self)
+            self.upstream.sticky.write_cookie(self.endpoint, &self.extra)
         self.phase = X_ANSWERING
-        self.status = head.status
+        self.status = status
         self.replay = None
         out_free(&self.replay_more)
         return 0
@@ -527,8 +529,7 @@ cdef class Exchange(Timed):
             return self.send_stashed(True, now)
         observe_failure(self, reason, now)
         self.rise()
-        if self.holds & HOLDS_PENDING:
-            leave_pending(self)
+        leave_pending(self)
         if self.phase >= X_ANSWERING:
             return self.fail(reason, detail)
         if self.phase == X_SENT:

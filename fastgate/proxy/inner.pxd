@@ -10,11 +10,12 @@ cdef class Discard(InnerSide):
 @cython.final
 cdef class Mirror:
     cdef Upstream upstream
-    cdef uint64_t chance                # of 2^64
+    cdef uint64_t share                 # of 2^32
     cdef int max_active
     cdef readonly int active            # copies under way
     cdef int64_t body_limit
 
+    cdef bint has_room(self, Exchange x) noexcept       # for one more copy
     cdef bint wants(self, Exchange x) noexcept
     cdef int start(self, Exchange copy, const char* body, size_t length, int64_t now) except -1
 

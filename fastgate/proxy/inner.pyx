@@ -91,13 +91,15 @@ cdef class Mirror:
 
     def __init__(self, Upstream upstream not None, *, double percent, int max_active, int64_t body_limit):
         self.upstream = upstream
-        self.chance = <uint64_t>min(percent / 100.0 * 2.0 ** 64, 2.0 ** 64 - 2048)
+        self.share = random_share(percent)
         self.max_active = max_active
         self.body_limit = body_limit
 
+    cdef bint has_room(self, Exchange x) noexcept:
+        return self.active < self.max_active and not x.worker.draining
+
     cdef bint wants(self, Exchange x) noexcept:
-        return self.active < self.max_active and not x.upgrading and random64(&x.worker.random) <= self.chance \
-            and not x.worker.draining
+        return self.has_room(x) and not x.upgrading and <uint32_t>random64(&x.worker.random) < self.share
 
     cdef int start(self, Exchange copy, const char* body, size_t length, int64_t now) except -1:
         copy.upstream = self.upstream
@@ -169,13 +171,8 @@ cdef class HedgeSide(InnerSide):
         x.attempts += hedge.attempts
         x.upstream_head_ns = hedge.upstream_head_ns
         x.held_reason = R_NONE
-        x.wait_until(0)
-        x.phase = X_ANSWERING
-        x.status = head.status
-        x.replay = None
+        x.begin_answer(head.status)
         x.bytes_out += <int64_t>length
-        if x.stick:
-            add_sticky_cookie(x)
         if end:
             self.pass_trailers(hedge)
         return x.client.send_head(x, head, body, length, end)
