@@ -8,12 +8,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from conftest import StartGateway, StartUpstream
 from support import upstream as up
 from support.answers import reason_of, refused
 from support.client import request
 from support.fleet import Fleet
 from support.gateway import Gateway, config
-from support.upstream import Step
+from support.upstream import Connection, Step
 
 FAST = {"backoff_base": "1ms", "backoff_max": "1ms"}
 EVERY = ["no-endpoint", "connect-failure", "reset", "timeout", "overload", "status"]
@@ -260,3 +261,27 @@ def test_the_client_leaves_while_the_fallback_is_under_way(world: World) -> None
         client.send(request(target="/status-up/x"))
         assert started.wait(5)
     assert world.gateway.wait_log(since)[0]["reason"] == "client-gone"
+
+
+def test_what_may_have_arrived_is_not_sent_to_a_second_upstream(
+    start_gateway: StartGateway, start_upstream: StartUpstream
+) -> None:
+    """A PUT whose kept-alive connection was closed is sent once more (RFC 9110 9.2.2); that this one reaches
+    nobody does not prove that the first did not."""
+    main, spare = start_upstream(), start_upstream()
+
+    def vanish(connection: Connection) -> None:
+        main.refuse()
+        connection.close()
+
+    main.script(up.reply(200, b"ok")).script(vanish)
+    gateway = start_gateway(
+        config(
+            upstreams={"up": {"endpoints": [main.address]}, "spare": {"endpoints": [spare.address]}},
+            route={"fallback": {"on": ["connect-failure"], "upstream": "spare"}},
+        )
+    )
+    with gateway.client() as client:
+        assert client.get().status == 200
+        refused(client.request(request("PUT", "/thing", body=b"new")), "connect-refused")
+    assert spare.requests == []

@@ -175,11 +175,12 @@ cdef int await_endpoints(Exchange x, const char* body, size_t length, bint end, 
 
 cdef int attempt_over(Exchange x, const char* body, size_t length, bint end, int reason, str detail, int64_t now) except -1:
     # `body`: what has come of the request's body so far; worth something only if all of it is still there.
-    cdef bint undelivered = reason_undelivered(reason) or x.phase != X_SENT
+    cdef bint no_load = reason_undelivered(reason) or x.phase != X_SENT     # this try has reached nobody,
+    cdef bint undelivered = no_load and not x.delivered                     # nor has one before it
     cdef bint whole = x.phase != X_SENT or x.replay is not None
     cdef int64_t delay
     if whole and x.retry is not None and x.retry.wants(reason, 0) and (undelivered or may_replay(x, length)):
-        delay = take_retry(x, undelivered, span_of(NULL, 0), now)
+        delay = take_retry(x, undelivered, no_load, span_of(NULL, 0), now)
         if delay >= 0:
             return send_again(x, body, length, end, delay, now)
     if x.route.fallback is not None and may_fall_back(x, reason, 0, whole, undelivered):
@@ -192,7 +193,7 @@ cdef inline bint may_replay(Exchange x, size_t length) noexcept:
     return x.replayable and max(<int64_t>length, x.facts.content_length) <= x.retry.body_limit
 
 
-cdef int64_t take_retry(Exchange x, bint undelivered, Span retry_after, int64_t now) except -2:
+cdef int64_t take_retry(Exchange x, bint undelivered, bint no_load, Span retry_after, int64_t now) except -2:
     # The pause before the retry, in nanoseconds; -1: there is none.
     cdef RetryPolicy retry = x.retry
     cdef int64_t delay
@@ -206,7 +207,7 @@ cdef int64_t take_retry(Exchange x, bint undelivered, Span retry_after, int64_t 
         return -1
     # The budget keeps retries from multiplying the load of a service that fails under it. What nobody has seen was no
     # load to anybody.
-    if not undelivered and not x.holds & HOLDS_RETRY:
+    if not no_load and not x.holds & HOLDS_RETRY:
         if not x.upstream.load.take_retry(retry):
             return -1
         x.holds |= HOLDS_RETRY
@@ -259,7 +260,7 @@ cdef bint answer_refused(Exchange x, ResponseHead* head, bint end, int64_t now) 
         return x.kind == KIND_HEDGE and hedge_refused(x, head.status)
     if x.retry is not None and x.replay is not None and may_replay(x, <size_t>len(x.kept())) and \
             x.retry.wants(R_NONE, head.status):
-        delay = take_retry(x, False, retry_after_of(head), now)
+        delay = take_retry(x, False, False, retry_after_of(head), now)
         if delay >= 0:
             body = throw_away(x)
             send_again(x, PyBytes_AS_STRING(body), <size_t>len(body), x.unsent_done, delay, now)
@@ -275,6 +276,7 @@ cdef bytes throw_away(Exchange x):
     # The attempt and its answer; gives the request's body as far as it has come.
     cdef EndpointSide attempt = x.attempt
     x.attempt = None
+    x.delivered = True
     x.response_trailers.len = 0
     if x.hedge is not None:
         drop_hedge(x)

@@ -92,6 +92,7 @@ cdef class Exchange(Timed):
     cdef int tries                      # choices of an endpoint so far
     cdef int[MAX_TRIES] tried           # their seats
     cdef int retries                    # of `retry`; the replay of the keep-alive race is none
+    cdef bint delivered                 # a try that has failed may have reached its endpoint
     cdef bint fell_back
     cdef bint stick                     # the answer shall carry the sticky cookie
     cdef bint mirrored                  # a copy is to be sent when the body is whole

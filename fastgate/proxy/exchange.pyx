@@ -90,6 +90,7 @@ cdef class Exchange(Timed):
         self.retry = None
         self.tries = 0
         self.retries = 0
+        self.delivered = False
         self.fell_back = False
         self.stick = False
         self.mirrored = False
@@ -522,6 +523,8 @@ cdef class Exchange(Timed):
         cdef int64_t now = now_ns()
         cdef bytes body
         self.attempt = None
+        if self.phase == X_SENT:
+            self.delivered = True
         # Where a hedge is under way, that is the replay.
         if self.phase == X_SENT and reused and not self.raced and self.replayable and self.hedge is None:
             self.raced = True
