@@ -1,7 +1,7 @@
 """Types of the compiled module."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 class ReasonInfo(NamedTuple):
@@ -959,6 +959,7 @@ class Mirror:
     def active(self) -> int: ...
 
 class SubrequestError(Exception):
+    def __init__(self, reason: str, detail: str | None = None) -> None: ...
     reason: str
 
 def ask_endpoint(
@@ -1010,3 +1011,216 @@ class Worker:
     async def drain(self, timeout: float) -> None: ...  # noqa: ASYNC109
     def close(self) -> None: ...
     def census(self) -> dict[str, int]: ...
+
+# -- plugins: the objects that plugins in Python work with. After the end of an exchange all but what `on_log` may
+# -- read raises RuntimeError.
+
+class Headers:
+    """Fields of one head, in their order, names in any case. Immutable until something is changed; then they are
+    copied once. Values are str (latin-1). A name or value that is none (RFC 9110 5.1, 5.5), and fields by which
+    the gateway itself speaks to the next hop (Host, Content-Length, Transfer-Encoding, Connection, ...) raise
+    ValueError when they are set."""
+
+    def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None: ...
+    def __getitem__(self, name: str) -> str:
+        """The first of that name. KeyError."""
+    def __setitem__(self, name: str, value: str) -> None:
+        """Replaces all of that name by one."""
+    def __delitem__(self, name: str) -> None:
+        """Removes all of that name; no error where there is none."""
+    def __contains__(self, name: object) -> bool: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]:
+        """Names, lower case, each once."""
+    def get(self, name: str, default: str | None = None) -> str | None: ...
+    def get_all(self, name: str) -> list[str]: ...
+    def add(self, name: str, value: str) -> None:
+        """One more field beside those of that name."""
+    def items(self) -> list[tuple[str, str]]:
+        """Every field, names lower case."""
+
+class Request:
+    @property
+    def method(self) -> str: ...
+    @method.setter
+    def method(self, method: str) -> None: ...
+    @property
+    def path(self) -> str:
+        """In normal form, percent-encoded, without the query. Setting it takes the place of the route's rewrite;
+        the route is not matched again."""
+    @path.setter
+    def path(self, path: str) -> None: ...
+    @property
+    def raw_query(self) -> str:
+        """Without "?"; "" where there is none."""
+    @raw_query.setter
+    def raw_query(self, query: str) -> None: ...
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        """Decoded parameters, in their order."""
+    @property
+    def target(self) -> str:
+        """The request target as received."""
+    @property
+    def host(self) -> str:
+        """Lower case, without port."""
+    @property
+    def authority(self) -> str:
+        """Host as received, with its port."""
+    @property
+    def scheme(self) -> str: ...
+    @property
+    def http_version(self) -> str: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def cookies(self) -> dict[str, str]:
+        """By name; of several with one name the first."""
+    @property
+    def content_type(self) -> str:
+        """Media type in lower case without parameters; "" where there is none."""
+    @property
+    def has_body(self) -> bool: ...
+    @property
+    def content_length(self) -> int | None: ...
+    async def read(self, limit: int = -1) -> bytes:
+        """The whole body, which is held from then on. limit: bytes, by default the plugin's ``body_limit``; beyond
+        it the client gets 413 ``body-too-large`` (the coroutine is cancelled)."""
+    async def json(self) -> Any:
+        """The body, by orjson. ValueError where it is no JSON."""
+    @property
+    def body(self) -> bytes:
+        """The body once it was read or set; RuntimeError before."""
+    @body.setter
+    def body(self, body: bytes) -> None:
+        """Another body. Of a request that has one, only after ``read``."""
+
+class Response:
+    def __init__(
+        self,
+        status: int = 200,
+        *,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        body: bytes | str = b"",
+        json: Any = ...,
+        content_type: str = "",
+    ) -> None:
+        """A plugin's own answer. json: the body, by orjson. str bodies are UTF-8 (text/plain unless said
+        otherwise)."""
+    @property
+    def status(self) -> int: ...
+    @status.setter
+    def status(self, status: int) -> None: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def source(self) -> str:
+        """ "upstream", "plugin" or "gateway"."""
+    @property
+    def code(self) -> str:
+        """The reason code of an answer that the gateway or a plugin made; "" of others."""
+    @property
+    def body(self) -> bytes:
+        """Of an answer that a plugin or the gateway made; RuntimeError for one that streams from an upstream."""
+    @body.setter
+    def body(self, body: bytes) -> None:
+        """Another body; what an upstream may still send is dropped."""
+
+class SubResponse:
+    status: int
+    headers: Headers
+    body: bytes
+    truncated: bool  # the body was longer than `limit`
+    def json(self) -> Any: ...
+
+class GatewayError:
+    code: str
+    status: int
+    source: str  # "downstream", "upstream" or "gateway"
+    retryable: bool
+    detail: str
+
+class ExchangeView:
+    @property
+    def request(self) -> Request: ...
+    @property
+    def response(self) -> Response | None:
+        """The answer, from ``on_response`` on."""
+    @property
+    def context(self) -> dict[str, Any]:
+        """What plugins leave for one another during this exchange."""
+    @property
+    def consumer(self) -> Any:
+        """A Consumer, or None while nobody vouched for the caller."""
+    @consumer.setter
+    def consumer(self, consumer: Any) -> None: ...
+    @property
+    def id(self) -> str:
+        """The request's id, as in the log and X-Request-ID."""
+    @property
+    def listener(self) -> str: ...
+    @property
+    def route(self) -> str: ...
+    @property
+    def captures(self) -> dict[str, str]:
+        """Values of the {name} segments, percent-encoded as they came."""
+    @property
+    def upstream(self) -> str:
+        """Name of the upstream that will be asked; "" where none is chosen yet."""
+    @upstream.setter
+    def upstream(self, name: str) -> None:
+        """Another one. LookupError where the configuration has none of that name; RuntimeError on a route whose
+        action asks no upstream."""
+    @property
+    def client_ip(self) -> str:
+        """After trusted proxies; "" for the peer of a Unix socket."""
+    @property
+    def client_port(self) -> int: ...
+    @property
+    def peer_trusted(self) -> bool:
+        """The peer is one of the listener's trusted_proxies."""
+    @property
+    def shared(self) -> Any:
+        """``Host.shared`` of the plugin that runs."""
+    def refuse(
+        self,
+        status: int,
+        code: str,
+        detail: str = "",
+        *,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    ) -> Response:
+        """An error answer as the gateway's own: problem+json with ``code``, which also stands in log, metric and
+        Proxy-Status. code: one of docs/reasons.md, or the plugin's own (then it is counted as
+        ``plugin-refused``). ``detail`` goes into the log alone."""
+    async def subrequest(
+        self,
+        upstream: str,
+        *,
+        method: str = "GET",
+        path: str = "/",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        timeout: float = 5.0,  # noqa: ASYNC109 - enforced by the core's timer wheel
+        limit: int = 1048576,
+    ) -> SubResponse:
+        """Asks an upstream of the configuration on the gateway's own pools, with its balancing, breakers and
+        limits. It carries this exchange's X-Request-ID and trace context. Raises SubrequestError."""
+    # -- at the end: for on_log
+    @property
+    def status(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def bytes_in(self) -> int: ...
+    @property
+    def bytes_out(self) -> int: ...
+    @property
+    def duration(self) -> float:
+        """Seconds since the head came, until now or until the end."""

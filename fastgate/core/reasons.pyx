@@ -357,6 +357,106 @@ REASONS: tuple[ReasonInfo, ...] = (
         "An upgraded connection was silent for timeouts.tunnel_idle and was closed.",
         "Send pings, or raise it.",
     ),
+    ReasonInfo(
+        "authentication-required", 401, "http_request_denied", "downstream", False,
+        "The route asks who the caller is, and the request carries no credentials.",
+        "Send credentials of one of the kinds that the route takes.",
+    ),
+    ReasonInfo(
+        "authentication-failed", 401, "http_request_denied", "downstream", False,
+        "The credentials are wrong, expired or not meant for this service; the log line's detail says which.",
+        "Get new credentials.",
+    ),
+    ReasonInfo(
+        "authentication-unavailable", 503, "proxy_internal_response", "gateway", True,
+        "Who the caller is can't be found out: the identity provider or its keys can't be reached.",
+        "See the log line's detail; mend the provider or the way to it.",
+    ),
+    ReasonInfo(
+        "forward-auth-refused", 0, "http_request_denied", "downstream", False,
+        "The service that the gateway asks for permission refused the request.",
+        "Ask that service.",
+    ),
+    ReasonInfo(
+        "login-required", 0, "", "downstream", False,
+        "The caller is sent to the identity provider to log in.",
+        "Nothing.",
+    ),
+    ReasonInfo(
+        "forbidden", 403, "http_request_denied", "downstream", False,
+        "The caller is known and not allowed to do this.",
+        "Give the consumer the group, scope or claim that the rule asks for.",
+    ),
+    ReasonInfo(
+        "csrf-refused", 403, "http_request_denied", "downstream", False,
+        "A request that changes something comes from another site's page, or has no valid CSRF token.",
+        "Send the token; allow the origin if it is yours.",
+    ),
+    ReasonInfo(
+        "origin-refused", 403, "http_request_denied", "downstream", False,
+        "The page's origin is not among those that may use the route (CORS).",
+        "Add it to the plugin's origins.",
+    ),
+    ReasonInfo(
+        "request-invalid", 400, "http_request_error", "downstream", False,
+        "The request does not have the form that the route's schema asks for.",
+        "Compare it with the schema; the body names the place.",
+    ),
+    ReasonInfo(
+        "maintenance", 503, "proxy_internal_response", "gateway", True,
+        "The route is switched to maintenance.",
+        "Wait, or switch it back.",
+    ),
+    ReasonInfo(
+        "bot-refused", 403, "http_request_denied", "downstream", False,
+        "The client calls itself what the route's bot rules refuse.",
+        "Mend the rule if it is none.",
+    ),
+    ReasonInfo(
+        "country-refused", 403, "http_request_denied", "downstream", False,
+        "The client's address belongs to a country that the route refuses.",
+        "Mend the list, or the database, if that is wrong.",
+    ),
+    ReasonInfo(
+        "quota-exceeded", 429, "http_request_denied", "downstream", True,
+        "The caller has used up what it may ask for in this day, month or window.",
+        "Wait until it begins anew; RateLimit says when.",
+    ),
+    ReasonInfo(
+        "limit-unavailable", 503, "proxy_internal_response", "gateway", True,
+        "A limit could not be asked (Redis is gone), and the configuration refuses then.",
+        "Mend Redis, or choose another on_error.",
+    ),
+    ReasonInfo(
+        "plugin-answered", 0, "", "gateway", False,
+        "A plugin has answered the request itself.",
+        "Nothing: so configured.",
+    ),
+    ReasonInfo(
+        "plugin-refused", 0, "http_request_denied", "downstream", False,
+        "A plugin has refused the request with a code of its own, which the body and the log line's detail tell.",
+        "See the plugin's documentation.",
+    ),
+    ReasonInfo(
+        "plugin-failed", 500, "proxy_internal_error", "gateway", False,
+        "A plugin raised an exception; it is in the gateway's log.",
+        "Mend the plugin.",
+    ),
+    ReasonInfo(
+        "plugin-timeout", 500, "proxy_internal_error", "gateway", True,
+        "A plugin took longer than its `timeout`.",
+        "Raise it, or see what the plugin waits for.",
+    ),
+    ReasonInfo(
+        "plugin-breaker-open", 500, "proxy_internal_error", "gateway", True,
+        "A plugin has failed again and again, and is not called for a while.",
+        "See the gateway's log for its failures.",
+    ),
+    ReasonInfo(
+        "plugin-body-too-large", 502, "http_response_body_size", "gateway", False,
+        "A plugin wants the answer's body whole, and it is longer than the plugin holds.",
+        "Do not use the plugin where answers are that long.",
+    ),
 )
 
 if len(REASONS) != R_COUNT:
