@@ -6,8 +6,9 @@ import functools
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path as FilePath
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -41,8 +42,28 @@ def load(path: str, *, strict: bool = False, read_endpoints: bool = False) -> Lo
 def loads(text: str, name: str = "<string>", *, strict: bool = False, read_endpoints: bool = False) -> Loaded:
     """As ``load``, from text; files that it names are relative to the directory of ``name``."""
     text = text.removeprefix("\ufeff")
-    document = _parse(text, name)
     problems = Problems(name)
+    config = _decode(_parse(text, name), name, problems, read_endpoints)
+    return _judge(config, problems.place(functools.partial(PositionIndex, text)), strict)
+
+
+def load_tables(tables: Mapping[str, object], name: str = "<tables>", *, strict: bool = False) -> Loaded:
+    """As ``loads``, from what the text would be parsed to. Problems tell the key in place of a line."""
+    problems = Problems(name)
+    config = _decode(_plain(tables), name, problems, read_endpoints=False)
+    return _judge(config, problems.by_key(), strict)
+
+
+def _plain(value: object) -> Any:
+    """Tables and arrays as the TOML parser makes them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _decode(document: dict[str, Any], name: str, problems: Problems, read_endpoints: bool) -> Any:
     base = FilePath(name).parent
     config = Decoder(problems, SecretSource(base)).table(Config, document, ())
     if config is not BAD:
@@ -53,7 +74,10 @@ def loads(text: str, name: str = "<string>", *, strict: bool = False, read_endpo
             problems,
             read_endpoints=read_endpoints,
         )
-    found = problems.place(functools.partial(PositionIndex, text))
+    return config
+
+
+def _judge(config: Config, found: list[Problem], strict: bool) -> Loaded:
     if strict:
         found = [problem._replace(severity="error") for problem in found]
     if any(problem.severity == "error" for problem in found):

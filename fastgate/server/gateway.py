@@ -14,7 +14,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from fastgate import _core
-from fastgate.config import Config, ConfigError, load, model
+from fastgate.config import Config, ConfigError, Loaded, load, model
 from fastgate.config.problems import report
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer
@@ -86,12 +86,20 @@ class Gateway:
     start() opens the listeners; reload() puts another configuration in force; drain() finishes what runs and
     closes everything. All are called in the loop that serves, start() and drain() once.
 
-    tell: takes each line that an operator should read of a reload.
+    tell: takes each line that an operator should read of a reload. read: loads the file of a configuration
+    anew, in any thread.
     """
 
-    def __init__(self, config: Config, tell: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        tell: Callable[[str], None] = lambda line: None,
+        *,
+        read: Callable[[str], Loaded] = load,
+    ) -> None:
         self.config = config
         self._tell = tell
+        self._read = read
         self._listeners: dict[tuple[object, ...], _Listener] = {}
         self._admin: AdminServer | None = None
         self._api = Api(self)
@@ -130,13 +138,16 @@ class Gateway:
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
             return await self._enforce(config)
-        except OpenError:
-            self._watching.cancel()
+        except BaseException:
+            await self._end_watching()
             self.worker.close()
+            if self.log is not None:
+                await self._close_log(self.log)
             raise
 
-    async def drain(self) -> dict[str, int]:
-        """Takes nothing new, finishes what runs within server.drain_timeout, cuts the rest.
+    async def drain(self, timeout: float | None = None) -> dict[str, int]:  # noqa: ASYNC109  # the core cuts
+        """Takes nothing new, finishes what runs within ``timeout`` seconds (None: server.drain_timeout), cuts
+        the rest.
 
         Returns what was cut, what is still held (zeros, if nothing leaks) and what the log lost.
         """
@@ -145,10 +156,10 @@ class Gateway:
             for listener in self._listeners.values():
                 listener.close(self.worker)
             self._listeners.clear()
-            self._watching.cancel()
+            await self._end_watching()
             await self._estate.end_checks()
             # Discovery goes on meanwhile: there may be requests that wait for endpoints.
-            await self.worker.drain(self.config.server.drain_timeout / NS)
+            await self.worker.drain(self.config.server.drain_timeout / NS if timeout is None else timeout)
             await self._estate.close()
             self.worker.close()
             if self._admin is not None:
@@ -156,6 +167,10 @@ class Gateway:
             if self.log is not None:
                 await self._close_log(self.log)
         return {"cut": self.worker.cut, **self.worker.census(), "log_dropped": self._lost_lines}
+
+    async def _end_watching(self) -> None:
+        self._watching.cancel()
+        await asyncio.wait((self._watching,))
 
     def reopen_log(self) -> None:
         """Opens the access log's file anew, after it was renamed (SIGUSR1)."""
@@ -165,6 +180,12 @@ class Gateway:
     async def _close_log(self, log: _core.AccessLog) -> None:
         await asyncio.to_thread(log.close, 5.0)
         self._lost_lines += log.dropped
+
+    def addresses(self) -> dict[str, tuple[str, ...]]:
+        """Of each listener, by its name, in the order of the configuration."""
+        return {
+            listener.config.name: tuple(listener.listening.addresses) for listener in self._listeners.values()
+        }
 
     # -- reload
 
@@ -198,7 +219,7 @@ class Gateway:
         if config is None:
             try:
                 # A large file takes a while, in which the loop goes on.
-                loaded = await asyncio.to_thread(load, before.source)
+                loaded = await asyncio.to_thread(self._read, before.source)
             except ConfigError as error:
                 raise ReloadError("\n".join(report(error.problems, before.source)), error.problems) from error
             config, warnings = loaded.config, report(loaded.warnings)
