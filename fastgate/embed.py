@@ -137,7 +137,7 @@ class Gateway:
 
     @property
     def url(self) -> str:
-        """"http://host:port" of the first listener that is no Unix socket. LookupError: there is none."""
+        """ "http://host:port" of the first listener that is no Unix socket. LookupError: there is none."""
         for addresses in self.addresses.values():
             if not addresses[0].startswith("unix:"):
                 return "http://" + addresses[0].replace("0.0.0.0:", "127.0.0.1:")
