@@ -317,7 +317,12 @@ class Decoder:
             case reflect.Number(low, high):
                 number = isinstance(value, (int, float)) and not isinstance(value, bool)
                 # Written so that NaN and infinity fail.
-                if number and abs(value) < 2**1023 and (low is None or low <= value) and (high is None or value <= high):  # type: ignore[operator,arg-type]
+                if (
+                    number
+                    and abs(value) < 2**1023
+                    and (low is None or low <= value)
+                    and (high is None or value <= high)
+                ):  # type: ignore[operator,arg-type]
                     return float(value)  # type: ignore[arg-type]
                 wanted = f"a number{_bounds(low, high)}"
                 if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})? ?%?", value):
@@ -342,7 +347,9 @@ class Decoder:
 
 def _bounds(least: float | None, most: float | None) -> str:
     if least is not None and most is not None:
-        return f" between {least:g} and {most:g}" if isinstance(least, float) else f" between {least} and {most}"
+        return (
+            f" between {least:g} and {most:g}" if isinstance(least, float) else f" between {least} and {most}"
+        )
     if least is not None:
         return f" of at least {least}"
     return "" if most is None else f" of at most {most}"
