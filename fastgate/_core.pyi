@@ -964,7 +964,7 @@ class SubrequestError(Exception):
 
 def ask_endpoint(
     endpoint: Endpoint, head: bytes, timeout_ns: int, body_limit: int
-) -> asyncio.Future[tuple[int, list[tuple[str, str]], bytes]]: ...
+) -> asyncio.Future[SubResponse]: ...
 
 # -- proxy/downstream1.pyx: the protocol of a client's connection; the loop calls its methods
 
