@@ -1,4 +1,4 @@
-"""From the table of a plugin in Python to its PluginUse: the common keys, and those of the plugin's own class."""
+"""From the table of a plugin in Python to its PluginUse: the common keys, and those of the class's Config."""
 
 from __future__ import annotations
 

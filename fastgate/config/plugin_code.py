@@ -1,8 +1,8 @@
 """The modules in which plugins are written, loaded once for each version of their source.
 
-A changed source gives a new module beside the old one: whoever holds classes of that goes on with them. Python's
-own import would not do: it keeps the first module for ever, and its cache of bytecode tells versions apart by the
-second in which they were written.
+A changed source gives a new module beside the old one: whoever holds classes of that goes on with them.
+Python's own import would not do: it keeps the first module for ever, and its cache of bytecode tells versions
+apart by the second in which they were written.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _read(path: Path, name: str) -> bytes:
 
 
 def _look_in(folder: Path) -> None:
-    """Plugins may import what stands beside them, also later: the folder stays on the path, as the last one."""
+    """Plugins may import what stands beside them, also later: the folder stays on the path, at its end."""
     text = str(folder.resolve())
     if text not in sys.path:
         sys.path.append(text)
@@ -102,9 +102,9 @@ def _look_in(folder: Path) -> None:
 def _check_not_hidden(name: str, spec: ModuleSpec, folder: Path) -> None:
     beside = folder / f"{name}.py"
     if beside.is_file() and (spec.origin is None or not _same_file(beside, spec.origin)):
+        found = quote(spec.origin or "built in")
         raise BadValue(
-            f"the module {quote(name)} is {quote(spec.origin or 'built in')}, not the file beside the configuration",
-            f'use "./{name}.py"',
+            f"the module {quote(name)} is {found}, not the one beside the configuration", f'use "./{name}.py"'
         )
 
 

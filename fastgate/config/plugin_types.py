@@ -6,7 +6,6 @@ Nothing of ``fastgate.plugins`` is imported here but what a configuration names,
 from __future__ import annotations
 
 import re
-import sys
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -116,16 +115,15 @@ class PluginSource:
             hint = did_you_mean(use, known) or f"there is {either(sorted(known), 'and')}"
             raise BadValue(f"no plugin is named {quote(use)}", hint)
         if len(points) > 1:
-            raise BadValue(
-                f"several packages offer a plugin named {quote(use)}: {', '.join(map(_package, points.values()))}"
-            )
+            packages = either(map(_package, points.values()), "and")
+            raise BadValue(f"several packages offer a plugin named {quote(use)}: {packages}")
         [point] = points.values()
         module, version = module_of_name(point.module, self._folder)
         return Found(_class(module, point.attr, f"{point.module} of {_package(point)}"), version)
 
 
 def _package(point: EntryPoint) -> str:
-    return quote(point.dist.name) if point.dist is not None else "a package without a name"
+    return point.dist.name if point.dist is not None else "a package without a name"
 
 
 def _class(module: ModuleType, name: str | None, where: str) -> type[Plugin]:
