@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastgate.embed import ConfigError, Explanation, Gateway, OpenError, ReloadError, ReloadResult
+    from fastgate.embed import (
+        ConfigError,
+        Explanation,
+        Gateway,
+        OpenError,
+        PluginError,
+        ReloadError,
+        ReloadResult,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["ConfigError", "Explanation", "Gateway", "OpenError", "ReloadError", "ReloadResult"]
+__all__ = ["ConfigError", "Explanation", "Gateway", "OpenError", "PluginError", "ReloadError", "ReloadResult"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,9 @@ from fastgate.config import Config, ConfigError, Loaded, Problem, load, load_tab
 from fastgate.routing.explain import Explanation, explain
 from fastgate.server.gateway import Gateway as Server
 from fastgate.server.operations import Operations, ReloadError, ReloadResult
+from fastgate.server.plugins import PluginError
 from fastgate.server.sockets import OpenError
+from fastgate.upstreams.asgi import Application
 
 if TYPE_CHECKING:
     from fastgate.plugins import Plugin
@@ -31,6 +33,7 @@ __all__ = [
     "Explanation",
     "Gateway",
     "OpenError",
+    "PluginError",
     "ReloadError",
     "ReloadResult",
 ]
@@ -45,8 +48,9 @@ class Gateway:
     """A gateway that this program starts, changes and stops.
 
     config: what it serves; see ``ConfigSource``. plugins: classes that the configuration may name as
-    ``use = "ClassName"``; a mapping gives them other names. folder: what paths in tables are relative to,
-    by default the current directory; a file's are relative to its own.
+    ``use = "ClassName"``; a mapping gives them other names. apps: ASGI applications that endpoints may name as
+    "asgi:NAME". folder: what paths in tables are relative to, by default the current directory; a file's are
+    relative to its own.
 
     Raises ConfigError at once for a configuration that can't be used; ``warnings`` holds what is doubtful in
     it, a line each. Nothing is opened before ``start()``.
@@ -57,11 +61,13 @@ class Gateway:
         config: ConfigSource,
         *,
         plugins: Iterable[type[Plugin]] | Mapping[str, type[Plugin]] = (),
+        apps: Mapping[str, Application] | None = None,
         folder: str | os.PathLike[str] = "",
     ) -> None:
         self._plugins = (
             dict(plugins) if isinstance(plugins, Mapping) else {plugin.__name__: plugin for plugin in plugins}
         )
+        self._apps = dict(apps or {})
         self._folder = Path(folder)
         self._server: Server | None = None
         loaded = self._load(config)
@@ -81,11 +87,11 @@ class Gateway:
             await (self.drain() if kind is None else self.stop())
 
     async def start(self) -> None:
-        """Opens the listeners and serves. Raises OpenError, and then nothing is open; RuntimeError where it
-        runs already. It may be started again when it was drained or stopped."""
+        """Opens the listeners and serves. Raises OpenError or PluginError, and then nothing is open; RuntimeError
+        where it runs already. It may be started again when it was drained or stopped."""
         if self._server is not None:
             raise RuntimeError("the gateway runs already")
-        self._server = server = Server(self._config, log.info, read=self._read)
+        self._server = server = Server(self._config, log.info, read=self._read, apps=self._apps)
         try:
             await server.start()
         except BaseException:
@@ -191,8 +197,8 @@ class Gateway:
         if isinstance(config, Config):
             return Loaded(config, ())
         if isinstance(config, Mapping):
-            return load_tables(config, str(self._folder / "<tables>"))
-        return load(os.fspath(config))
+            return load_tables(config, str(self._folder / "<tables>"), plugins=self._plugins)
+        return load(os.fspath(config), plugins=self._plugins)
 
     def _read(self, source: str) -> Loaded:
         """The file that the configuration in force came from, read anew."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -316,8 +317,7 @@ class Decoder:
                     hint = f"did you mean {int(value[:18])}?"
             case reflect.Number(low, high):
                 number = isinstance(value, (int, float)) and not isinstance(value, bool)
-                # Written so that NaN and infinity fail.
-                if number and abs(value) < 2**1023 and (low is None or low <= value) and (high is None or value <= high):  # type: ignore[operator,arg-type]
+                if number and _within(value, low, high):  # type: ignore[arg-type]
                     return float(value)  # type: ignore[arg-type]
                 wanted = f"a number{_bounds(low, high)}"
                 if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})? ?%?", value):
@@ -340,12 +340,20 @@ class Decoder:
         return BAD
 
 
+def _within(value: float, low: float | None, high: float | None) -> bool:
+    # Written so that NaN and infinity fail, and integers beyond every float.
+    return (
+        abs(value) <= sys.float_info.max and (low is None or low <= value) and (high is None or value <= high)
+    )
+
+
 def _bounds(least: float | None, most: float | None) -> str:
-    if least is not None and most is not None:
-        return f" between {least:g} and {most:g}" if isinstance(least, float) else f" between {least} and {most}"
-    if least is not None:
-        return f" of at least {least}"
-    return "" if most is None else f" of at most {most}"
+    low, high = (None if bound is None else reflect.number_text(bound) for bound in (least, most))
+    if low is not None and high is not None:
+        return f" between {low} and {high}"
+    if low is not None:
+        return f" of at least {low}"
+    return "" if high is None else f" of at most {high}"
 
 
 def _complete_listener(fields: dict[str, Any], path: Path, problems: Problems) -> None:
@@ -373,6 +381,8 @@ def _split_address(fields: dict[str, Any], name: str) -> None:
         }
         if address.srv:
             fields["srv"] = address.srv
+        if address.asgi:
+            fields["asgi"] = address.asgi
 
 
 def _complete_upstream(fields: dict[str, Any], path: Path, problems: Problems) -> None:

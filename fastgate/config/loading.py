@@ -12,8 +12,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from fastgate.config.decode import BAD, Decoder
+from fastgate.config.decode import BAD
+from fastgate.config.decode_plugin import ConfigDecoder
 from fastgate.config.model import Config
+from fastgate.config.plugin_types import PluginSource
 from fastgate.config.positions import PositionIndex
 from fastgate.config.problems import ConfigError, Problem, Problems
 from fastgate.config.rules import check_rules
@@ -30,27 +32,47 @@ class Loaded(NamedTuple):
     warnings: tuple[Problem, ...]
 
 
-def load(path: str, *, strict: bool = False, read_endpoints: bool = False) -> Loaded:
+def load(
+    path: str,
+    *,
+    strict: bool = False,
+    read_endpoints: bool = False,
+    plugins: Mapping[str, type[Any]] = {},  # noqa: B006  # not changed
+) -> Loaded:
     """Reads the TOML file ``path``. Raises ConfigError with every problem.
 
     ``strict``: warnings count as errors. ``read_endpoints``: endpoints files are read and checked as well.
     Whoever runs the gateway leaves that to its watcher, so that one bad list never keeps all from starting.
+    ``plugins``: classes that ``use`` may name besides those of ``PluginSource``.
     """
-    return loads(_read(path), path, strict=strict, read_endpoints=read_endpoints)
+    return loads(_read(path), path, strict=strict, read_endpoints=read_endpoints, plugins=plugins)
 
 
-def loads(text: str, name: str = "<string>", *, strict: bool = False, read_endpoints: bool = False) -> Loaded:
+def loads(
+    text: str,
+    name: str = "<string>",
+    *,
+    strict: bool = False,
+    read_endpoints: bool = False,
+    plugins: Mapping[str, type[Any]] = {},  # noqa: B006  # not changed
+) -> Loaded:
     """As ``load``, from text; files that it names are relative to the directory of ``name``."""
     text = text.removeprefix("\ufeff")
     problems = Problems(name)
-    config = _decode(_parse(text, name), name, problems, read_endpoints)
+    config = _decode(_parse(text, name), name, problems, read_endpoints, plugins)
     return _judge(config, problems.place(functools.partial(PositionIndex, text)), strict)
 
 
-def load_tables(tables: Mapping[str, object], name: str = "<tables>", *, strict: bool = False) -> Loaded:
+def load_tables(
+    tables: Mapping[str, object],
+    name: str = "<tables>",
+    *,
+    strict: bool = False,
+    plugins: Mapping[str, type[Any]] = {},  # noqa: B006  # not changed
+) -> Loaded:
     """As ``loads``, from what the text would be parsed to. Problems tell the key in place of a line."""
     problems = Problems(name)
-    config = _decode(_plain(tables), name, problems, read_endpoints=False)
+    config = _decode(_plain(tables), name, problems, False, plugins)
     return _judge(config, problems.by_key(), strict)
 
 
@@ -63,9 +85,16 @@ def _plain(value: object) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _decode(document: dict[str, Any], name: str, problems: Problems, read_endpoints: bool) -> Any:
+def _decode(
+    document: dict[str, Any],
+    name: str,
+    problems: Problems,
+    read_endpoints: bool,
+    plugins: Mapping[str, type[Any]],
+) -> Any:
     base = FilePath(name).parent
-    config = Decoder(problems, SecretSource(base)).table(Config, document, ())
+    decoder = ConfigDecoder(problems, SecretSource(base), PluginSource(base, plugins))
+    config = decoder.table(Config, document, ())
     if config is not BAD:
         config = check_rules(
             msgspec.structs.replace(config, source=name),

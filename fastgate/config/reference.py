@@ -145,14 +145,10 @@ def _type(node: reflect.Node) -> str:
 
 def _bounds(least: float | None, most: float | None) -> str:
     if least is not None and most is not None:
-        return f", {_number(least)} to {_number(most)}"
+        return f", {reflect.number_text(least)} to {reflect.number_text(most)}"
     if least is not None:
-        return f", at least {_number(least)}"
-    return "" if most is None else f", at most {_number(most)}"
-
-
-def _number(value: float) -> str:
-    return str(int(value) if float(value).is_integer() else value)
+        return f", at least {reflect.number_text(least)}"
+    return "" if most is None else f", at most {reflect.number_text(most)}"
 
 
 if __name__ == "__main__":

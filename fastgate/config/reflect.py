@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
@@ -107,13 +107,17 @@ class _Unknown(TypeError):
     """What is wrong with one annotation."""
 
 
-# Bounded, since classes of plugins come anew with each version of their source.
-@functools.lru_cache(maxsize=1024)
 def keys_of(cls: type[Any]) -> dict[str, Key]:
     """The keys that may be written in the table of ``cls``, in the order of its fields.
 
     Raises UnreadableError, which only the class of a plugin can cause.
     """
+    return _keys_of(typing.cast(Hashable, cls))  # mypy takes a type for unhashable
+
+
+# Bounded, since classes of plugins come anew with each version of their source.
+@functools.lru_cache(maxsize=1024)
+def _keys_of(cls: type[Any]) -> dict[str, Key]:
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
     except NameError as error:
@@ -170,10 +174,12 @@ def _fields(cls: type[Any]) -> Iterator[tuple[str, bool, Any]]:
         return
     for one in dataclasses.fields(cls):
         if one.init:
-            has = one.default is not dataclasses.MISSING
-            made = one.default_factory is not dataclasses.MISSING
-            default = one.default_factory() if made else one.default if has else None  # type: ignore[misc]
-            yield one.name, not (has or made), default
+            if one.default_factory is not dataclasses.MISSING:
+                yield one.name, False, one.default_factory()
+            elif one.default is not dataclasses.MISSING:
+                yield one.name, False, one.default
+            else:
+                yield one.name, True, None
 
 
 def _unwrap(hint: Any) -> tuple[Any, Meta | None]:
@@ -185,6 +191,11 @@ def _unwrap(hint: Any) -> tuple[Any, Meta | None]:
 
 def _summary(node: Node) -> str:
     return summary_of(node.cls) if isinstance(node, Table) else ""
+
+
+def number_text(value: float) -> str:
+    """A bound as it is written."""
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"
 
 
 def summary_of(cls: type[Any]) -> str:

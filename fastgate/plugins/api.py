@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from logging import Logger
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Literal, ParamSpec, Protocol, TypeVar, dataclass_transform
 
-from msgspec import Struct
+from msgspec import Struct, StructMeta, field
 
 from fastgate._core import ExchangeView as Exchange
 from fastgate._core import GatewayError, Response, SubResponse
@@ -32,7 +32,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class PluginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _ConfigMeta(StructMeta):
+    """Every subclass is frozen and keyword-only too, which msgspec and type checkers do not inherit."""
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
+        own = {"frozen": True, "kw_only": True, "forbid_unknown_fields": True}
+        return super().__new__(mcls, name, bases, namespace, **(own | options))
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+class PluginConfig(Struct, frozen=True, metaclass=_ConfigMeta):
     """The base of a plugin's configuration: a frozen msgspec struct whose fields are TOML keys.
 
     ``Annotated[type, doc("What it is.")]`` describes a key; ``doc(..., "duration")`` and the other forms of
@@ -45,8 +54,9 @@ class NoConfig(PluginConfig):
 
 
 class Plugin:
-    """One plugin of a configuration. An instance serves every exchange of one worker, from ``provision`` until
-    the configuration that holds it is replaced and the last exchange that began with it is over: then ``close``.
+    """One plugin of a configuration. An instance serves every exchange of one worker, from ``provision``
+    until the configuration that holds it is replaced and the last exchange that began with it is over: then
+    ``close``.
 
     config: an instance of ``Config``. name: that of its table in the configuration.
     """
@@ -67,14 +77,15 @@ class Plugin:
 
     @classmethod
     def check(cls, config: Any) -> Mapping[str, str]:
-        """What is wrong between the keys of a configuration that is sound key by key: key -> message. Called when
-        a file is checked, without I/O. "" stands for the table as a whole."""
+        """What is wrong between the keys of a configuration that is sound key by key: key -> message.
+        Called when a file is checked, without I/O. "" stands for the table as a whole."""
         return {}
 
     @classmethod
     def identity_headers(cls, config: Any) -> tuple[str, ...]:
-        """Request headers by which this plugin tells the service who the caller is. Whatever a client sends under
-        these names (case, and "_" for "-", make no difference) is removed before any plugin of the route runs."""
+        """Request headers by which this plugin tells the service who the caller is. Whatever a client sends
+        under these names (case, and "_" for "-", make no difference) is removed before any plugin of the
+        route runs."""
         return ()
 
     def provision(self, host: Host) -> Awaitable[None] | None:
@@ -89,14 +100,16 @@ class Plugin:
     # -- phases: the order is that of the listener's plugins, then the route's; answers pass in reverse order
 
     def on_request(self, exchange: Exchange) -> Awaitable[Response | None] | Response | None:
-        """The head is read and the route is known. None: go on. A Response is the answer; no later plugin and no
-        upstream is asked."""
+        """The head is read and the route is known. None: go on. A Response is the answer; no later plugin
+        and no upstream is asked."""
         return None
 
-    def on_response(self, exchange: Exchange, response: Response) -> Awaitable[Response | None] | Response | None:
+    def on_response(
+        self, exchange: Exchange, response: Response
+    ) -> Awaitable[Response | None] | Response | None:
         """An answer is about to begin: an upstream's, another plugin's or the gateway's own
-        (``response.source``). Called where this plugin's ``on_request`` ran or would have run. It may change the
-        response; returning another one replaces it."""
+        (``response.source``). Called where this plugin's ``on_request`` ran or would have run. It may
+        change the response; returning another one replaces it."""
         return None
 
     def on_response_body(self, exchange: Exchange, chunk: bytes, end: bool) -> Awaitable[bytes] | bytes:
@@ -104,7 +117,9 @@ class Plugin:
         ``end``: there is no more. Not called for answers without a body."""
         return chunk
 
-    def on_error(self, exchange: Exchange, error: GatewayError) -> Awaitable[Response | None] | Response | None:
+    def on_error(
+        self, exchange: Exchange, error: GatewayError
+    ) -> Awaitable[Response | None] | Response | None:
         """The gateway is about to answer with an error of its own; a Response takes its place."""
         return None
 
@@ -151,15 +166,16 @@ class Host(Protocol):
         timeout: float = 5.0,  # noqa: ASYNC109 - as above
         limit: int = MIB,
     ) -> SubResponse:
-        """A request to an absolute URL that is no upstream of the configuration (an identity provider). Needs the
-        extra ``fastgate[auth]``. Raises SubrequestError."""
+        """A request to an absolute URL that is no upstream of the configuration (an identity provider).
+        Needs the extra ``fastgate[auth]``. Raises SubrequestError."""
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs what would stop the loop in a thread of the gateway's small pool. Raises Busy when its queue is
-        full."""
+        """Runs what would stop the loop in a thread of the gateway's small pool. Raises Busy when its queue
+        is full."""
 
     async def in_process(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As ``in_thread``, in another process: for what holds the GIL. Function and arguments are pickled."""
+        """As ``in_thread``, in another process: for what holds the GIL. Function and arguments are
+        pickled."""
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str = "") -> None:
         """Background work, cancelled before ``close``. What it raises is logged."""
@@ -199,8 +215,9 @@ class Busy(Exception):
 
 
 class Consumer(Struct, frozen=True, kw_only=True):
-    """An authenticated caller. ``name`` is what limits, logs and splits count by; ``plan`` chooses among limits;
-    ``groups``, ``scopes`` and ``claims`` are what ``acl`` decides by. ``source``: the plugin that vouches."""
+    """An authenticated caller. ``name`` is what limits, logs and splits count by; ``plan`` chooses among
+    limits; ``groups``, ``scopes`` and ``claims`` are what ``acl`` decides by. ``source``: the plugin that
+    vouches."""
 
     name: str
     plan: str = ""

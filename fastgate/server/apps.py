@@ -19,13 +19,15 @@ class Apps:
 
     def __init__(self, given: Mapping[str, Application]) -> None:
         self._given = given
+        #: Of the configuration in force, or of the one that is about to be.
+        self.wanted: dict[str, App] = {}
         self._running: dict[str, App] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
-    async def prepare(self, config: Config) -> dict[str, App]:
-        """Those that a configuration wants: the ones that run already, and new ones. Raises OpenError; then
-        no new one runs."""
-        prepared: dict[str, App] = {}
+    async def prepare(self, config: Config) -> None:
+        """Loads and starts those that a configuration wants and that do not run already. Raises OpenError.
+        `withdraw` or `adopt` follows."""
+        self.wanted = {}
         for name in _names(config):
             app = self._running.get(name)
             try:
@@ -33,22 +35,21 @@ class Apps:
                     app = App(name, load_app(name, Path(config.source).parent, self._given))
                     await app.start()
             except AppError as error:
-                await self.withdraw(prepared)
                 raise OpenError(f"endpoint asgi:{name}: {error}") from error
-            prepared[name] = app
-        return prepared
+            self.wanted[name] = app
 
-    async def withdraw(self, prepared: Mapping[str, App]) -> None:
-        """They are not wanted after all."""
-        for name, app in prepared.items():
-            if self._running.get(name) is not app:
-                await app.close(0)
+    async def withdraw(self) -> None:
+        """The configuration is not put in force after all."""
+        new = [app for name, app in self.wanted.items() if self._running.get(name) is not app]
+        self.wanted = self._running
+        for app in new:
+            await app.close(0)
 
-    def adopt(self, prepared: dict[str, App], patience: float) -> None:
-        """From now on these; the others may finish what they do within ``patience`` seconds."""
-        before, self._running = self._running, prepared
+    def adopt(self, patience: float) -> None:
+        """It is in force; what it wants no more may finish what it does within ``patience`` seconds."""
+        before, self._running = self._running, self.wanted
         for name, app in before.items():
-            if prepared.get(name) is not app:
+            if self.wanted.get(name) is not app:
                 task = asyncio.get_running_loop().create_task(app.close(patience), name=f"end of {name}")
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -18,7 +17,8 @@ from fastgate.config import Config, ConfigError, Loaded, load, model
 from fastgate.config.problems import report
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer
-from fastgate.server.build import Snapshot, build, inner, route_tables
+from fastgate.server.apps import Apps
+from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tables
 from fastgate.server.operations import (
     EndpointChange,
     EndpointView,
@@ -29,11 +29,14 @@ from fastgate.server.operations import (
     UpstreamView,
     changes,
 )
+from fastgate.server.plugin_services import LocalStore, SystemClock
+from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
 from fastgate.server.sockets import Listening, OpenError
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
+from fastgate.upstreams.asgi import Application
 
-__all__ = ["Gateway", "OpenError"]
+__all__ = ["Gateway", "OpenError", "PluginError"]
 
 NS: Final = 1e9
 log: Final = logging.getLogger("fastgate.splits")
@@ -87,7 +90,7 @@ class Gateway:
     closes everything. All are called in the loop that serves, start() and drain() once.
 
     tell: takes each line that an operator should read of a reload. read: loads the file of a configuration
-    anew, in any thread.
+    anew, in any thread. apps: applications that endpoints may name without a module.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Gateway:
         tell: Callable[[str], None] = lambda line: None,
         *,
         read: Callable[[str], Loaded] = load,
+        apps: Mapping[str, Application] = {},  # noqa: B006  # not changed
     ) -> None:
         self.config = config
         self._tell = tell
@@ -103,7 +107,8 @@ class Gateway:
         self._listeners: dict[tuple[object, ...], _Listener] = {}
         self._admin: AdminServer | None = None
         self._api = Api(self)
-        self._estate = Estate()
+        self._apps = Apps(apps)
+        self._estate = Estate(self._apps)
         self._snapshot: Snapshot | None = None
         self._lost_lines = 0  # of logs that another one took the place of
         self._changing = asyncio.Lock()
@@ -114,7 +119,7 @@ class Gateway:
     async def start(self) -> Opened:
         """Opens every listener and returns (address, listener's name) of each.
 
-        Raises OpenError; then nothing is open.
+        Raises OpenError or PluginError; then nothing is open.
         """
         config = self.config
         loop = asyncio.get_running_loop()
@@ -135,6 +140,7 @@ class Gateway:
             flush_interval=config.access_log.flush_interval,
         )
         inner(self.worker)
+        self._plugins = Plugins(self.worker, SystemClock(), LocalStore)
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
             return await self._enforce(config)
@@ -159,7 +165,10 @@ class Gateway:
             await self._end_watching()
             await self._estate.end_checks()
             # Discovery goes on meanwhile: there may be requests that wait for endpoints.
-            await self.worker.drain(self.config.server.drain_timeout / NS if timeout is None else timeout)
+            patience = self.config.server.drain_timeout / NS if timeout is None else timeout
+            await self.worker.drain(patience)
+            await self._plugins.close()
+            await self._apps.close(patience)
             await self._estate.close()
             self.worker.close()
             if self._admin is not None:
@@ -229,6 +238,8 @@ class Gateway:
             opened = await self._enforce(config)
         except OpenError as error:
             raise ReloadError(f"{error}{self._hint(config)}") from error
+        except PluginError as error:
+            raise ReloadError(str(error)) from error
         except _core.SlotsFull as error:
             raise ReloadError(
                 f"no room to count all routes and upstreams ({error}); a restart makes room"
@@ -254,7 +265,7 @@ class Gateway:
 
     async def _enforce(self, config: Config) -> Opened:
         """All or nothing: whatever may fail comes first, and beside what runs. Returns what was opened."""
-        with ExitStack() as undo:
+        async with AsyncExitStack() as undo:
             added: dict[tuple[object, ...], _Listener] = {}
             for each in config.listeners:
                 if _key(each) not in self._listeners:
@@ -268,7 +279,12 @@ class Gateway:
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
             tables = await asyncio.to_thread(route_tables, config)
-            snapshot = build(config, self.worker, self._estate, self._snapshot, tables)
+            undo.push_async_callback(self._apps.withdraw)
+            await self._apps.prepare(config)
+            ground = lay_ground(config, self.worker, self._estate)
+            plugins = await self._plugins.prepare(config, ground.cores)
+            undo.push_async_callback(self._plugins.discard, plugins)
+            snapshot = build(config, ground, self._estate, plugins, self._snapshot, tables)
             for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
                 if _key(each) in added:
                     await added[_key(each)].serve(self.worker, compiled)
@@ -283,13 +299,17 @@ class Gateway:
         ]
         if admin is not None and admin is not self._admin:
             opened += [(address, "admin API") for address in admin.listening.addresses]
-        self._follow(snapshot, added, admin)
+        self._follow(snapshot, plugins, added, admin)
         if log is not self.log:
             await self._change_log(log)
         return opened
 
     def _follow(
-        self, snapshot: Snapshot, added: dict[tuple[object, ...], _Listener], admin: AdminServer | None
+        self,
+        snapshot: Snapshot,
+        plugins: PreparedPlugins,
+        added: dict[tuple[object, ...], _Listener],
+        admin: AdminServer | None,
     ) -> None:
         """Puts in force what was prepared. Nothing here fails, and no request comes between."""
         config = snapshot.config
@@ -304,7 +324,9 @@ class Gateway:
         gone, self._listeners = self._listeners, present
         for listener in gone.values():
             listener.close(self.worker)
+        self._apps.adopt(config.server.drain_timeout / NS)
         self._estate.adopt(snapshot.upstreams)
+        self._plugins.adopt(plugins)
         self.worker.watch(tuple(running.core for running in snapshot.upstreams.values()))
         self.worker.limit(config.server.max_connections, config.server.max_connections_per_ip)
         if self._admin is not None and self._admin is not admin:
@@ -338,7 +360,7 @@ class Gateway:
         if endpoint is None:
             raise UnknownName(f'upstream "{upstream}" has no endpoint "{address}"')
         if change.state is not UNSET:
-            running.health.set_operator(endpoint, change.state, time.monotonic_ns())
+            running.health.set_operator(endpoint, change.state, _core.monotonic_ns())
         if change.weight is not UNSET:
             running.health.set_weight(endpoint, change.weight)
         return view_endpoint(endpoint)
@@ -373,7 +395,7 @@ class Gateway:
             await asyncio.sleep(1)
             if self._snapshot is None or not self._snapshot.splits or not self._estate.leads():
                 continue
-            now = time.monotonic_ns()
+            now = _core.monotonic_ns()
             for splitter in self._snapshot.splits.values():
                 for verdict in splitter.rollback.evaluate(now) if splitter.rollback is not None else ():
                     log.error(
@@ -385,7 +407,8 @@ class Gateway:
 
     def count(self) -> dict[str, Any]:
         self.worker.show_gauges()
-        return self.counters.snapshot()
+        plugins = {name: dict(one.slot.counts) for name, one in self._plugins.running.items()}
+        return {**self.counters.snapshot(), "plugins": plugins}
 
 
 def _has_arm(splitter: _core.Splitter, arm: str) -> None:
