@@ -48,9 +48,9 @@ class Gateway:
     """A gateway that this program starts, changes and stops.
 
     config: what it serves; see ``ConfigSource``. plugins: classes that the configuration may name as
-    ``use = "ClassName"``; a mapping gives them other names. apps: ASGI applications that endpoints may name as
-    "asgi:NAME". folder: what paths in tables are relative to, by default the current directory; a file's are
-    relative to its own.
+    ``use = "ClassName"``; a mapping gives them other names. apps: ASGI applications that endpoints may name
+    as "asgi:NAME". folder: what paths in tables are relative to, by default the current directory; a file's
+    are relative to its own.
 
     Raises ConfigError at once for a configuration that can't be used; ``warnings`` holds what is doubtful in
     it, a line each. Nothing is opened before ``start()``.
@@ -87,8 +87,8 @@ class Gateway:
             await (self.drain() if kind is None else self.stop())
 
     async def start(self) -> None:
-        """Opens the listeners and serves. Raises OpenError or PluginError, and then nothing is open; RuntimeError
-        where it runs already. It may be started again when it was drained or stopped."""
+        """Opens the listeners and serves. Raises OpenError or PluginError, and then nothing is open;
+        RuntimeError where it runs already. It may be started again when it was drained or stopped."""
         if self._server is not None:
             raise RuntimeError("the gateway runs already")
         self._server = server = Server(self._config, log.info, read=self._read, apps=self._apps)

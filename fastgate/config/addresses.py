@@ -13,7 +13,9 @@ from fastgate.config.units import BadValue
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _IPV4_LIKE: Final = re.compile(r"[0-9.]+")
-_ASGI: Final = re.compile(r"asgi:(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[\w-]+)", re.A)
+_ASGI: Final = re.compile(
+    r"asgi:(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[\w-]+)", re.A
+)
 _MAX_UNIX_PATH: Final = 107  # sun_path of Linux holds 108 bytes, with the final NUL
 
 

@@ -37,7 +37,7 @@ def load(
     *,
     strict: bool = False,
     read_endpoints: bool = False,
-    plugins: Mapping[str, type[Any]] = {},  # noqa: B006  # not changed
+    plugins: Mapping[str, type[Any]] = {},  # not changed
 ) -> Loaded:
     """Reads the TOML file ``path``. Raises ConfigError with every problem.
 
@@ -54,7 +54,7 @@ def loads(
     *,
     strict: bool = False,
     read_endpoints: bool = False,
-    plugins: Mapping[str, type[Any]] = {},  # noqa: B006  # not changed
+    plugins: Mapping[str, type[Any]] = {},  # not changed
 ) -> Loaded:
     """As ``load``, from text; files that it names are relative to the directory of ``name``."""
     text = text.removeprefix("\ufeff")
@@ -68,7 +68,7 @@ def load_tables(
     name: str = "<tables>",
     *,
     strict: bool = False,
-    plugins: Mapping[str, type[Any]] = {},  # noqa: B006  # not changed
+    plugins: Mapping[str, type[Any]] = {},  # not changed
 ) -> Loaded:
     """As ``loads``, from what the text would be parsed to. Problems tell the key in place of a line."""
     problems = Problems(name)

@@ -74,7 +74,7 @@ class PluginSource:
     gateway, by what ``use`` calls them; they come first.
     """
 
-    def __init__(self, folder: Path, given: Mapping[str, type[Plugin]] = {}) -> None:  # noqa: B006  # not changed
+    def __init__(self, folder: Path, given: Mapping[str, type[Plugin]] = {}) -> None:  # not changed
         self._folder = folder
         self._given = given
 
@@ -116,7 +116,9 @@ class PluginSource:
         offered = entry_points(group=GROUP)
         points = {point.value: point for point in offered if point.name == use}
         if not points:
-            known = dict.fromkeys(["rate-limit", "ip-filter", *self._given, *BUILT_IN, *(point.name for point in offered)])
+            known = dict.fromkeys(
+                ["rate-limit", "ip-filter", *self._given, *BUILT_IN, *(point.name for point in offered)]
+            )
             hint = did_you_mean(use, known) or f"there is {either(sorted(known), 'and')}"
             raise BadValue(f"no plugin is named {quote(use)}", hint)
         if len(points) > 1:

@@ -19,15 +19,15 @@ class Apps:
 
     def __init__(self, given: Mapping[str, Application]) -> None:
         self._given = given
-        #: Of the configuration in force, or of the one that is about to be.
-        self.wanted: dict[str, App] = {}
+        self._wanted: dict[str, App] = {}  # by the configuration in force, or the one that is about to be
         self._running: dict[str, App] = {}
+        self._leaving: dict[str, App] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     async def prepare(self, config: Config) -> None:
         """Loads and starts those that a configuration wants and that do not run already. Raises OpenError.
         `withdraw` or `adopt` follows."""
-        self.wanted = {}
+        self._wanted = {}
         for name in _names(config):
             app = self._running.get(name)
             try:
@@ -36,23 +36,27 @@ class Apps:
                     await app.start()
             except AppError as error:
                 raise OpenError(f"endpoint asgi:{name}: {error}") from error
-            self.wanted[name] = app
+            self._wanted[name] = app
 
     async def withdraw(self) -> None:
         """The configuration is not put in force after all."""
-        new = [app for name, app in self.wanted.items() if self._running.get(name) is not app]
-        self.wanted = self._running
+        new = [app for name, app in self._wanted.items() if self._running.get(name) is not app]
+        self._wanted = self._running
         for app in new:
             await app.close(0)
 
     def adopt(self, patience: float) -> None:
         """It is in force; what it wants no more may finish what it does within ``patience`` seconds."""
-        before, self._running = self._running, self.wanted
-        for name, app in before.items():
-            if self.wanted.get(name) is not app:
+        self._leaving, self._running = self._running, self._wanted
+        for name, app in self._leaving.items():
+            if self._wanted.get(name) is not app:
                 task = asyncio.get_running_loop().create_task(app.close(patience), name=f"end of {name}")
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)
+
+    def find(self, name: str) -> App:
+        """For an endpoint; one that the configuration before this one had may be asked for as well."""
+        return self._wanted.get(name) or self._leaving[name]
 
     async def close(self, patience: float) -> None:
         """All end, after at most so many seconds."""

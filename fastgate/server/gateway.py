@@ -99,7 +99,7 @@ class Gateway:
         tell: Callable[[str], None] = lambda line: None,
         *,
         read: Callable[[str], Loaded] = load,
-        apps: Mapping[str, Application] = {},  # noqa: B006  # not changed
+        apps: Mapping[str, Application] = {},  # not changed
     ) -> None:
         self.config = config
         self._tell = tell

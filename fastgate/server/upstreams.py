@@ -34,8 +34,8 @@ class Estate:
     that run. Made once, before any worker is forked.
     """
 
-    def __init__(self, apps: Apps) -> None:
-        self.apps = apps
+    def __init__(self, apps: Apps | None = None) -> None:
+        self.apps = apps or Apps({})
         self.endpoints = _core.endpoint_states()
         self.upstreams = _core.upstream_states()
         self.loads = _core.load_states()
@@ -287,7 +287,7 @@ class RunningUpstream:
             hosts=hosts,
             port=spec.port,
             unix_path=spec.unix_path,
-            app=self._estate.apps.wanted[spec.asgi] if spec.asgi else None,
+            app=self._estate.apps.find(spec.asgi) if spec.asgi else None,
             table=self._estate.endpoints,
             weight=spec.weight,
             max_requests=pool.max_requests,

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from fastgate.testing.upstreams import FakeUpstream, Seen
 
 __all__ = [
-    "Answer", "Clock", "CutShort", "FakeUpstream", "Fields", "GatewayUnderTest", "Seen", "SyncGatewayUnderTest",
-    "run_gateway", "run_gateway_sync",
+    "Answer", "Clock", "CutShort", "FakeUpstream", "Fields", "GatewayUnderTest", "Seen",
+    "SyncGatewayUnderTest", "run_gateway", "run_gateway_sync",
 ]  # fmt: skip
 
 _HOMES: Final = {

@@ -73,7 +73,7 @@ class Answer:
 
 
 class CutShort(Exception):
-    """The connection ended before the answer was whole. ``answer``: what came of it; None: not even a head."""
+    """The connection ended before the answer was whole. ``answer``: what came of it; None: no head."""
 
     def __init__(self, answer: Answer | None) -> None:
         super().__init__(f"the answer was cut short: {answer}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ from fastgate.config import Config, model
 from fastgate.embed import ConfigSource, Explanation, Gateway
 from fastgate.testing.client import Answer, HeaderInput, ask
 from fastgate.testing.upstreams import FakeUpstream
+from fastgate.upstreams.asgi import Application
 
 if TYPE_CHECKING:
     from fastgate.plugins import Plugin
@@ -127,29 +129,21 @@ class GatewayUnderTest:
 
     async def reload(self, config: ConfigSource) -> None:
         """``Gateway.reload``; upstreams that stay keep their fake ones."""
-        await self.gateway.reload(await self._fake(config))
+        await self.gateway.reload(self._fake(config))
 
 
 class _Faker:
     """Makes the configuration that runs of the one that is tested."""
 
     def __init__(
-        self,
-        fakes: dict[str, FakeUpstream],
-        plugins: Plugins,
-        folder: str | os.PathLike[str],
-        real: Collection[str],
+        self, fakes: dict[str, FakeUpstream], load: Callable[[ConfigSource], Gateway], real: Collection[str]
     ) -> None:
         self._fakes = fakes
-        self._plugins = plugins
-        self._folder = folder
+        self._load = load
         self._real = real
 
-    def gateway(self, config: Config) -> Gateway:
-        return Gateway(config, plugins=self._plugins, folder=self._folder)
-
-    async def __call__(self, config: ConfigSource) -> Config:
-        config = Gateway(config, plugins=self._plugins, folder=self._folder).config
+    def __call__(self, config: ConfigSource) -> Config:
+        config = self._load(config).config
         replace = msgspec.structs.replace
         return replace(
             config,
@@ -179,19 +173,21 @@ async def run_gateway(
     config: ConfigSource,
     *,
     plugins: Plugins = (),
+    apps: Mapping[str, Application] | None = None,
     folder: str | os.PathLike[str] = "",
     real: Collection[str] = (),
 ) -> AsyncIterator[GatewayUnderTest]:
-    """Runs the gateway in this loop, until the block is left; then nothing of it may be left over.
+    """Runs the gateway in this loop, until the block is left.
 
-    config: a TOML file's path, tables, or a Config. Of it these are changed: each listener is on a free port of
-    127.0.0.1; each upstream but the ``real`` ones has one endpoint, a ``FakeUpstream``, and no active health
-    checks; access log and admin API are off. plugins, folder: as ``fastgate.Gateway`` takes them.
+    config: a TOML file's path, tables, or a Config. Of it these are changed: each listener is on a free port
+    of 127.0.0.1; each upstream but the ``real`` ones has one endpoint, a ``FakeUpstream``, and no active
+    health checks; access log and admin API are off. plugins, apps, folder: as for ``fastgate.Gateway``.
     """
     fakes: dict[str, FakeUpstream] = {}
-    fake = _Faker(fakes, plugins, folder, real)
+    load = functools.partial(Gateway, plugins=plugins, apps=apps, folder=folder)
+    fake = _Faker(fakes, load, real)
     try:
-        async with fake.gateway(await fake(config)) as gateway:
+        async with load(fake(config)) as gateway:
             yield GatewayUnderTest(gateway, fakes, fake)
     finally:
         for each in fakes.values():

@@ -18,9 +18,9 @@ from fastgate.testing.client import Answer, Fields, HeaderInput
 
 __all__ = ["FakeUpstream", "Fault", "Handler", "Seen"]
 
-#: "refuse": no connection opens, those that are open end. "reset": the request is read, then the connection is
-#: reset. "hang": the request is read, and nothing follows. "truncate": half of the answer's body, then the end.
-#: "delay": the answer comes later.
+#: "refuse": no connection opens, those that are open end. "reset": the request is read, then the connection
+#: is reset. "hang": the request is read, and nothing follows. "truncate": half of the answer's body, then the
+#: end. "delay": the answer comes later.
 Fault = Literal["refuse", "reset", "hang", "truncate", "delay"]
 
 _READ: Final = 65536
@@ -230,12 +230,10 @@ class FakeUpstream:
 
 def _head_of(answer: Answer, least: int) -> h11.Response:
     """least: of the length that it announces."""
-    fields = answer.headers.fields
+    fields = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers.fields]
     if answer.status not in (204, 304) and "content-length" not in answer.headers:
-        fields = [*fields, ("content-length", str(max(least, len(answer.body))))]
-    return h11.Response(
-        status_code=answer.status, headers=[(name, value.encode("latin-1")) for name, value in fields]
-    )
+        fields.append((b"content-length", b"%d" % max(least, len(answer.body))))
+    return h11.Response(status_code=answer.status, headers=fields)
 
 
 async def _read_request(reader: asyncio.StreamReader, connection: h11.Connection) -> Seen | None:

@@ -21,10 +21,8 @@ from fastgate._core import AsgiSide
 __all__ = ["App", "AppError", "Application", "load_app"]
 
 Message = MutableMapping[str, Any]
-Application = Callable[
-    [MutableMapping[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
-    Awaitable[None],
-]
+#: Loose, since frameworks type their scope and messages in their own ways.
+Application = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 log: Final = logging.getLogger("fastgate.asgi")
 
@@ -62,7 +60,9 @@ def load_app(name: str, folder: Path, given: Mapping[str, Application]) -> Appli
         return given[name]
     module, colon, attribute = name.partition(":")
     if not colon:
-        raise AppError(f'no application "{name}" was given to the gateway; one of a module is "asgi:module:name"')
+        raise AppError(
+            f'no application "{name}" was given to the gateway; one of a module is "asgi:module:name"'
+        )
     place = str(folder.resolve())
     if place not in sys.path:
         sys.path.insert(0, place)
@@ -70,7 +70,7 @@ def load_app(name: str, folder: Path, given: Mapping[str, Application]) -> Appli
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as error:  # noqa: BLE001  # whatever the module's own code raises is told
+    except Exception as error:  # whatever the module's own code raises is told
         raise AppError(f"{type(error).__name__}: {error}") from error
     if not callable(found):
         raise AppError(f'"{attribute}" of the module {module} is no application: it cannot be called')
@@ -107,7 +107,7 @@ class App:
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
             await self.application(scope, self._events.get, self._hear)
-        except Exception as error:  # noqa: BLE001  # told or logged
+        except Exception as error:  # told or logged
             # The specification's way to say that it does not know the protocol, if nothing was said before.
             if self._answer.done():
                 log.error("%s: lifespan: %r", self.name, error, exc_info=error)
@@ -135,7 +135,7 @@ class App:
         return self._answer.result() if self._answer.done() else f"{late} within {timeout:g} s"
 
     async def close(self, timeout: float) -> None:  # noqa: ASYNC109  # not a deadline: what runs is cut then
-        """Waits for its calls, cancels those that are left after ``timeout`` seconds, and lets it shut down."""
+        """Waits for its calls, cancels those left after ``timeout`` seconds, and lets it shut down."""
         if self.calls:
             _, late = await asyncio.wait(self.calls, timeout=timeout)
             await _cancel(late, self.name)
@@ -225,7 +225,7 @@ class Call:
         except asyncio.CancelledError:
             self._side.fail("the application's call was cancelled")
             raise
-        except Exception as error:  # noqa: BLE001  # logged with its traceback
+        except Exception as error:  # logged with its traceback
             level = logging.DEBUG if self._told_gone else logging.ERROR
             log.log(level, "%s: %s %s", self._app.name, scope["method"], scope["path"], exc_info=error)
             self._side.fail(f"the application raised {type(error).__name__}")

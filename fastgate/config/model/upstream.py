@@ -21,9 +21,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "address",
         ),
     ]
-    host: Annotated[str, derived("Host part, without brackets; empty where there is none.")] = (
-        ""
-    )
+    host: Annotated[str, derived("Host part, without brackets; empty where there is none.")] = ""
     port: Annotated[int, derived("Port part; 0 where there is none.")] = 0
     unix_path: Annotated[str | None, derived("The path of a Unix socket.")] = None
     srv: Annotated[str, derived('The SRV name, without "srv:"; empty for any other address.')] = ""
