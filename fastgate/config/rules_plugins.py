@@ -73,9 +73,10 @@ def check_references(context: Context) -> dict[str, Plugin]:
 def _can_be_named(context: Context, reference: Reference) -> bool:
     plugin = context.config.plugins.get(reference.name)
     if isinstance(plugin, RateLimit | IpFilter):
+        kind = "a rate-limit" if isinstance(plugin, RateLimit) else "an ip-filter"
         context.problems.error(
             reference.path,
-            f"{label_of(reference.path)}: {quote(reference.name)} is native, and runs for itself alone",
+            f"{label_of(reference.path)}: {quote(reference.name)} is {kind}, which no other plugin can use",
             "name it among the `plugins` of a route or listener",
         )
     return isinstance(plugin, PluginUse)
@@ -94,9 +95,8 @@ def _put(
     for one in named.get(name, ()):
         if one.name in way:
             circle = " -> ".join(map(quote, [*way[way.index(one.name) :], one.name]))
-            context.problems.error(
-                one.path, f"{label_of(one.path)}: plugins name each other in a circle: {circle}"
-            )
+            what = "a plugin cannot name itself" if one.name == name else f"a circle: {circle}"
+            context.problems.error(one.path, f"{label_of(one.path)}: {what}")
         else:
             _put(context, one.name, named, ordered, way)
     ordered[name] = context.config.plugins[name]
