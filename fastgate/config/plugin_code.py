@@ -69,7 +69,7 @@ def module_of_name(name: str, folder: Path) -> tuple[ModuleType, str]:
             )
         _check_not_hidden(name, spec, folder)
         if not isinstance(spec.loader, SourceFileLoader) or spec.origin is None:
-            return _imported(name), ""
+            return imported(name), ""
         source = _read(Path(spec.origin), spec.origin)
         digest = hashlib.sha256(source).hexdigest()
         module = _versions.get((name, digest))
@@ -112,7 +112,8 @@ def _same_file(one: Path, other: str) -> bool:
     return os.path.exists(other) and os.path.samefile(one, other)
 
 
-def _imported(name: str) -> ModuleType:
+def imported(name: str) -> ModuleType:
+    """As Python imports it. Raises BadValue."""
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:

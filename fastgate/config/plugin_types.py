@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from fastgate.config.plugin_code import module_of_file, module_of_name
+from fastgate.config.plugin_code import imported, module_of_file, module_of_name
 from fastgate.config.problems import did_you_mean, either, quote
 from fastgate.config.units import BadValue
 
@@ -66,6 +66,24 @@ class Found(NamedTuple):
     version: str
 
 
+def built_in(use: str) -> type[Plugin]:
+    """A plugin that ships. Raises BadValue where what it needs is not installed."""
+    extra, needed = _NEEDS.get(use, ("", ()))
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise BadValue(
+            f"{quote(use)} needs {either(missing, 'and')}, not installed here",
+            f"pip install 'fastgate[{extra}]'",
+        )
+    module, _, name = BUILT_IN[use].partition(":")
+    return _class(imported(module), name, module)
+
+
+def installed() -> tuple[EntryPoint, ...]:
+    """What installed packages offer."""
+    return tuple(entry_points(group=GROUP))
+
+
 class PluginSource:
     """Where plugins come from; files are relative to ``folder``, the directory of the configuration.
 
@@ -86,7 +104,7 @@ class PluginSource:
             module, version = module_of_file(file[1], self._folder)
             return Found(_class(module, file[2], file[1]), version)
         if use in BUILT_IN:
-            return self._built_in(use)
+            return Found(built_in(use), "")
         if ":" in use:
             named = _MODULE.fullmatch(use)
             if not named:
@@ -95,20 +113,8 @@ class PluginSource:
             return Found(_class(module, named[2], named[1]), version)
         return self._installed(use)
 
-    def _built_in(self, use: str) -> Found:
-        extra, needed = _NEEDS.get(use, ("", ()))
-        missing = [name for name in needed if find_spec(name) is None]
-        if missing:
-            raise BadValue(
-                f"{quote(use)} needs {either(missing, 'and')}, not installed here",
-                f"pip install 'fastgate[{extra}]'",
-            )
-        module_name, _, name = BUILT_IN[use].partition(":")
-        module, _ = module_of_name(module_name, self._folder)
-        return Found(_class(module, name, module_name), "")
-
     def _installed(self, use: str) -> Found:
-        offered = entry_points(group=GROUP)
+        offered = installed()
         points = {point.value: point for point in offered if point.name == use}
         if not points:
             known = dict.fromkeys(["rate-limit", "ip-filter", *BUILT_IN, *(point.name for point in offered)])

@@ -73,11 +73,10 @@ class IpFilter(
 
 
 class PluginUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A plugin in Python. Besides these keys its table has those of the plugin itself.
+    """A plugin in Python: its table has these keys, and those of the plugin itself."""
 
-    Two are equal where a reload may keep the plugin that runs: a class is loaded once for each version of its
-    source, so equal versions have the same class.
-    """
+    # Two are equal where a reload may keep the plugin that runs: a class is loaded once for each version of
+    # its source, so equal versions have the same class.
 
     name: Annotated[str, derived("Its name: the last part of its table's header.")] = ""
     use: Annotated[
