@@ -1,7 +1,7 @@
 """Types of the compiled module."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 class ReasonInfo(NamedTuple):
@@ -778,6 +778,8 @@ def measure_heads(head: bytes, rules: HeaderRules | None, rounds: int) -> int: .
 class NativeFilter:
     @property
     def name(self) -> str: ...
+    @property
+    def in_chain(self) -> bool: ...
 
 class RateLimitFilter(NativeFilter):
     def __init__(self, name: str, limiter: RateLimiter) -> None: ...
@@ -804,6 +806,7 @@ class Route:
         redirect: Redirector | None = None,
         respond: tuple[int, bytes, bytes] | None = None,
         filters: tuple[NativeFilter, ...] = (),
+        chain: PluginChain | None = None,
         rewrite: PathRewrite | None = None,
         rewrite_host: str | None = None,
         request_rules: HeaderRules | None = None,
@@ -1012,14 +1015,87 @@ class Worker:
     def close(self) -> None: ...
     def census(self) -> dict[str, int]: ...
 
-# -- plugins: the objects that plugins in Python work with. After the end of an exchange all but what `on_log` may
+# -- plugins: the host (proxy/plugin_host.pyx)
+
+def ask(
+    worker: Worker,
+    upstream: Upstream,
+    method: str,
+    path: str,
+    headers: Mapping[str, str] | None,
+    body: bytes,
+    timeout_ns: int,
+    limit: int,
+) -> asyncio.Future[SubResponse]: ...
+
+class PluginSlot:
+    def __init__(
+        self,
+        name: str,
+        plugin: Any,
+        phases: dict[str, Any],
+        *,
+        body_mode: str = "none",
+        body_limit: int = 1048576,
+        open: bool = False,
+        report_only: bool = False,
+        timeout_ns: int,
+        shared: Any = None,
+    ) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def plugin(self) -> Any: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
+
+class PluginSet:
+    def __init__(self, upstreams: dict[str, Upstream]) -> None: ...
+    @property
+    def active(self) -> int: ...
+    def find_upstream(self, name: str) -> Upstream: ...
+    def retire(self, idle: Callable[[], None]) -> None: ...
+
+class PluginChain:
+    def __init__(
+        self, plugins: PluginSet, steps: tuple[PluginSlot | NativeFilter, ...], identity: tuple[str, ...] = ()
+    ) -> None: ...
+
+class Ticket:
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def cost(self) -> int: ...
+    @property
+    def cancelled(self) -> bool: ...
+    def settle(self, refused: bool, code: str = "", lines: bytes = b"") -> None: ...
+
+class PendingFilter(NativeFilter):
+    def __init__(
+        self,
+        name: str,
+        key: RequestKey,
+        begin: Callable[[bytes, Ticket], None],
+        *,
+        cost: int = 1,
+        per_route: bool = False,
+        charge: Callable[[bytes, int], None] | None = None,
+        cost_header: str = "",
+        timeout_ns: int = 1_000_000_000,
+    ) -> None: ...
+
+class OnlyFor(NativeFilter):
+    def __init__(self, inner: NativeFilter, consumers: Iterable[str] = (), plan: str = "") -> None: ...
+
+# -- plugins: the objects that plugins in Python work with. After the end of an exchange all but what
+# `on_log` may
 # -- read raises RuntimeError.
 
 class Headers:
-    """Fields of one head, in their order, names in any case. Immutable until something is changed; then they are
-    copied once. Values are str (latin-1). A name or value that is none (RFC 9110 5.1, 5.5), and fields by which
-    the gateway itself speaks to the next hop (Host, Content-Length, Transfer-Encoding, Connection, ...) raise
-    ValueError when they are set."""
+    """Fields of one head, in their order, names in any case. Immutable until something is changed; then
+    they are copied once. Values are str (latin-1). A name or value that is none (RFC 9110 5.1, 5.5), and
+    fields by which the gateway itself speaks to the next hop (Host, Content-Length, Transfer-Encoding,
+    Connection, ...) raise ValueError when they are set."""
 
     def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None: ...
     def __getitem__(self, name: str) -> str:
@@ -1046,8 +1122,8 @@ class Request:
     def method(self, method: str) -> None: ...
     @property
     def path(self) -> str:
-        """In normal form, percent-encoded, without the query. Setting it takes the place of the route's rewrite;
-        the route is not matched again."""
+        """In normal form, percent-encoded, without the query. Setting it takes the place of the route's
+        rewrite; the route is not matched again."""
     @path.setter
     def path(self, path: str) -> None: ...
     @property
@@ -1084,8 +1160,8 @@ class Request:
     @property
     def content_length(self) -> int | None: ...
     async def read(self, limit: int = -1) -> bytes:
-        """The whole body, which is held from then on. limit: bytes, by default the plugin's ``body_limit``; beyond
-        it the client gets 413 ``body-too-large`` (the coroutine is cancelled)."""
+        """The whole body, which is held from then on. limit: bytes, by default the plugin's ``body_limit``;
+        beyond it the client gets 413 ``body-too-large`` (the coroutine is cancelled)."""
     async def json(self) -> Any:
         """The body, by orjson. ValueError where it is no JSON."""
     @property
@@ -1121,16 +1197,27 @@ class Response:
         """The reason code of an answer that the gateway or a plugin made; "" of others."""
     @property
     def body(self) -> bytes:
-        """Of an answer that a plugin or the gateway made; RuntimeError for one that streams from an upstream."""
+        """Of an answer that a plugin or the gateway made; RuntimeError for one that streams from an
+        upstream."""
     @body.setter
     def body(self, body: bytes) -> None:
         """Another body; what an upstream may still send is dropped."""
 
 class SubResponse:
-    status: int
-    headers: Headers
-    body: bytes
-    truncated: bool  # the body was longer than `limit`
+    """What an upstream answered to a request of the gateway's own."""
+
+    def __init__(
+        self, status: int, headers: Iterable[tuple[str, str]], body: bytes, truncated: bool = False
+    ) -> None: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def truncated(self) -> bool:
+        """The body was longer than ``limit``."""
     def json(self) -> Any: ...
 
 class GatewayError:
@@ -1169,8 +1256,8 @@ class ExchangeView:
         """Name of the upstream that will be asked; "" where none is chosen yet."""
     @upstream.setter
     def upstream(self, name: str) -> None:
-        """Another one. LookupError where the configuration has none of that name; RuntimeError on a route whose
-        action asks no upstream."""
+        """Another one. LookupError where the configuration has none of that name; RuntimeError on a route
+        whose action asks no upstream."""
     @property
     def client_ip(self) -> str:
         """After trusted proxies; "" for the peer of a Unix socket."""
@@ -1190,8 +1277,8 @@ class ExchangeView:
         *,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
     ) -> Response:
-        """An error answer as the gateway's own: problem+json with ``code``, which also stands in log, metric and
-        Proxy-Status. code: one of docs/reasons.md, or the plugin's own (then it is counted as
+        """An error answer as the gateway's own: problem+json with ``code``, which also stands in log,
+        metric and Proxy-Status. code: one of docs/reasons.md, or the plugin's own (then it is counted as
         ``plugin-refused``). ``detail`` goes into the log alone."""
     async def subrequest(
         self,
