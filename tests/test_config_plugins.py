@@ -187,6 +187,19 @@ def test_a_module_in_a_package(tmp_path: Path) -> None:
     assert sys.modules["sample_package"].inner is sys.modules["sample_package.inner"]
 
 
+def test_a_class_that_a_package_only_offers_is_followed_to_its_own_file(tmp_path: Path) -> None:
+    package = tmp_path / "sample_offering"
+    package.mkdir()
+    (package / "__init__.py").write_text("from sample_offering.inner import Mine as Mine\n")
+    (package / "inner.py").write_text(plugin_source("one"))
+    before = use_of(tmp_path, "sample_offering:Mine")
+    assert use_of(tmp_path, "sample_offering:Mine") == before
+    (package / "inner.py").write_text(plugin_source("two"))
+    after = use_of(tmp_path, "sample_offering:Mine")
+    assert (says(before), says(after)) == ("one", "two")
+    assert before != after
+
+
 def test_a_module_that_the_program_has_imported_is_shared_with_it(tmp_path: Path) -> None:
     assert use_of(tmp_path, "support.plugins.several:One", 'label = "x"').plugin is One
 
@@ -302,6 +315,43 @@ def test_types_that_cannot_be_found_are_told(tmp_path: Path) -> None:
         "from __future__ import annotations\n" + plugin_source("one").replace("key: str", "key: Str")
     )
     assert "name 'Str' is not defined where its types are looked up" in error_of(tmp_path, "./mine.py")
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("list[str]", "an array is tuple"),
+        ("tuple", "an array is tuple"),
+        ("tuple[str, int]", "an array is tuple"),
+        ("dict[int, str]", "the keys of a table are str"),
+        ("dict", "is no type that the configuration can hold"),
+        ("str | int", "one type, or that and None"),
+        ("Literal[True, 'x']", "a Literal of str or int"),
+        ("Annotated[str, doc('x', 'colour')]", 'there is no form "colour"'),
+        ("Any", "is no type that the configuration can hold"),
+        ("bytes", "is no type that the configuration can hold"),
+    ],
+)
+def test_types_that_cannot_be_read_are_told(tmp_path: Path, written: str, why: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from typing import Annotated, Any, Literal\nfrom fastgate.plugins import doc\n"
+        + plugin_source("one").replace("key: str =", f"key: {written} | None =")
+    )
+    message = error_of(tmp_path, "./mine.py")
+    assert message.startswith("use: the configuration of Mine cannot be read: Mine.Config.key: ")
+    assert why in message
+
+
+def test_arrays_of_tables_and_of_arrays(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        plugin_source("one").replace(
+            "key: str = 'default'",
+            "key: tuple[dict[str, str], ...] = ()\n        more: tuple[tuple[int, ...], ...] = ()",
+        )
+    )
+    config = use_of(tmp_path, "./mine.py", 'key = [{ a = "b" }, { a = "b" }]\nmore = [[1], [1]]\n').config
+    assert config.key == ({"a": "b"}, {"a": "b"})
+    assert config.more == ((1,), (1,))
 
 
 def test_constraints_that_nothing_reads_are_told(tmp_path: Path) -> None:

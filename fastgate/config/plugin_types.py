@@ -102,7 +102,7 @@ class PluginSource:
                     f"a file begins with ./, got {quote(use)}", f"did you mean {quote('./' + use)}?"
                 )
             module, version = module_of_file(file[1], self._folder)
-            return Found(_class(module, file[2], file[1]), version)
+            return self._at_home(_class(module, file[2], file[1]), module, version)
         if use in BUILT_IN:
             return Found(built_in(use), "")
         if ":" in use:
@@ -110,7 +110,7 @@ class PluginSource:
             if not named:
                 raise BadValue(f'expected a name, "module:Class" or "./file.py", got {quote(use)}')
             module, version = module_of_name(named[1], self._folder)
-            return Found(_class(module, named[2], named[1]), version)
+            return self._at_home(_class(module, named[2], named[1]), module, version)
         return self._installed(use)
 
     def _installed(self, use: str) -> Found:
@@ -125,7 +125,15 @@ class PluginSource:
             raise BadValue(f"several packages offer a plugin named {quote(use)}: {packages}")
         [point] = points.values()
         module, version = module_of_name(point.module, self._folder)
-        return Found(_class(module, point.attr, f"{point.module} of {_package(point)}"), version)
+        plugin = _class(module, point.attr, f"{point.module} of {_package(point)}")
+        return self._at_home(plugin, module, version)
+
+    def _at_home(self, plugin: type[Plugin], module: ModuleType, version: str) -> Found:
+        """A class that ``module`` only imports is taken from where it is written: that source may change."""
+        if plugin.__module__ == module.__name__ or "<locals>" in plugin.__qualname__:
+            return Found(plugin, version)
+        home, version = module_of_name(plugin.__module__, self._folder)
+        return Found(_class(home, plugin.__qualname__, plugin.__module__), version)
 
 
 def _package(point: EntryPoint) -> str:

@@ -84,7 +84,8 @@ class PluginUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         doc(
             'Which plugin: one that ships ("jwt"), one that an installed package offers by this name, '
             '"module:Class", or a file relative to the configuration ("./my_plugin.py" or '
-            '"./my_plugin.py:Class").'
+            '"./my_plugin.py:Class"). A reload takes its code anew where the file that defines the class has '
+            "changed."
         ),
     ]
     plugin: Annotated[type[Any], derived("The class: a fastgate.plugins.Plugin.")]
