@@ -94,3 +94,36 @@ def test_code_that_does_not_load_changes_nothing(use: str, tmp_path: Path) -> No
         write(file, "one")
         assert gateway.reload() == ["fastgate: reloaded (nothing changed)"]
         assert client.get().body == b"one "
+
+
+HEAVY = """
+from dataclasses import dataclass
+import os
+from fastgate.plugins import Plugin, Response
+
+
+@dataclass
+class Pair:
+    one: int
+    two: int
+
+
+def add(pair):
+    return os.getpid(), Pair(pair.one + pair.two, 0)
+
+
+class Mine(Plugin):
+    def provision(self, host):
+        self.host = host
+
+    async def on_request(self, exchange):
+        worker, pair = await self.host.in_process(add, Pair(1, 2))
+        return Response(200, json={"sum": pair.one, "elsewhere": worker != os.getpid()})
+"""
+
+
+@USES
+def test_functions_of_a_plugin_run_in_another_process(use: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(HEAVY)
+    with Gateway(tables(use, timeout="30s"), tmp_path) as gateway, gateway.client() as client:
+        assert client.get().body == b'{"sum":3,"elsewhere":true}'
