@@ -1,8 +1,9 @@
-"""Rules of plugins: what they name must be there, and none may lead to itself."""
+"""Rules of plugins: what they name must be there, none may lead to itself, and what asks for consumers stands
+behind what knows them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fastgate.config import reflect
@@ -100,3 +101,37 @@ def _put(
         else:
             _put(context, one.name, named, ordered, way)
     ordered[name] = context.config.plugins[name]
+
+
+def check_order(context: Context) -> None:
+    """Warns where a limit or filter for some consumers runs before any plugin can have told who calls."""
+    for path, listener in context.listeners:
+        for i, name in enumerate(listener.plugins):
+            if not _tells(context, listener.plugins[:i]):
+                _warn_of(context, (*path, "plugins"), name)
+    for path, route in context.routes:
+        listeners = [
+            listener
+            for _, listener in context.listeners
+            if not route.listeners or listener.name in route.listeners
+        ]
+        told = all(_tells(context, listener.plugins) for listener in listeners)
+        for i, name in enumerate(route.plugins):
+            if not told and not _tells(context, route.plugins[:i]):
+                _warn_of(context, (*path, "plugins"), name)
+
+
+def _tells(context: Context, names: Sequence[str]) -> bool:
+    """Whether one of them may set the consumer; one that is not known any more may."""
+    native = (RateLimit, IpFilter)
+    return any(not isinstance(context.config.plugins.get(name), native) for name in names)
+
+
+def _warn_of(context: Context, path: Path, name: str) -> None:
+    plugin = context.config.plugins.get(name)
+    if isinstance(plugin, RateLimit | IpFilter) and (plugin.consumers or plugin.plan):
+        context.problems.warning(
+            context.item(path, name),
+            f"plugins: {quote(name)} is for some consumers, and no plugin before it can tell who calls",
+            "name it behind the one that does",
+        )
