@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from fastgate.plugins import Consumer, PluginConfig, doc
+from fastgate.plugins import Consumer, doc
+from fastgate.plugins._consumers import ConsumerKeys
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _HOW_TO_HASH: Final = (
@@ -20,16 +21,13 @@ _HOW_TO_HASH: Final = (
 )
 
 
-class KeyEntry(PluginConfig, frozen=True, kw_only=True):
+class KeyEntry(ConsumerKeys, frozen=True, kw_only=True):
     """A key and whose it is."""
 
     sha256: Annotated[
         str, doc("SHA-256 of the key in hexadecimal, as `printf %s KEY | sha256sum` prints it.")
     ] = ""
     consumer: Annotated[str, doc("Name of the consumer whose key it is.", "name")]
-    plan: Annotated[str, doc("The consumer's plan: chooses among limits.")] = ""
-    groups: Annotated[tuple[str, ...], doc("The consumer's groups, for `acl`.")] = ()
-    scopes: Annotated[tuple[str, ...], doc("What the key may be used for, for `acl`.")] = ()
     expires: Annotated[str, doc("From when on the key is refused: `2027-01-31T00:00:00Z`.")] = ""
     key: Annotated[str, doc("Not to be used: an error that says how to make `sha256` of it.")] = ""
 
@@ -63,14 +61,7 @@ def read_entries(entries: Iterable[KeyEntry], source: str) -> dict[bytes, Key]:
             raise ValueError(
                 f"{where}: the key is listed twice, as that of {found[digest].consumer.name} too"
             )
-        consumer = Consumer(
-            name=entry.consumer,
-            plan=entry.plan,
-            groups=frozenset(entry.groups),
-            scopes=frozenset(entry.scopes),
-            source=source,
-        )
-        found[digest] = Key(consumer, _expiry(entry.expires, where))
+        found[digest] = Key(entry.to_consumer(entry.consumer, source), _expiry(entry.expires, where))
     return found
 
 

@@ -9,7 +9,8 @@ from pathlib import PurePath
 from typing import Annotated, Final
 from urllib.parse import unquote_plus
 
-from fastgate.plugins import Exchange, Host, Plugin, PluginConfig, Request, Response, doc
+from fastgate.plugins import Exchange, Host, Plugin, Request, Response, doc
+from fastgate.plugins._consumers import GateKeeperConfig
 from fastgate.plugins._files import WatchedFile
 from fastgate.plugins._keys_file import Key, KeyEntry, parse_file, read_entries
 
@@ -17,7 +18,7 @@ _PLACE: Final = re.compile(r"bearer|(header|query|cookie):.+")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
-class ApiKeyConfig(PluginConfig, frozen=True, kw_only=True):
+class ApiKeyConfig(GateKeeperConfig, frozen=True, kw_only=True):
     places: Annotated[
         tuple[str, ...],
         doc(
@@ -33,11 +34,6 @@ class ApiKeyConfig(PluginConfig, frozen=True, kw_only=True):
         doc("More keys: a TOML or JSON file with `keys` as here, read again whenever it changes.", "file"),
     ] = None
     forward: Annotated[bool, doc("Leave the key in the request that the service gets.")] = False
-    consumer_header: Annotated[
-        str,
-        doc("Request header that tells the service the consumer's name.", "set-header-name", empty=True),
-    ] = ""
-    realm: Annotated[str, doc("Named in WWW-Authenticate.")] = "api"
 
 
 class ApiKey(Plugin):
@@ -53,7 +49,7 @@ class ApiKey(Plugin):
 
     @classmethod
     def check(cls, config: ApiKeyConfig) -> Mapping[str, str]:
-        problems = {}
+        problems = config.check_realm()
         for place in config.places:
             kind, _, name = place.partition(":")
             if not _PLACE.fullmatch(place):
@@ -68,13 +64,11 @@ class ApiKey(Plugin):
             read_entries(config.keys, "")
         except ValueError as error:
             problems["keys"] = str(error)
-        if re.search(r'["\\\x00-\x1f\x7f-\U0010ffff]', config.realm):
-            problems["realm"] = "a realm has printable ASCII characters without quotes and backslashes"
         return problems
 
     @classmethod
     def identity_headers(cls, config: ApiKeyConfig) -> tuple[str, ...]:
-        return (config.consumer_header,) if config.consumer_header else ()
+        return config.told_in()
 
     async def provision(self, host: Host) -> None:
         self._clock = host.clock

@@ -6,12 +6,12 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import re
 import secrets
 from collections.abc import Mapping
 from typing import Annotated, Final, NamedTuple
 
-from fastgate.plugins import Busy, Consumer, Exchange, Host, Plugin, PluginConfig, Response, Secret, doc
+from fastgate.plugins import Busy, Consumer, Exchange, Host, Plugin, Response, Secret, doc
+from fastgate.plugins._consumers import SECOND, ConsumerKeys, GateKeeperConfig
 from fastgate.plugins._files import WatchedFile
 from fastgate.plugins._passwords import (
     BCRYPT_MAX_BYTES,
@@ -25,39 +25,30 @@ from fastgate.plugins._passwords import (
 )
 from fastgate.plugins._ttl import TtlCache
 
-_SECOND: Final = 1_000_000_000
 _MAX_USER: Final = 256
 _MAX_PASSWORD: Final = 1024
 _CACHED: Final = 10_000
 
 
-class User(PluginConfig, frozen=True, kw_only=True):
+class User(ConsumerKeys, frozen=True, kw_only=True):
     """A user and the hash of the password."""
 
     name: Annotated[str, doc("As the client sends it.", "name")]
     hash: Annotated[str | Secret, doc("argon2id or bcrypt hash of the password.")]
     consumer: Annotated[str, doc("The consumer's name.", default="the user's name")] = ""
-    plan: Annotated[str, doc("The consumer's plan: chooses among limits.")] = ""
-    groups: Annotated[tuple[str, ...], doc("The consumer's groups, for `acl`.")] = ()
-    scopes: Annotated[tuple[str, ...], doc("What the user may do, for `acl`.")] = ()
 
 
-class BasicConfig(PluginConfig, frozen=True, kw_only=True):
+class BasicConfig(GateKeeperConfig, frozen=True, kw_only=True):
     users: Annotated[tuple[User, ...], doc("The users.")] = ()
     file: Annotated[
         str | None,
         doc("More users: a file with lines `user:hash`, read again whenever it changes.", "file"),
     ] = None
-    realm: Annotated[str, doc("What the password is for; browsers show it.")] = "api"
     cache_ttl: Annotated[
         int,
         doc('How long a password that was right is not hashed again; "0s": never remembered.', "duration"),
-    ] = 60 * _SECOND
+    ] = 60 * SECOND
     forward: Annotated[bool, doc("Leave Authorization in the request that the service gets.")] = False
-    consumer_header: Annotated[
-        str,
-        doc("Request header that tells the service the consumer's name.", "set-header-name", empty=True),
-    ] = ""
 
 
 class _Known(NamedTuple):
@@ -83,7 +74,7 @@ class Basic(Plugin):
 
     @classmethod
     def check(cls, config: BasicConfig) -> Mapping[str, str]:
-        problems = {}
+        problems = config.check_realm()
         if not config.users and config.file is None:
             problems["users"] = "there is no user: `users` and `file` are both missing"
         seen = set()
@@ -92,18 +83,15 @@ class Basic(Plugin):
             if problem or user.name in seen:
                 problems["users"] = f"user {user.name!r}: {problem or 'is listed twice'}"
             seen.add(user.name)
-        # The rest of quoted-string (RFC 9110 5.6.4) is legal, and read differently by different clients.
-        if re.search(r'["\\\x00-\x1f\x7f-\U0010ffff]', config.realm):
-            problems["realm"] = "a realm has printable ASCII characters without quotes and backslashes"
         return problems
 
     @classmethod
     def identity_headers(cls, config: BasicConfig) -> tuple[str, ...]:
-        return (config.consumer_header,) if config.consumer_header else ()
+        return config.told_in()
 
     async def provision(self, host: Host) -> None:
         self._host = host
-        self._cache = TtlCache[bytes, str](self.config.cache_ttl / _SECOND, _CACHED)
+        self._cache = TtlCache[bytes, str](self.config.cache_ttl / SECOND, _CACHED)
         self._running: dict[tuple[bytes, str], asyncio.Task[bool]] = {}
         self._key = secrets.token_bytes(32)
         # RFC 7617 2.1.
@@ -119,14 +107,7 @@ class Basic(Plugin):
             task.cancel()
 
     def _known(self, user: User) -> _Known:
-        consumer = Consumer(
-            name=user.consumer or user.name,
-            plan=user.plan,
-            groups=frozenset(user.groups),
-            scopes=frozenset(user.scopes),
-            source=self.name,
-        )
-        return _Known(_text(user.hash), consumer)
+        return _Known(_text(user.hash), user.to_consumer(user.consumer or user.name, self.name))
 
     def _users(self, users: dict[str, _Known]) -> _Users:
         return _Users(users, tuple(known.hash for known in users.values()) or (self._nobody,))
