@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Final
+from urllib.parse import quote
 
-from fastgate.plugins import Consumer, PluginConfig, doc
+from fastgate.plugins import Consumer, Headers, PluginConfig, doc
 
 SECOND: Final = 1_000_000_000
+
+_VISIBLE: Final = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x25)
 
 
 class ConsumerKeys(PluginConfig, frozen=True, kw_only=True):
@@ -33,12 +36,21 @@ class GateKeeperConfig(PluginConfig, frozen=True, kw_only=True):
     realm: Annotated[str, doc("What the credentials are for: named in WWW-Authenticate.")] = "api"
     consumer_header: Annotated[
         str,
-        doc("Request header that tells the service the consumer's name.", "set-header-name", empty=True),
+        doc(
+            "Request header that tells the service the consumer's name (not ASCII: percent-encoded).",
+            "set-header-name",
+            empty=True,
+        ),
     ] = ""
 
     def told_in(self) -> tuple[str, ...]:
         """For ``identity_headers``."""
         return (self.consumer_header,) if self.consumer_header else ()
+
+    def tell(self, headers: Headers, consumer: Consumer) -> None:
+        """Sets ``consumer_header``. What is no visible ASCII, and "%", is percent-encoded."""
+        if self.consumer_header:
+            headers[self.consumer_header] = quote(consumer.name, safe=_VISIBLE)
 
     def check_realm(self) -> dict[str, str]:
         """For ``check``."""

@@ -107,8 +107,7 @@ class ApiKey(Plugin):
         if not self.config.forward:
             for place in self.config.places:
                 _remove(exchange.request, place)
-        if self.config.consumer_header:
-            exchange.request.headers[self.config.consumer_header] = key.consumer.name
+        self.config.tell(exchange.request.headers, key.consumer)
         return None
 
     def _failed(self, exchange: Exchange, detail: str) -> Response:

@@ -156,8 +156,7 @@ class Basic(Plugin):
         exchange.consumer = known.consumer
         if not self.config.forward:
             del exchange.request.headers["authorization"]
-        if self.config.consumer_header:
-            exchange.request.headers[self.config.consumer_header] = known.consumer.name
+        self.config.tell(exchange.request.headers, known.consumer)
         return None
 
     def _stand_in(self, user: str, hashes: tuple[str, ...]) -> str:

@@ -121,8 +121,7 @@ class HmacSignature(Plugin):
         except (FieldError, SignatureError) as error:
             return exchange.refuse(401, "authentication-failed", str(error), headers=self._challenge)
         exchange.consumer = signed.key.consumer
-        if self.config.consumer_header:
-            headers[self.config.consumer_header] = signed.key.consumer.name
+        self.config.tell(headers, signed.key.consumer)
         return None
 
     def _find(self, headers: Headers) -> _Signed:
