@@ -1,7 +1,7 @@
 """Types of the compiled module."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 class ReasonInfo(NamedTuple):
@@ -778,6 +778,8 @@ def measure_heads(head: bytes, rules: HeaderRules | None, rounds: int) -> int: .
 class NativeFilter:
     @property
     def name(self) -> str: ...
+    @property
+    def in_chain(self) -> bool: ...
 
 class RateLimitFilter(NativeFilter):
     def __init__(self, name: str, limiter: RateLimiter) -> None: ...
@@ -804,6 +806,7 @@ class Route:
         redirect: Redirector | None = None,
         respond: tuple[int, bytes, bytes] | None = None,
         filters: tuple[NativeFilter, ...] = (),
+        chain: PluginChain | None = None,
         rewrite: PathRewrite | None = None,
         rewrite_host: str | None = None,
         request_rules: HeaderRules | None = None,
@@ -964,7 +967,7 @@ class SubrequestError(Exception):
 
 def ask_endpoint(
     endpoint: Endpoint, head: bytes, timeout_ns: int, body_limit: int
-) -> asyncio.Future[tuple[int, list[tuple[str, str]], bytes]]: ...
+) -> asyncio.Future[SubResponse]: ...
 
 # -- proxy/downstream1.pyx: the protocol of a client's connection; the loop calls its methods
 
@@ -1011,6 +1014,78 @@ class Worker:
     async def drain(self, timeout: float) -> None: ...  # noqa: ASYNC109
     def close(self) -> None: ...
     def census(self) -> dict[str, int]: ...
+
+# -- plugins: the host (proxy/plugin_host.pyx)
+
+def ask(
+    worker: Worker,
+    upstream: Upstream,
+    method: str,
+    path: str,
+    headers: Mapping[str, str] | None,
+    body: bytes,
+    timeout_ns: int,
+    limit: int,
+) -> asyncio.Future[SubResponse]: ...
+
+class PluginSlot:
+    def __init__(
+        self,
+        name: str,
+        plugin: Any,
+        phases: dict[str, Any],
+        *,
+        body_mode: str = "none",
+        body_limit: int = 1048576,
+        open: bool = False,
+        report_only: bool = False,
+        timeout_ns: int,
+        shared: Any = None,
+    ) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def plugin(self) -> Any: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
+
+class PluginSet:
+    def __init__(self, upstreams: dict[str, Upstream]) -> None: ...
+    @property
+    def active(self) -> int: ...
+    def find_upstream(self, name: str) -> Upstream: ...
+    def retire(self, idle: Callable[[], None]) -> None: ...
+
+class PluginChain:
+    def __init__(
+        self, plugins: PluginSet, steps: tuple[PluginSlot | NativeFilter, ...], identity: tuple[str, ...] = ()
+    ) -> None: ...
+
+class Ticket:
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def cost(self) -> int: ...
+    @property
+    def cancelled(self) -> bool: ...
+    def settle(self, refused: bool, code: str = "", lines: bytes = b"") -> None: ...
+
+class PendingFilter(NativeFilter):
+    def __init__(
+        self,
+        name: str,
+        key: RequestKey,
+        begin: Callable[[bytes, Ticket], None],
+        *,
+        cost: int = 1,
+        per_route: bool = False,
+        charge: Callable[[bytes, int], None] | None = None,
+        cost_header: str = "",
+        timeout_ns: int = 1_000_000_000,
+    ) -> None: ...
+
+class OnlyFor(NativeFilter):
+    def __init__(self, inner: NativeFilter, consumers: Iterable[str] = (), plan: str = "") -> None: ...
 
 # -- plugins: the objects that plugins in Python work with. After the end of an exchange all but what `on_log` may
 # -- read raises RuntimeError.

@@ -23,8 +23,7 @@ from support.wire import tokens
 
 from fastgate import _core
 from fastgate.config import loads
-from fastgate.server.build import build
-from fastgate.server.upstreams import Estate
+from support.built import built
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 
@@ -551,7 +550,7 @@ async def test_a_connection_that_was_accepted_too_late() -> None:
     worker = _core.Worker(
         loop, None, _core.Counters(["a"], []), max_connections=0, max_per_address=0, flush_interval=10**9
     )
-    slot = _core.ListenerSlot(build(config, worker, Estate()).listeners[0])
+    slot = _core.ListenerSlot(built(config, worker).listeners[0])
     worker.close_listener(slot)
     server = await loop.create_server(lambda: _core.Downstream1(worker, slot), "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())

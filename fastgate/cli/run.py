@@ -51,7 +51,7 @@ def run(config: Config, ready: Callable[[], None] | None = None, *, reload_on_ha
 
 
 async def _serve(config: Config, ready: Callable[[], None] | None, reload_on_hangup: bool) -> int:
-    from fastgate.server.gateway import Gateway, OpenError
+    from fastgate.server.gateway import Gateway, OpenError, PluginError
 
     gateway = Gateway(config, _say)
     loop = asyncio.get_running_loop()
@@ -68,7 +68,7 @@ async def _serve(config: Config, ready: Callable[[], None] | None, reload_on_han
 
     try:
         opened = await gateway.start()
-    except OpenError as error:
+    except (OpenError, PluginError) as error:
         tell(str(error))
         return 1
     reloads = loop.create_task(_reloads(gateway, hangup))

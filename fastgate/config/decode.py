@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -84,14 +85,26 @@ class Decoder:
         self._problems = problems
         self._secrets = secrets
 
-    def table(self, cls: type[Struct], value: object, path: Path) -> Any:
+    def table(self, cls: type[Any], value: object, path: Path) -> Any:
+        """An instance of ``cls``, or BAD."""
         if not isinstance(value, dict):
             self._problems.error(path, f"{label_of(path)}: expected a table, got {describe(value)}")
             return BAD
         return self._struct(cls, value, path, skip="")
 
-    def _struct(self, cls: type[Struct], value: dict[str, Any], path: Path, skip: str) -> Any:
-        keys = reflect.keys_of(cls)
+    def _struct(self, cls: type[Any], value: dict[str, Any], path: Path, skip: str) -> Any:
+        return self._made(cls, self._fields(reflect.keys_of(cls), value, path, skip), path)
+
+    def _made(self, cls: type[Any], fields: dict[str, Any], path: Path) -> Any:
+        complete = _COMPLETE.get(cls)
+        if complete:
+            complete(fields, path, self._problems)
+        return cls(**fields)
+
+    def _fields(
+        self, keys: Mapping[str, reflect.Key], value: dict[str, Any], path: Path, skip: str = ""
+    ) -> dict[str, Any]:
+        """A value for each of ``keys``; ``skip`` is one more key that may stand there."""
         fields: dict[str, Any] = {}
         for name, item in value.items():
             key = keys.get(name)
@@ -105,10 +118,7 @@ class Decoder:
                 self._problems.mark((*path, key.name))
             if fields.get(key.name, BAD) is BAD:
                 fields[key.name] = None if key.required else key.default
-        complete = _COMPLETE.get(cls)
-        if complete:
-            complete(fields, path, self._problems)
-        return cls(**fields)
+        return fields
 
     def _unknown_key(self, name: str, known: list[str], path: Path) -> None:
         where = f"in {table_label(path)}" if path else "at the top of the file"
@@ -136,16 +146,12 @@ class Decoder:
             case _:
                 return self._plain(node, value, path)
 
-    def _shorthand(self, cls: type[Struct], key: str, value: str, path: Path) -> Any:
+    def _shorthand(self, cls: type[Any], key: str, value: str, path: Path) -> Any:
         text = self._node(reflect.keys_of(cls)[key].node, value, path)
-        return BAD if text is BAD else self._complete_shorthand(cls, key, text, path)
-
-    def _complete_shorthand(self, cls: type[Struct], key: str, text: Any, path: Path) -> Any:
-        fields: dict[str, Any] = {k.name: k.default for k in reflect.keys_of(cls).values()} | {key: text}
-        complete = _COMPLETE.get(cls)
-        if complete:
-            complete(fields, path, self._problems)
-        return cls(**fields)
+        if text is BAD:
+            return BAD
+        fields: dict[str, Any] = {k.name: k.default for k in reflect.keys_of(cls).values()}
+        return self._made(cls, fields | {key: text}, path)
 
     def _many(self, node: reflect.Many, value: object, path: Path) -> Any:
         if node.one_or_many and not isinstance(value, list):
@@ -216,19 +222,21 @@ class Decoder:
         cls = node.variants.get(tag) if isinstance(tag, str) else None
         if cls:
             return self._struct(cls, value, path, skip=node.tag)
+        return self._untagged(node, value, path)
+
+    def _untagged(self, node: reflect.Tagged, value: dict[str, Any], path: Path) -> Any:
+        """A table whose tag names none of the variants."""
+        tag = value.get(node.tag)
         if tag is None:
             self._problems.error(
                 path, f"{table_label(path)} needs the key {quote(node.tag)}: {either(node.variants)}"
             )
-        elif isinstance(tag, str):
+        else:
+            got = quote(tag) if isinstance(tag, str) else describe(tag)
             self._problems.error(
                 (*path, node.tag),
-                f"{label_of((*path, node.tag))}: expected {either(node.variants)}, got {quote(tag)}",
-                did_you_mean(tag, node.variants),
-            )
-        else:
-            self._problems.error(
-                (*path, node.tag), f"{node.tag}: expected {either(node.variants)}, got {describe(tag)}"
+                f"{label_of((*path, node.tag))}: expected {either(node.variants)}, got {got}",
+                did_you_mean(tag, node.variants) if isinstance(tag, str) else "",
             )
         return BAD
 
@@ -244,6 +252,10 @@ class Decoder:
             if secret is None:
                 return BAD
             value = secret.reveal()
+        elif node.options.get("secret") == "only":
+            hint = 'it is { env = "NAME" } or { file = "path" }'
+            self._problems.error(path, f"{label_of(path)}: a secret does not stand in the file itself", hint)
+            return BAD
         if not isinstance(value, str):
             message, hint = self._not_a_string(node, form.label, value)
             self._problems.error(path, f"{label_of(path)}: {message}", hint)
@@ -300,15 +312,14 @@ class Decoder:
                 number = isinstance(value, int) and not isinstance(value, bool)
                 if number and (least is None or value >= least) and (most is None or value <= most):  # type: ignore[operator]
                     return value
-                wanted = f"an integer between {least} and {most}" if least is not None else "an integer"
+                wanted = f"an integer{_bounds(least, most)}"
                 if isinstance(value, str) and value.isascii() and value.isdigit():
                     hint = f"did you mean {int(value[:18])}?"
             case reflect.Number(low, high):
                 number = isinstance(value, (int, float)) and not isinstance(value, bool)
-                # Written so that NaN fails.
-                if number and low <= value <= high:  # type: ignore[operator]
+                if number and _within(value, low, high):  # type: ignore[arg-type]
                     return float(value)  # type: ignore[arg-type]
-                wanted = f"a number between {low:g} and {high:g}"
+                wanted = f"a number{_bounds(low, high)}"
                 if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})? ?%?", value):
                     hint = f"did you mean {value.rstrip(' %')}?"
             case reflect.Choice(values):
@@ -327,6 +338,22 @@ class Decoder:
         got = quote(value) if isinstance(value, str) and isinstance(node, reflect.Choice) else describe(value)
         self._problems.error(path, f"{label_of(path)}: expected {wanted}, got {got}", hint)
         return BAD
+
+
+def _within(value: float, low: float | None, high: float | None) -> bool:
+    # Written so that NaN and infinity fail, and integers beyond every float.
+    return (
+        abs(value) <= sys.float_info.max and (low is None or low <= value) and (high is None or value <= high)
+    )
+
+
+def _bounds(least: float | None, most: float | None) -> str:
+    low, high = (None if bound is None else reflect.number_text(bound) for bound in (least, most))
+    if low is not None and high is not None:
+        return f" between {low} and {high}"
+    if low is not None:
+        return f" of at least {low}"
+    return "" if high is None else f" of at most {high}"
 
 
 def _complete_listener(fields: dict[str, Any], path: Path, problems: Problems) -> None:

@@ -50,6 +50,7 @@ FORMS: Final[dict[str, Form]] = {
     "authority": _form(addresses.parse_authority, "host, with or without port"),
     "upstream-host": _form(addresses.parse_upstream_host, '"client", "endpoint" or a host'),
     "cidr": _form(addresses.parse_cidr, "network (CIDR)", r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"),
+    "text": _form(texts.parse_text, "string", r"^.+$"),
     "name": _form(texts.parse_name, "name", r"^.{1,128}$"),
     "listener-ref": _form(texts.parse_name, "name of a listener"),
     "upstream-ref": _form(texts.parse_name, "name of an upstream"),

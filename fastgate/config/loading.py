@@ -11,8 +11,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fastgate.config.decode import BAD, Decoder
+from fastgate.config.decode import BAD
+from fastgate.config.decode_plugin import ConfigDecoder
 from fastgate.config.model import Config
+from fastgate.config.plugin_types import PluginSource
 from fastgate.config.positions import PositionIndex
 from fastgate.config.problems import ConfigError, Problem, Problems
 from fastgate.config.rules import check_rules
@@ -44,7 +46,7 @@ def loads(text: str, name: str = "<string>", *, strict: bool = False, read_endpo
     document = _parse(text, name)
     problems = Problems(name)
     base = FilePath(name).parent
-    config = Decoder(problems, SecretSource(base)).table(Config, document, ())
+    config = ConfigDecoder(problems, SecretSource(base), PluginSource(base)).table(Config, document, ())
     if config is not BAD:
         config = check_rules(
             msgspec.structs.replace(config, source=name),

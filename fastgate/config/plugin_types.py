@@ -5,7 +5,21 @@ Nothing of ``fastgate.plugins`` is imported here but what a configuration names,
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from fastgate.config.plugin_code import module_of_file, module_of_name
+from fastgate.config.problems import did_you_mean, either, quote
+from fastgate.config.units import BadValue
+
+if TYPE_CHECKING:
+    from fastgate.plugins import Plugin
+
+GROUP: Final = "fastgate.plugins"
 
 # Those that ship: name -> "module:Class". "rate-limit" and "ip-filter" are native and not among them.
 BUILT_IN: Final[dict[str, str]] = {
@@ -29,3 +43,116 @@ BUILT_IN: Final[dict[str, str]] = {
     "size": "fastgate.plugins.size:Size",
     "transform": "fastgate.plugins.transform:Transform",
 }
+
+# What those need that a plain installation lacks: they import it when they are provisioned, which is late to
+# learn of it.
+_NEEDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "jwt": ("auth", ("joserfc",)),
+    "oidc": ("auth", ("joserfc", "cryptography", "httpx")),
+    "oauth2-introspection": ("auth", ("httpx",)),
+    "basic": ("auth", ("argon2", "bcrypt")),
+    "hmac": ("auth", ("cryptography",)),
+    "geoip": ("geoip", ("maxminddb",)),
+}
+
+_FILE: Final = re.compile(r"(.+\.py)(?::([^:]*))?")
+_MODULE: Final = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+
+
+class Found(NamedTuple):
+    """``version``: digest of the source of the class, empty for those that ship and where there is none."""
+
+    plugin: type[Plugin]
+    version: str
+
+
+class PluginSource:
+    """Where plugins come from; files are relative to ``folder``, the directory of the configuration.
+
+    Modules are looked up there as well, after all others.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, use: str) -> Found:
+        """The class that ``use`` means. Raises BadValue with what is wrong; a plugin's code is executed."""
+        file = _FILE.fullmatch(use)
+        if file:
+            if not file[1].startswith(("./", "../", "/")):
+                raise BadValue(
+                    f"a file begins with ./, got {quote(use)}", f"did you mean {quote('./' + use)}?"
+                )
+            module, version = module_of_file(file[1], self._folder)
+            return Found(_class(module, file[2], file[1]), version)
+        if use in BUILT_IN:
+            return self._built_in(use)
+        if ":" in use:
+            named = _MODULE.fullmatch(use)
+            if not named:
+                raise BadValue(f'expected a name, "module:Class" or "./file.py", got {quote(use)}')
+            module, version = module_of_name(named[1], self._folder)
+            return Found(_class(module, named[2], named[1]), version)
+        return self._installed(use)
+
+    def _built_in(self, use: str) -> Found:
+        extra, needed = _NEEDS.get(use, ("", ()))
+        missing = [name for name in needed if find_spec(name) is None]
+        if missing:
+            raise BadValue(
+                f"{quote(use)} needs {either(missing, 'and')}, not installed here",
+                f"pip install 'fastgate[{extra}]'",
+            )
+        module_name, _, name = BUILT_IN[use].partition(":")
+        module, _ = module_of_name(module_name, self._folder)
+        return Found(_class(module, name, module_name), "")
+
+    def _installed(self, use: str) -> Found:
+        offered = entry_points(group=GROUP)
+        points = {point.value: point for point in offered if point.name == use}
+        if not points:
+            known = dict.fromkeys(["rate-limit", "ip-filter", *BUILT_IN, *(point.name for point in offered)])
+            hint = did_you_mean(use, known) or f"there is {either(sorted(known), 'and')}"
+            raise BadValue(f"no plugin is named {quote(use)}", hint)
+        if len(points) > 1:
+            packages = either(map(_package, points.values()), "and")
+            raise BadValue(f"several packages offer a plugin named {quote(use)}: {packages}")
+        [point] = points.values()
+        module, version = module_of_name(point.module, self._folder)
+        return Found(_class(module, point.attr, f"{point.module} of {_package(point)}"), version)
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "a package without a name"
+
+
+def _class(module: ModuleType, name: str | None, where: str) -> type[Plugin]:
+    """``name`` in ``module``, or its only plugin where no name is given."""
+    # Imported here, since a configuration without plugins in Python needs nothing of it.
+    from fastgate.plugins import Plugin
+
+    here: dict[str, type[Plugin]] = {
+        value.__name__: value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
+    }
+    if not name:
+        public = [one for one in here if not one.startswith("_")]
+        if len(public) == 1:
+            return here[public[0]]
+        if not public:
+            raise BadValue(f"{quote(where)} defines no plugin: no class in it is a fastgate.plugins.Plugin")
+        raise BadValue(
+            f"{quote(where)} defines several plugins",
+            f"say which: {either(f'{where}:{one}' for one in public)}",
+        )
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise BadValue(f"{quote(where)} has no class {quote(name)}", did_you_mean(name, here))
+    if not (isinstance(found, type) and issubclass(found, Plugin)) or found is Plugin:
+        raise BadValue(
+            f"{quote(name)} of {quote(where)} is no plugin: it must subclass fastgate.plugins.Plugin"
+        )
+    return found

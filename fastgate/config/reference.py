@@ -119,9 +119,9 @@ def _type(node: reflect.Node) -> str:
         case reflect.Text():
             return "string"
         case reflect.Integer(least, most):
-            return f"integer, {least} to {most}" if least is not None else "integer"
+            return f"integer{_bounds(least, most)}"
         case reflect.Number(low, high):
-            return f"number, {low:g} to {high:g}"
+            return f"number{_bounds(low, high)}"
         case reflect.Choice(values):
             return " or ".join(f"`{json.dumps(value)}`" for value in values)
         case reflect.Scalar(form, options):
@@ -139,8 +139,16 @@ def _type(node: reflect.Node) -> str:
             return f"table: {FORMS[names].label} -> {_type(value)}"
         case reflect.Table(_, shorthand):
             return "address or table" if shorthand else "table"
-        case reflect.Tagged(_, variants):
-            return " or ".join(variants)
+        case reflect.Tagged(_, variants, other):
+            return " or ".join([*variants, *(["a plugin in Python"] if other else [])])
+
+
+def _bounds(least: float | None, most: float | None) -> str:
+    if least is not None and most is not None:
+        return f", {reflect.number_text(least)} to {reflect.number_text(most)}"
+    if least is not None:
+        return f", at least {reflect.number_text(least)}"
+    return "" if most is None else f", at most {reflect.number_text(most)}"
 
 
 if __name__ == "__main__":

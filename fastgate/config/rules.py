@@ -15,6 +15,7 @@ from fastgate.config.cidr_files import read_cidr_file
 from fastgate.config.model import Admin, Config, IpFilter, Listener, Plugin, RateLimit
 from fastgate.config.problems import Path, Problems, quote
 from fastgate.config.rules_context import Context, every_upstream_of
+from fastgate.config.rules_plugins import check_references, references
 from fastgate.config.rules_route import check_route
 from fastgate.config.rules_upstream import check_upstream
 from fastgate.config.shadow import check_shadows
@@ -28,7 +29,8 @@ def check_rules(
     *,
     read_endpoints: bool = False,
 ) -> Config:
-    """Reports what is wrong between values; gives the configuration with names and CIDR files filled in.
+    """Reports what is wrong between values; gives the configuration with names and CIDR files filled in, and
+    each plugin behind those that it names.
 
     ``document`` is what was parsed. ``read_endpoints``: endpoints files are read and checked too.
     """
@@ -46,6 +48,7 @@ def check_rules(
         check_upstream(context, ("upstreams", name), upstream)
     for name, plugin in config.plugins.items():
         _check_plugin(context, ("plugins", name), plugin)
+    config = replace(config, plugins=check_references(context))
     _unique(context, "route", context.routes)
     for path, route in context.routes:
         check_route(context, path, route)
@@ -55,7 +58,7 @@ def check_rules(
 
 
 def _named_plugin(plugin: Plugin, name: str, base: FilePath, problems: Problems) -> Plugin:
-    if isinstance(plugin, RateLimit):
+    if not isinstance(plugin, IpFilter):
         return replace(plugin, name=name)
     lists: dict[str, tuple[str, ...]] = {"allow": plugin.allow, "block": plugin.block}
     for kind, file in (("allow", plugin.allow_file), ("block", plugin.block_file)):
@@ -123,7 +126,7 @@ def _check_plugin(context: Context, path: Path, plugin: Plugin) -> None:
     if isinstance(plugin, IpFilter):
         if not (plugin.allow or plugin.block or context.problems.failed(path)):
             context.problems.warning(path, "an ip-filter without `allow` and `block` lets everyone in")
-    elif "global" in plugin.key and len(plugin.key) > 1:
+    elif isinstance(plugin, RateLimit) and "global" in plugin.key and len(plugin.key) > 1:
         context.problems.warning((*path, "key"), 'key: "global" adds nothing beside other keys')
 
 
@@ -131,7 +134,11 @@ def _check_unused(context: Context) -> None:
     if context.incomplete:
         return
     config = context.config
+    if any(context.problems.failed(("plugins", name)) for name in context.plugin_names):
+        return
+    named = [one for name, plugin in config.plugins.items() for one in references(name, plugin)]
     upstreams = {name for route in config.routes for name in every_upstream_of(route)}
+    upstreams |= {one.name for one in named if one.noun == "upstream"}
     for name in config.upstreams:
         if name not in upstreams and "upstream" not in context.misspelt:
             context.problems.warning(
@@ -139,6 +146,7 @@ def _check_unused(context: Context) -> None:
             )
     plugins = {name for listener in config.listeners for name in listener.plugins}
     plugins |= {name for route in config.routes for name in route.plugins}
+    plugins |= {one.name for one in named if one.noun == "plugin"}
     for name in config.plugins:
         if name not in plugins and "plugin" not in context.misspelt:
             context.problems.warning(

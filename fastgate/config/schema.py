@@ -110,7 +110,8 @@ def _node(node: reflect.Node, definitions: dict[str, Any]) -> dict[str, Any]:
             bounds = {"minimum": least, "maximum": most}
             return {"type": "integer"} | {name: bound for name, bound in bounds.items() if bound is not None}
         case reflect.Number(low, high):
-            return {"type": "number", "minimum": low, "maximum": high}
+            limits = {"minimum": low, "maximum": high}
+            return {"type": "number"} | {name: bound for name, bound in limits.items() if bound is not None}
         case reflect.Choice(values):
             return {"enum": list(values)}
         case reflect.Scalar():
@@ -135,7 +136,7 @@ def _node(node: reflect.Node, definitions: dict[str, Any]) -> dict[str, Any]:
                 if shorthand
                 else reference
             )
-        case reflect.Tagged(tag, variants):
+        case reflect.Tagged(tag, variants, _):
             return {"oneOf": [_variant(tag, word, cls, definitions) for word, cls in variants.items()]}
 
 

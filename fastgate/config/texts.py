@@ -48,6 +48,12 @@ _OWN_FIELD_HINTS: Final = {
 }
 
 
+def parse_text(text: str, options: dict[str, Any]) -> str:
+    if not text:
+        raise BadValue("expected a string that is not empty")
+    return text
+
+
 def parse_name(text: str, options: dict[str, Any]) -> str:
     if not text:
         raise BadValue("a name must not be empty")

@@ -57,6 +57,8 @@ cdef Py_ssize_t scan_head(const char* data, Py_ssize_t length, HeadScan* scan, c
 # Splits a whole head's field lines (those after the first) into `fields`, which has room for `room` of them.
 # Returns their number, or -1 when a line has no colon or a name that is not a token.
 cdef int split_fields(const char* data, Py_ssize_t length, Field* fields, int room) noexcept nogil
+# The same of field lines alone, up to an empty line or the end.
+cdef int split_lines(const char* at, Py_ssize_t length, Field* fields, int room) noexcept nogil
 
 # "METHOD SP target SP HTTP/1.x"; R_NONE, R_REQUEST_LINE_SYNTAX or R_HTTP_VERSION.
 cdef int split_request_line(const char* data, Py_ssize_t length, Span* method, uint8_t* method_id, Span* target,

@@ -117,18 +117,22 @@ cdef uint8_t field_id(Span name) noexcept nogil:
 cdef int split_fields(const char* data, Py_ssize_t length, Field* fields, int room) noexcept nogil:
     cdef const char* at = data
     cdef const char* end = data + length
-    cdef const char* line_end
-    cdef const char* colon
-    cdef const char* value
-    cdef int count = 0
-    cdef Field* field
-    line_end = <const char*>memchr(at, 10, end - at)
+    cdef const char* line_end = <const char*>memchr(at, 10, end - at)
     if line_end != NULL and line_end - at == 1:        # the empty line that may precede a request line
         at = line_end + 1
         line_end = <const char*>memchr(at, 10, end - at)
     if line_end == NULL:
         return -1
-    at = line_end + 1
+    return split_lines(line_end + 1, end - line_end - 1, fields, room)
+
+
+cdef int split_lines(const char* at, Py_ssize_t length, Field* fields, int room) noexcept nogil:
+    cdef const char* end = at + length
+    cdef const char* line_end
+    cdef const char* colon
+    cdef const char* value
+    cdef int count = 0
+    cdef Field* field
     while at < end:
         if at[0] == 13:
             return count
@@ -153,7 +157,7 @@ cdef int split_fields(const char* data, Py_ssize_t length, Field* fields, int ro
         field.drop = 0
         field.whole = value == colon + 2 and colon[1] == 32 and line_end == at - 2
         count += 1
-    return -1
+    return count
 
 
 cdef uint8_t method_of(Span method) noexcept nogil:

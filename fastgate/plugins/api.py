@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from logging import Logger
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, ParamSpec, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Literal, ParamSpec, Protocol, TypeVar, dataclass_transform
 
-from msgspec import Struct
+from msgspec import Struct, StructMeta, field
 
 from fastgate._core import ExchangeView as Exchange
 from fastgate._core import GatewayError, Response, SubResponse
@@ -32,7 +32,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class PluginConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _ConfigMeta(StructMeta):
+    """Every subclass is frozen and keyword-only too, which msgspec and type checkers do not inherit."""
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
+        own = {"frozen": True, "kw_only": True, "forbid_unknown_fields": True}
+        return super().__new__(mcls, name, bases, namespace, **(own | options))
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
+class PluginConfig(Struct, frozen=True, metaclass=_ConfigMeta):
     """The base of a plugin's configuration: a frozen msgspec struct whose fields are TOML keys.
 
     ``Annotated[type, doc("What it is.")]`` describes a key; ``doc(..., "duration")`` and the other forms of

@@ -59,14 +59,32 @@ cdef int send_answer(Exchange x, int status, bytes lines, bytes body) except -1:
     return x.client.send_head(x, &head, PyBytes_AS_STRING(body), <size_t>len(body), True)
 
 
+cdef int answer(Exchange x, int status, bytes lines, bytes body) except -1:
+    # An answer of the gateway's own, past the plugins; the exchange is over behind it.
+    if x.run is not None and x.run.chain.has_response:
+        return x.run.own_answer(_own_response(status, lines, body, "gateway", x.reason))
+    send_answer(x, status, lines, body)
+    return x._finish(now_ns())
+
+
 cdef int send_problem(Exchange x, int reason, int status) except -1:
+    cdef tuple parts = problem_parts(x, reason, status, None)
+    return send_answer(x, status, parts[0], parts[1])
+
+
+cdef tuple problem_parts(Exchange x, int reason, int status, str code):
+    # Field lines and body. code: in place of the reason's, from a plugin; None: the reason's.
     cdef object info = REASONS[reason]
     cdef bytes phrase = PHRASES.get(status, b"")
     cdef str request_id = PyUnicode_DecodeLatin1(x.request_id, x.request_id_length, NULL)
-    cdef bytes body, kind
+    cdef bytes body, kind, proxy_status = PROXY_STATUS[reason]
+    if code is None:
+        code = info.code
+    elif code != info.code:
+        proxy_status = f'Proxy-Status: fastgate; error={info.proxy_error}; details="{code}"\r\n'.encode("ascii")
     if _wants_text(&x.view):
         kind = b"text/plain; charset=utf-8"
-        body = f"{status} {phrase.decode()}\n{info.code}: {info.cause}\nrequest id: {request_id}\n".encode()
+        body = f"{status} {phrase.decode()}\n{code}: {info.cause}\nrequest id: {request_id}\n".encode()
     else:
         kind = b"application/problem+json"
         body = orjson.dumps({
@@ -74,11 +92,25 @@ cdef int send_problem(Exchange x, int reason, int status) except -1:
             "title": phrase.decode(),
             "status": status,
             "detail": info.cause,
-            "code": info.code,
+            "code": code,
             "request_id": request_id,
         })
     lines = [b"Content-Type: ", kind, b"\r\nCache-Control: no-store\r\nX-Request-ID: ", request_id.encode("latin-1"),
-             b"\r\n", PROXY_STATUS[reason]]
+             b"\r\n", proxy_status]
     if status == 503:
         lines.append(b"Retry-After: 1\r\n")
-    return send_answer(x, status, b"".join(lines), body)
+    return b"".join(lines), body
+
+
+cdef int send_continue(Exchange x) except -1:
+    # RFC 9110 10.1.1: whoever wants the body now says so, and the next server need not.
+    cdef ResponseHead head
+    cdef int i
+    memset(&head, 0, sizeof(head))
+    head.status = 100
+    head.phrase = phrase_of(100)
+    for i in range(x.view.field_count):
+        if x.view.fields[i].id == F_EXPECT:
+            x.view.fields[i].drop = 1
+    x.facts.expect_continue = False
+    return x.client.send_interim(x, &head)

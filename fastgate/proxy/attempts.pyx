@@ -25,7 +25,7 @@ cdef int begin_detour(Exchange x, const char* body, size_t length, bint end) exc
     cdef int64_t delay
     cdef uint64_t chance
     cdef int abort
-    if route.split is not None:
+    if route.split is not None and x.upstream is None:
         choose_arm(x)
     if route.fault is not None:
         chance = random64(&x.worker.random)
@@ -50,9 +50,10 @@ cdef int choose_arm(Exchange x) except -1:
 
 
 cdef int inject_abort(Exchange x, int status) except -1:
+    cdef tuple parts
     x.reason = R_FAULT_INJECTED
-    send_problem(x, R_FAULT_INJECTED, status)
-    return x._finish(now_ns())
+    parts = problem_parts(x, R_FAULT_INJECTED, status, None)
+    return answer(x, status, parts[0], parts[1])
 
 
 cdef int begin_mirrored(Exchange x, const char* body, size_t length, bint end, int64_t now) except -1:
@@ -242,8 +243,7 @@ cdef int fall_back(Exchange x, const char* body, size_t length, bint end, str fa
     x.phase = X_NEW
     if fallback.upstream is None:
         x.reason = R_FALLBACK_RESPONSE
-        send_answer(x, fallback.status, fallback.lines, fallback.body)
-        return x._finish(now)
+        return answer(x, fallback.status, fallback.lines, fallback.body)
     x.upstream = fallback.upstream
     x.endpoint = None
     x.tries = 0
@@ -303,6 +303,8 @@ cdef int phase_over(Exchange x, int64_t now) except -1:
     # The deadline of a phase has passed.
     cdef int phase = x.phase
     cdef int reason
+    if x.run is not None and x.run.suspended:
+        return x.run.budget_over(now)
     if phase == X_BACKOFF:
         return x.send_stashed(False, now)
     if phase == X_DELAYED:
@@ -390,8 +392,8 @@ cdef inline int outcome_of(int status) noexcept nogil:
 cdef int observe_answer(Exchange x, int status, int64_t now) except -1:
     cdef Upstream upstream = x.upstream
     cdef int64_t latency = now - x.sent_ns
-    if x.kind == KIND_SUBREQUEST:
-        return 0
+    if x.pinned:
+        return 0                            # a check, which has its own judge
     upstream.health.report_attempt(x.endpoint, upstream.group.seats, outcome_of(status), now)
     if upstream.ewma:
         ewma_observe(x.endpoint, latency, now)
@@ -402,7 +404,7 @@ cdef int observe_answer(Exchange x, int status, int64_t now) except -1:
 
 cdef int observe_failure(Exchange x, int reason, int64_t now) except -1:
     # The gateway's own doing, and what the client has done, say nothing of the endpoint.
-    if x.endpoint is not None and x.kind != KIND_SUBREQUEST and REASON_OF_UPSTREAM[reason]:
+    if x.endpoint is not None and not x.pinned and REASON_OF_UPSTREAM[reason]:
         x.upstream.health.report_attempt(x.endpoint, x.upstream.group.seats, OUTCOME_GATEWAY, now)
     return 0
 

@@ -43,12 +43,14 @@ cdef enum ExchangePhase:
     # Each exchange goes down this list, and may leave it at any point for X_DONE. A retry or a fallback takes it back
     # up to X_QUEUED or X_BACKOFF; from X_ANSWERING on there is no way back.
     X_NEW                   # its head is being read
+    X_PLUGINS               # a plugin's on_request is under way
     X_DELAYED               # by fault injection
     X_QUEUED                # for a place in the upstream's concurrency limit
     X_UNRESOLVED            # until the upstream's endpoints are known
     X_BACKOFF               # before a retry
     X_WAITING               # for a connection to the endpoint
     X_SENT                  # the request's head is on its way; no response head yet
+    X_RESPONDING            # an answer is there, and plugins look at it before the client does
     X_ANSWERING             # a response head went to the client
     X_TUNNEL                # both sides speak something else now
     X_DONE
@@ -81,6 +83,16 @@ cdef class Exchange(Timed):
     cdef Route route                    # None until matched
     cdef int phase                      # ExchangePhase
     cdef int kind                       # ExchangeKind
+    cdef uint64_t turn                  # goes up each time that this object is given to another request
+    # -- what plugins do with it; None: its route has none. What they have changed is kept alive here
+    cdef PluginRun run
+    cdef bytes changed_head
+    cdef bytes changed_method
+    cdef bytes changed_path
+    cdef bytes changed_query
+    cdef bint path_set                  # by a plugin: the route's rewrite has no say any more
+    cdef bytes consumer_name            # None: nobody
+    cdef str consumer_plan
     # -- where it goes; see attempts.pyx
     cdef Upstream upstream              # None until chosen
     cdef Endpoint endpoint              # of the last try
@@ -171,6 +183,12 @@ cdef class Exchange(Timed):
     cdef int fail(self, int reason, str detail) except -1       # for good
     cdef int rise(self) except -1
     cdef int begin_answer(self, int status) except -1           # no way back from here
+    # An answer's head and pieces on their way to the client, past the plugins; each gives a `Sent`
+    cdef int pass_head(self, ResponseHead* head, const char* body, size_t length, bint end) except -1
+    cdef int pass_body(self, const char* body, size_t length, bint end) except -1
+    cdef int answer_ended(self, int64_t now) except -1          # the endpoint has no more to say
+    # -- from its plugins: every filter has let it pass
+    cdef int take_action(self, const char* body, size_t length, bint end) except -1
     # -- within
     cdef int _filter(self) except -1
     cdef int _dispatched(self, int64_t now) except -1

@@ -81,6 +81,15 @@ cdef class Exchange(Timed):
         self.route = None
         self.phase = X_DONE         # until `take_exchange`: whoever still has it can do nothing with it
         self.kind = KIND_CLIENT
+        self.turn += 1
+        self.run = None
+        self.changed_head = None
+        self.changed_method = None
+        self.changed_path = None
+        self.changed_query = None
+        self.path_set = False
+        self.consumer_name = None
+        self.consumer_plan = None
         self.upstream = None
         self.endpoint = None
         self.pinned = False
@@ -151,8 +160,7 @@ cdef class Exchange(Timed):
         self.view.host = self.target.host
         if self.view.method_id == METHOD_OPTIONS and facts.max_forwards == 0:
             self.reason = R_MAX_FORWARDS
-            send_answer(self, 200, b"X-Request-ID: " + self.request_id[:self.request_id_length] + b"\r\n", b"")
-            return self._finish(now_ns())
+            return answer(self, 200, b"X-Request-ID: " + self.request_id[:self.request_id_length] + b"\r\n", b"")
         index = self.listener.table.match(&self.view)
         if index < 0:
             return self.refuse(R_NO_ROUTE, None)
@@ -171,7 +179,7 @@ cdef class Exchange(Timed):
             reason = self._filter()
             if reason != R_NONE:
                 return self.refuse(reason, self.detail)
-        if route.action > ACTION_SPLIT:
+        if route.action > ACTION_SPLIT and route.chain is None:
             return self._answer_fixed()
         if route.total_ns >= 0:
             self.total_deadline = self.start_ns + route.total_ns
@@ -180,14 +188,23 @@ cdef class Exchange(Timed):
         if self.body_limit >= 0 and self.bytes_in > self.body_limit:
             return self.refuse(R_BODY_TOO_LARGE, None)
         self.request_done = end
-        self.upstream = route.upstream
+        if route.chain is not None:
+            return begin_plugins(self, body, length, end)
+        return self.take_action(body, length, end)
+
+    cdef int take_action(self, const char* body, size_t length, bint end) except -1:
+        cdef Route route = self.route
+        if route.action > ACTION_SPLIT:
+            return self._answer_fixed()
+        if self.upstream is None:                   # a plugin may have chosen another
+            self.upstream = route.upstream
         self.replay_limit = REPLAY_LIMIT
         if _idempotent(self.view.method_id):
             self.replayable = True
             self.replay = b""
         if route.detour:
             return begin_detour(self, body, length, end)
-        return enter_upstream(self, body, length, end, self.start_ns)
+        return enter_upstream(self, body, length, end, self.start_ns if self.run is None else now_ns())
 
     cdef Span chosen_upgrade(self) noexcept:
         # The first protocol that the client names and the route allows; ptr NULL when there is none.
@@ -217,19 +234,17 @@ cdef class Exchange(Timed):
         cdef Route route = self.route
         if route.action == ACTION_RESPOND:
             self.reason = R_RESPONSE_FIXED
-            send_answer(self, route.respond_status, route.respond_lines, route.respond_body)
-        else:
-            self.reason = R_REDIRECTED
-            memset(&out, 0, sizeof(out))
-            try:
-                out_put(&out, b"Location: ", 10)
-                route.redirect.write_location(&self.view, span_of(b"http", 4), self.target.port, &out)
-                out_put(&out, b"\r\n", 2)
-                lines = PyBytes_FromStringAndSize(out.data, <Py_ssize_t>out.len)
-            finally:
-                out_free(&out)
-            send_answer(self, route.redirect.status, lines, b"")
-        return self._finish(now_ns())
+            return answer(self, route.respond_status, route.respond_lines, route.respond_body)
+        self.reason = R_REDIRECTED
+        memset(&out, 0, sizeof(out))
+        try:
+            out_put(&out, b"Location: ", 10)
+            route.redirect.write_location(&self.view, span_of(b"http", 4), self.target.port, &out)
+            out_put(&out, b"\r\n", 2)
+            lines = PyBytes_FromStringAndSize(out.data, <Py_ssize_t>out.len)
+        finally:
+            out_free(&out)
+        return answer(self, route.redirect.status, lines, b"")
 
     cdef int request_body(self, const char* body, size_t length, bint end) except -1:
         cdef int sent
@@ -237,6 +252,10 @@ cdef class Exchange(Timed):
         if self.body_limit >= 0 and self.bytes_in > self.body_limit:
             return self.fail(R_BODY_TOO_LARGE, None)
         self.request_done = end
+        if end and self.run is not None and self.run.chain.identity:
+            self.request_trailers.len = 0           # a client's word on who it is may stand there as well
+        if self.phase == X_PLUGINS:
+            return self.run.request_body(body, length, end)
         if X_NEW < self.phase < X_SENT:
             self.unsent = (self.unsent or b"") + body[:length]
             self.unsent_done = end
@@ -287,6 +306,8 @@ cdef class Exchange(Timed):
         return self._finish(now_ns())
 
     cdef int client_drained(self) except -1:
+        if self.run is not None and self.run.suspended:
+            return 0                                # what it has is not looked at yet
         if self.attempt is not None:
             self.attempt.resume_response()
         elif self.hedge is not None:
@@ -455,22 +476,45 @@ cdef class Exchange(Timed):
 
     cdef int response(self, ResponseHead* head, const char* body, size_t length, bint end, int64_t now) except -1:
         # A final response's head (once), body bytes, its end. With `end` the attempt has let go of the exchange.
+        cdef uint64_t turn = self.turn
         cdef int sent
         if end:
             self.attempt = None
         if head != NULL:
             if self._head_arrived(head, end, now):
                 return 0
-            self.bytes_out += <int64_t>length
-            sent = self.client.send_head(self, head, body, length, end)
+            sent = self.pass_head(head, body, length, end)
         else:
-            self.bytes_out += <int64_t>length
-            sent = self.client.send_body(self, body, length, end)
+            sent = self.pass_body(body, length, end)
+        if self.turn != turn:
+            return 0                                # a plugin has ended it
         if end:
-            return self._finish(now)
+            return self.answer_ended(now)
         if sent == SENT_CONGESTED and self.attempt is not None:
             self.attempt.pause_response()
         return 0
+
+    cdef int pass_head(self, ResponseHead* head, const char* body, size_t length, bint end) except -1:
+        cdef object each
+        if self.run is not None:
+            for each in self.run.chain.observers:
+                (<NativeFilter>each).observe(self, head)
+            if self.run.chain.has_response:
+                return self.run.upstream_head(head, body, length, end)
+        self.bytes_out += <int64_t>length
+        return self.client.send_head(self, head, body, length, end)
+
+    cdef int pass_body(self, const char* body, size_t length, bint end) except -1:
+        if self.run is not None and self.run.chain.has_response and self.phase != X_TUNNEL:
+            return self.run.upstream_body(body, length, end)
+        self.bytes_out += <int64_t>length
+        return self.client.send_body(self, body, length, end)
+
+    cdef int answer_ended(self, int64_t now) except -1:
+        if self.run is not None and self.run.holds():
+            self.run.ended = True
+            return 0
+        return self._finish(now)
 
     cdef int _head_arrived(self, ResponseHead* head, bint end, int64_t now) except -1:
         # 1: this answer is not for the client, something else is under way.
@@ -587,6 +631,8 @@ cdef class Exchange(Timed):
             if REASON_STATUS[reason] == 400 or self.view.method_id == METHOD_CONNECT:
                 # Whoever sent this may mean something else by what follows it.
                 self.client.no_more()
+            if self.run is not None and self.run.takes_failure(reason):
+                return self.run.failure(reason, detail)
             send_problem(self, reason, REASON_STATUS[reason])
         return self._finish(now_ns())
 
@@ -660,6 +706,8 @@ cdef class Exchange(Timed):
         if worker.log is not None:
             worker.log.write(&record)
         worker.counters.record(&record)
+        if self.run is not None:
+            self.run.over()
         if self.holds:
             leave_upstream(self, now)
         client.exchange_done(this, now)

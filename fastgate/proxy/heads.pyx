@@ -110,7 +110,7 @@ cdef char* _copy_forwarded(char* at, Exchange x, const Address* peer) noexcept:
 
 
 cdef Span _host_for(Exchange x, Endpoint endpoint) noexcept:
-    if x.kind == KIND_SUBREQUEST:
+    if x.pinned:
         return x.target.authority           # the gateway knew what it asked for
     if x.route.rewrite_host is not None:
         return bytes_span(x.route.rewrite_host)
@@ -135,7 +135,7 @@ cdef void write_request_head(Out* out, Exchange x, Endpoint endpoint, const Addr
     if not out_reserve(out, room):
         return
     at = _copy(_copy_span(out.data + out.len, x.view.method), b" ", 1)
-    if x.route.rewrite is None or x.target.form == TARGET_ASTERISK:
+    if x.route.rewrite is None or x.path_set or x.target.form == TARGET_ASTERISK:
         at = _copy_span(at, x.view.path)
         if x.view.query.ptr != NULL:
             at = _copy_span(_copy(at, b"?", 1), x.view.query)

@@ -35,3 +35,5 @@ cdef class Subrequest(InnerSide):
     cdef int status                     # 0: no whole answer
     cdef list fields
     cdef list parts
+    cdef bint truncated
+    cdef Exchange asked                 # None once it is over

@@ -21,9 +21,17 @@ cdef Exchange twin_of(Exchange x, InnerSide side, int kind):
     memcpy(twin.fields, x.fields, <size_t>count * sizeof(Field))
     twin.view.fields = twin.fields
     normalise_target(x.view.method_id, x.raw_target, x.facts.host, &twin.target, &twin.scratch)
-    twin.view.path = twin.target.path
-    twin.view.query = twin.target.query
     twin.view.host = twin.target.host
+    twin.changed_head = x.changed_head
+    twin.changed_method = x.changed_method
+    twin.consumer_name = x.consumer_name
+    if x.changed_path is None:
+        twin.view.path = twin.target.path
+        twin.view.query = twin.target.query
+    else:
+        twin.changed_path = x.changed_path
+        twin.changed_query = x.changed_query
+        twin.path_set = x.path_set
     if x.view.capture_count:
         twin.listener.table.match(&twin.view)       # the captures, in its own memory
     memcpy(twin.request_id, x.request_id, sizeof(x.request_id))
@@ -172,17 +180,15 @@ cdef class HedgeSide(InnerSide):
         x.upstream_head_ns = hedge.upstream_head_ns
         x.held_reason = R_NONE
         x.begin_answer(head.status)
-        x.bytes_out += <int64_t>length
         if end:
             self.pass_trailers(hedge)
-        return x.client.send_head(x, head, body, length, end)
+        return x.pass_head(head, body, length, end)
 
     cdef int send_body(self, Exchange hedge, const char* body, size_t length, bint end) except -1:
         cdef Exchange x = self.main
-        x.bytes_out += <int64_t>length
         if end:
             self.pass_trailers(hedge)
-        return x.client.send_body(x, body, length, end)
+        return x.pass_body(body, length, end)
 
     cdef int pass_trailers(self, Exchange hedge) except -1:
         if hedge.response_trailers.len:
@@ -207,7 +213,7 @@ cdef class HedgeSide(InnerSide):
         if self.cut_short:
             return x.fail(hedge.reason, hedge.detail)
         if self.answered:
-            return x._finish(now)
+            return x.answer_ended(now)
         if hedge.attempts == 0:
             hedge.upstream.hedge.give()
         x.attempts += hedge.attempts
@@ -230,6 +236,8 @@ class SubrequestError(Exception):
 
 
 cdef class Subrequest(InnerSide):
+    """Gathers an answer for a Future: at most `limit` bytes of its body."""
+
     def __cinit__(self, object future, int64_t limit):
         self.future = future
         self.limit = limit
@@ -238,7 +246,8 @@ cdef class Subrequest(InnerSide):
     cdef int send_head(self, Exchange x, ResponseHead* head, const char* body, size_t length, bint end) except -1:
         cdef int i
         self.status = head.status
-        self.fields = [(span_text(head.fields[i].name), span_text(head.fields[i].value)) for i in range(head.field_count)]
+        self.fields = [(span_text(head.fields[i].name), span_text(head.fields[i].value)) for i in range(head.field_count)
+                       if not head.fields[i].drop]
         return self.send_body(x, body, length, end)
 
     cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1:
@@ -247,6 +256,7 @@ cdef class Subrequest(InnerSide):
         if take:
             self.parts.append(body[:take])
             self.taken += <int64_t>take
+        self.truncated = self.truncated or take < length
         return SENT_ALL
 
     cdef int cut(self, Exchange x) except -1:
@@ -255,44 +265,43 @@ cdef class Subrequest(InnerSide):
 
     cdef int exchange_done(self, Exchange x, int64_t now) except -1:
         InnerSide.exchange_done(self, x, now)
+        self.asked = None
         if self.future.done():
             return 0
         if self.status and x.reason == R_NONE:
-            self.future.set_result((self.status, self.fields, b"".join(self.parts)))
+            self.future.set_result(SubResponse(self.status, self.fields, b"".join(self.parts), self.truncated))
         else:
             self.future.set_exception(SubrequestError(REASONS[x.reason].code, x.detail))
         return 0
 
+    def _asker_left(self, future):
+        if self.asked is not None and future.cancelled():
+            self.asked.client_gone(R_CLIENT_GONE, None)
 
-def ask_endpoint(Endpoint endpoint not None, bytes head not None, int64_t timeout_ns, int64_t body_limit):
-    """Sends a request of the gateway's own to one endpoint, on its pool, whatever state it is in.
 
-    head: a whole HTTP/1.1 request head without a body. Returns a Future of (status, [(name, value)], at most `body_limit`
-    bytes of the body). It fails with SubrequestError, at the latest after `timeout_ns`. Raises ValueError for a head that
-    is none.
-    """
-    cdef Worker worker = endpoint.worker
+cdef Exchange subrequest(Worker worker, Upstream upstream, bytes head, bytes body, int64_t timeout_ns, int64_t limit):
+    # An exchange that is ready to be sent. Raises ValueError for a head that is none.
     cdef Exchange x
     cdef HeadScan scan
     cdef HeadLimits limits
     cdef Py_ssize_t size
     cdef int reason = R_NONE
+    cdef Subrequest side
     future = worker.loop.create_future()
     memset(&scan, 0, sizeof(scan))
     limits.line = limits.bytes = 65536
-    limits.count = 100
+    limits.count = 200
     size = scan_head(PyBytes_AS_STRING(head), len(head), &scan, &limits, &reason)
     if size != len(head):
         raise ValueError("not a whole request head")
+    side = Subrequest(future, limit)
     x = worker.take_exchange()
     worker.inner.add(x)
     x.kind = KIND_SUBREQUEST
-    x.client = Subrequest(future, body_limit)
+    x.client = side
     x.listener = worker.inner_listener
     x.route = worker.inner_route
-    x.upstream = endpoint.upstream
-    x.endpoint = endpoint
-    x.pinned = True
+    x.upstream = upstream
     x.head = head
     x.start_ns = now_ns()
     x.request_done = True
@@ -308,16 +317,83 @@ def ask_endpoint(Endpoint endpoint not None, bytes head not None, int64_t timeou
         reason = read_request_facts(x.fields, x.view.field_count, &x.facts)
     if reason == R_NONE:
         reason = normalise_target(x.view.method_id, x.raw_target, x.facts.host, &x.target, &x.scratch)
-    if reason != R_NONE or x.facts.body != BODY_NONE:
+    if reason != R_NONE or x.facts.body == BODY_CHUNKED or max(0, x.facts.content_length) != len(body):
         x.client_gone(reason, None)
         future.cancel()
         raise ValueError(f"not a request head: {REASONS[reason].code}")
     x.view.path = x.target.path
     x.view.query = x.target.query
     x.view.host = x.target.host
-    x.replayable = True
-    x.replay = b""
     x.total_deadline = x.start_ns + timeout_ns
     worker.arm(x, x.total_deadline)
+    side.asked = x
+    future.add_done_callback(side._asker_left)
+    return x
+
+
+def ask_endpoint(Endpoint endpoint not None, bytes head not None, int64_t timeout_ns, int64_t body_limit):
+    """Sends a request of the gateway's own to one endpoint, on its pool, whatever state it is in.
+
+    head: a whole HTTP/1.1 request head without a body. Returns a Future of SubResponse, with at most `body_limit` bytes
+    of the body. It fails with SubrequestError, at the latest after `timeout_ns`. Raises ValueError for a head that is none.
+    """
+    cdef Exchange x = subrequest(endpoint.worker, endpoint.upstream, head, b"", timeout_ns, body_limit)
+    future = (<Subrequest>x.client).future
+    x.endpoint = endpoint
+    x.pinned = True
+    x.replayable = True
+    x.replay = b""
     x.send(b"", 0, True, False, x.start_ns)
     return future
+
+
+cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str method, str path, object headers, bytes body,
+                         int64_t timeout_ns, int64_t limit):
+    # As `ask_endpoint`, of whoever the upstream's balancer chooses, within its limits. Names and values of `headers` are
+    # checked; Host is that of `parent`, or the upstream's name, where they have none.
+    cdef Exchange x
+    cdef Headers own
+    cdef list lines
+    cdef bytes target
+    cdef str host = None
+    cdef list others = []
+    for name, value in ({} if headers is None else headers).items():
+        if name.lower() == "host":
+            host = value
+        else:
+            others.append((name, value))
+    own = Headers(others)
+    if host is None:
+        host = upstream.name if parent is None or parent.target.authority.len == 0 else span_text(parent.target.authority)
+    if not is_token(bytes_span(method.encode("ascii", "replace"))):
+        raise ValueError(f"{method!r} is no method (RFC 9110 9.1)")
+    target = path.encode("ascii", "replace")
+    if not target.startswith(b"/") or b" " in target or b"\r" in target or b"\n" in target:
+        raise ValueError(f"{path!r} is no path (RFC 9112 3.2.1)")
+    lines = [method.encode(), b" ", target, b" HTTP/1.1\r\nHost: ", _field_value(host), b"\r\n", own._lines()]
+    if parent is not None:
+        for name in (b"traceparent", b"tracestate"):
+            if not own.has_name(name):
+                found = request_field(&parent.view, bytes_span(name))
+                if found.ptr != NULL:
+                    lines += [name, b": ", span_bytes(found), b"\r\n"]
+    if body or method in ("POST", "PUT", "PATCH"):
+        lines.append(b"Content-Length: %d\r\n" % len(body))
+    lines.append(b"\r\n")
+    x = subrequest(worker, upstream, b"".join(lines), body, timeout_ns, limit)
+    future = (<Subrequest>x.client).future
+    if parent is not None:
+        memcpy(x.request_id, parent.request_id, sizeof(x.request_id))
+        x.request_id_length = parent.request_id_length
+    if _idempotent(x.view.method_id):
+        x.replayable = True
+        x.replay = b""
+        x.replay_limit = REPLAY_LIMIT
+    enter_upstream(x, PyBytes_AS_STRING(body), <size_t>len(body), True, x.start_ns)
+    return future
+
+
+def ask(Worker worker not None, Upstream upstream not None, str method not None, str path not None, headers, bytes body not None,
+        int64_t timeout_ns, int64_t limit):
+    """`ExchangeView.subrequest` where there is no exchange. Returns a Future of SubResponse."""
+    return ask_upstream(worker, upstream, None, method, path, headers, body, timeout_ns, limit)

@@ -26,6 +26,11 @@ cdef class NativeFilter:
     # What the answer (or the passed response) shall carry goes into `x.extra` as complete field lines.
     cdef readonly str name
     cdef int check(self, Exchange x) except -1
+    # True: its decision may have to be waited for, so it stands in a PluginChain, not among a route's `filters`.
+    cdef bint waits(self) noexcept
+    # It looks at the upstream's head as well.
+    cdef bint observes(self) noexcept
+    cdef int observe(self, Exchange x, ResponseHead* head) except -1
 
 @cython.final
 cdef class Route:
@@ -57,7 +62,8 @@ cdef class Route:
     cdef tuple capture_text
     cdef Span[MAX_CAPTURES] captures
     # -- on the way there and back
-    cdef tuple filters                  # of NativeFilter
+    cdef tuple filters                  # of NativeFilter, before the first plugin in Python
+    cdef PluginChain chain              # from that plugin on; None: there is none
     cdef PathRewrite rewrite            # None: the path goes as it came
     cdef bytes rewrite_host             # None: as the upstream says
     cdef HeaderRules request_rules      # None: none

@@ -4,6 +4,20 @@ cdef class NativeFilter:
     cdef int check(self, Exchange x) except -1:
         raise NotImplementedError
 
+    cdef bint waits(self) noexcept:
+        return False
+
+    cdef bint observes(self) noexcept:
+        return False
+
+    cdef int observe(self, Exchange x, ResponseHead* head) except -1:
+        return 0
+
+    @property
+    def in_chain(self):
+        """Whether a route that has it needs a PluginChain for it."""
+        return self.waits() or self.observes()
+
 
 cdef class RateLimitFilter(NativeFilter):
     """A token-bucket limit."""
@@ -41,7 +55,7 @@ cdef class Route:
     def __init__(
         self, *, Slot slot, str name, upstream=None, split=None, tuple split_upstreams=(), split_key=None,
         redirect=None, respond=None, int priority=PRIORITY_NORMAL, retry=None, fallback=None, fault=None, mirror=None,
-        tuple captures=(), tuple filters=(), rewrite=None, rewrite_host=None, request_rules=None, response_rules=None,
+        tuple captures=(), tuple filters=(), chain=None, rewrite=None, rewrite_host=None, request_rules=None, response_rules=None,
         upgrades=(), bint keep_encoded_slash=False, body_limit=-2, total_ns=-1, tunnel_idle_ns, event_idle_ns,
     ):
         cdef int i
@@ -74,6 +88,7 @@ cdef class Route:
         self.mirror = mirror
         self.detour = split is not None or fault is not None or mirror is not None
         self.filters = filters
+        self.chain = chain
         self.rewrite = rewrite
         self.rewrite_host = None if rewrite_host is None else rewrite_host.encode("latin-1")
         self.request_rules = request_rules

@@ -280,8 +280,9 @@ cdef class Worker:
         self.draining = True
         self.drained = self.loop.create_future()
         for x in list(self.inner):
-            # A hedge ends with the exchange that it is for; and who got the place of one before it may be over by now.
-            if x in self.inner and x.kind != KIND_HEDGE:
+            # Hedges and what plugins ask end with the exchange that they are for; and who got the place of one before it
+            # may be over by now.
+            if x in self.inner and x.kind != KIND_HEDGE and (x.kind != KIND_SUBREQUEST or x.pinned):
                 x.client_gone(R_DRAIN_CUT, None)
         for connection in list(self.downstreams):
             connection.drain()
@@ -296,6 +297,9 @@ cdef class Worker:
             self.cut = self.exchanges
             for connection in list(self.downstreams):
                 connection.cut_off()
+            for x in list(self.inner):
+                if x in self.inner and x.kind == KIND_SUBREQUEST:
+                    x.client_gone(R_DRAIN_CUT, None)
             for connector in list(self.connectors):
                 connector.drop()
             self.drained = self.loop.create_future()

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from fastgate import _core
 from fastgate.config import Config, model
 from fastgate.server.compile_upstream import compile_fallback, compile_fault, compile_retry
+from fastgate.server.plugins import PreparedPlugins
 from fastgate.server.upstreams import Estate, RunningUpstream
 
-__all__ = ["Snapshot", "build", "inner"]
+__all__ = ["Ground", "Snapshot", "build", "inner", "lay_ground"]
 
 # In the order of the core's enum Priority.
 PRIORITIES = ("critical", "normal", "sheddable")
 
-# What a plugin's buckets and lists live in; a rate limit's filter is made for each route.
-Plugin = _core.RateLimiter | _core.IpFilter
+# What a native plugin's buckets and lists live in; a rate limit's filter is made for each route.
+Native = _core.RateLimiter | _core.IpFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Snapshot:
     config: Config
     listeners: tuple[_core.Listener, ...]
     upstreams: dict[str, RunningUpstream]
-    plugins: dict[str, Plugin]
+    plugins: dict[str, Native]
     splits: dict[str, _core.Splitter]
 
 
@@ -42,51 +43,71 @@ def _routes_of(listener: model.Listener, config: Config) -> list[tuple[int, mode
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a configuration stands on: the counters' places of its routes, in their order, and its upstreams."""
+
+    route_slots: list[_core.Slot]
+    upstreams: dict[str, RunningUpstream]
+
+    @property
+    def cores(self) -> dict[str, _core.Upstream]:
+        return {name: running.core for name, running in self.upstreams.items()}
+
+
+def lay_ground(config: Config, worker: _core.Worker, estate: Estate) -> Ground:
+    """Upstreams of the ``estate`` whose configuration is equal are taken over. Raises ``_core.SlotsFull`` when
+    there are more new names of routes or upstreams than the counters have room for."""
+    route_slots, upstream_slots = worker.counters.assign(
+        [route.name for route in config.routes], list(config.upstreams)
+    )
+    slots = dict(zip(config.upstreams, upstream_slots, strict=True))
+    return Ground(route_slots, estate.prepare(config, worker, slots))
+
+
 def build(
     config: Config,
-    worker: _core.Worker,
+    ground: Ground,
     estate: Estate,
+    plugins: PreparedPlugins,
     previous: Snapshot | None = None,
     tables: list[_core.RouteTable] | None = None,
 ) -> Snapshot:
     """Compiles a configuration for one worker, beside the one that runs: nothing of that is changed.
 
-    ``previous``: the one that runs, or None. Its plugins are taken over, with their buckets and counts, where
-    the configuration of that name is equal; so are the ``estate``'s upstreams. ``tables``: those of
-    ``route_tables``, if they are there already. Raises ``_core.SlotsFull`` when there are more new names of
-    routes or upstreams than the counters have room for; beside that nothing is expected to fail: the
-    configuration has been checked.
+    ``previous``: the one that runs, or None. Its native plugins are taken over, with their buckets and counts,
+    where the configuration of that name is equal. ``plugins``: those in Python, provisioned. ``tables``: those of
+    ``route_tables``, if they are there already. Nothing is expected to fail: the configuration has been checked.
     """
-    route_slots, upstream_slots = worker.counters.assign(
-        [route.name for route in config.routes], list(config.upstreams)
-    )
-    running = estate.prepare(config, worker, dict(zip(config.upstreams, upstream_slots, strict=True)))
-    upstreams = {name: upstream.core for name, upstream in running.items()}
-    plugins: dict[str, Plugin] = {}
+    native: dict[str, Native] = {}
     for name, plugin in config.plugins.items():
+        if isinstance(plugin, model.PluginUse):
+            continue
         if previous is not None and previous.config.plugins.get(name) == plugin:
-            plugins[name] = previous.plugins[name]
+            native[name] = previous.plugins[name]
         else:
-            plugins[name] = _plugin(name, plugin)
+            native[name] = _native(name, plugin)
     splits = {
         route.name: _core.Splitter(route.name, route.split, states=estate.splits, windows=estate.windows)
         for route in config.routes
         if route.split is not None
     }
-    parts = _Parts(upstreams, plugins, splits)
+    parts = _Parts(config, ground.cores, native, plugins, splits)
     listeners = tuple(
-        _listener(listener, table, config, route_slots, parts)
+        _listener(listener, table, config, ground.route_slots, parts)
         for listener, table in zip(config.listeners, tables or route_tables(config), strict=True)
     )
-    return Snapshot(config, listeners, running, plugins, splits)
+    return Snapshot(config, listeners, ground.upstreams, native, splits)
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
     """What routes are made of, by name."""
 
+    config: Config
     upstreams: dict[str, _core.Upstream]
-    plugins: dict[str, Plugin]
+    native: dict[str, Native]
+    plugins: PreparedPlugins
     splits: dict[str, _core.Splitter]
 
 
@@ -106,7 +127,7 @@ def inner(worker: _core.Worker) -> None:
     )
 
 
-def _plugin(name: str, plugin: model.Plugin) -> Plugin:
+def _native(name: str, plugin: model.RateLimit | model.IpFilter) -> Native:
     if isinstance(plugin, model.RateLimit):
         return _core.RateLimiter(plugin)
     return _core.IpFilter(name, _core.IpFilterCore(plugin))
@@ -157,12 +178,7 @@ def _route(
     parts: _Parts,
 ) -> _core.Route:
     upstreams = parts.upstreams
-    filters: list[_core.NativeFilter] = []
-    for name in dict.fromkeys([*listener.plugins, *route.plugins]):
-        plugin = parts.plugins[name]
-        filters.append(
-            _core.RateLimitFilter(name, plugin) if isinstance(plugin, _core.RateLimiter) else plugin
-        )
+    filters, chain = _filters(tuple(dict.fromkeys([*listener.plugins, *route.plugins])), parts)
     split, mirror = route.split, route.mirror
     rewrite = route.rewrite
     path_changes = rewrite is not None and (
@@ -190,7 +206,8 @@ def _route(
         captures=_core.parse_path_pattern(route.match.path).names if route.match.path is not None else (),
         redirect=None if route.redirect is None else _core.Redirector(route.match, route.redirect),
         respond=None if route.respond is None else _respond(route.respond),
-        filters=tuple(filters),
+        filters=filters,
+        chain=chain,
         rewrite=_core.path_rewrite_of(route) if path_changes else None,
         rewrite_host=None if rewrite is None else rewrite.host,
         request_rules=_rules(route.request_headers),
@@ -202,6 +219,38 @@ def _route(
         tunnel_idle_ns=route.timeouts.tunnel_idle,
         event_idle_ns=route.timeouts.event_stream_idle,
     )
+
+
+def _filters(
+    names: tuple[str, ...], parts: _Parts
+) -> tuple[tuple[_core.NativeFilter, ...], _core.PluginChain | None]:
+    """The native filters that stand before the first plugin in Python, and the chain of the others."""
+    steps: list[_core.NativeFilter | _core.PluginSlot] = []
+    for name in names:
+        if name in parts.native:
+            steps.append(_filter(name, parts))
+        else:
+            steps.append(parts.plugins.running[name].slot)
+    identity = parts.plugins.identity_headers(names)
+    first = 0
+    # What a client forges is removed when the chain begins: with such headers no filter goes before it.
+    if not identity:
+        while first < len(steps) and not _in_chain(steps[first]):
+            first += 1
+    before = tuple(step for step in steps[:first] if isinstance(step, _core.NativeFilter))
+    chain = _core.PluginChain(parts.plugins.core, tuple(steps[first:]), identity) if first < len(steps) else None
+    return before, chain
+
+
+def _in_chain(step: _core.NativeFilter | _core.PluginSlot) -> bool:
+    return isinstance(step, _core.PluginSlot) or step.in_chain
+
+
+def _filter(name: str, parts: _Parts) -> _core.NativeFilter:
+    native, config = parts.native[name], parts.config.plugins[name]
+    assert not isinstance(config, model.PluginUse)
+    one = _core.RateLimitFilter(name, native) if isinstance(native, _core.RateLimiter) else native
+    return _core.OnlyFor(one, config.consumers, config.plan) if config.consumers or config.plan else one
 
 
 def _fallback(

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from msgspec import UNSET
@@ -18,7 +18,7 @@ from fastgate.config import Config, ConfigError, load, model
 from fastgate.config.problems import report
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer
-from fastgate.server.build import Snapshot, build, inner, route_tables
+from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tables
 from fastgate.server.operations import (
     EndpointChange,
     EndpointView,
@@ -29,11 +29,13 @@ from fastgate.server.operations import (
     UpstreamView,
     changes,
 )
+from fastgate.server.plugin_services import LocalStore, SystemClock
+from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
 from fastgate.server.sockets import Listening, OpenError
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
 
-__all__ = ["Gateway", "OpenError"]
+__all__ = ["Gateway", "OpenError", "PluginError"]
 
 NS: Final = 1e9
 log: Final = logging.getLogger("fastgate.splits")
@@ -106,7 +108,7 @@ class Gateway:
     async def start(self) -> Opened:
         """Opens every listener and returns (address, listener's name) of each.
 
-        Raises OpenError; then nothing is open.
+        Raises OpenError or PluginError; then nothing is open.
         """
         config = self.config
         loop = asyncio.get_running_loop()
@@ -127,10 +129,11 @@ class Gateway:
             flush_interval=config.access_log.flush_interval,
         )
         inner(self.worker)
+        self._plugins = Plugins(self.worker, SystemClock(), LocalStore)
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
             return await self._enforce(config)
-        except OpenError:
+        except (OpenError, PluginError):
             self._watching.cancel()
             self.worker.close()
             raise
@@ -149,6 +152,7 @@ class Gateway:
             await self._estate.end_checks()
             # Discovery goes on meanwhile: there may be requests that wait for endpoints.
             await self.worker.drain(self.config.server.drain_timeout / NS)
+            await self._plugins.close()
             await self._estate.close()
             self.worker.close()
             if self._admin is not None:
@@ -208,6 +212,8 @@ class Gateway:
             opened = await self._enforce(config)
         except OpenError as error:
             raise ReloadError(f"{error}{self._hint(config)}") from error
+        except PluginError as error:
+            raise ReloadError(str(error)) from error
         except _core.SlotsFull as error:
             raise ReloadError(
                 f"no room to count all routes and upstreams ({error}); a restart makes room"
@@ -233,7 +239,7 @@ class Gateway:
 
     async def _enforce(self, config: Config) -> Opened:
         """All or nothing: whatever may fail comes first, and beside what runs. Returns what was opened."""
-        with ExitStack() as undo:
+        async with AsyncExitStack() as undo:
             added: dict[tuple[object, ...], _Listener] = {}
             for each in config.listeners:
                 if _key(each) not in self._listeners:
@@ -247,7 +253,10 @@ class Gateway:
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
             tables = await asyncio.to_thread(route_tables, config)
-            snapshot = build(config, self.worker, self._estate, self._snapshot, tables)
+            ground = lay_ground(config, self.worker, self._estate)
+            plugins = await self._plugins.prepare(config, ground.cores)
+            undo.push_async_callback(self._plugins.discard, plugins)
+            snapshot = build(config, ground, self._estate, plugins, self._snapshot, tables)
             for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
                 if _key(each) in added:
                     await added[_key(each)].serve(self.worker, compiled)
@@ -262,13 +271,17 @@ class Gateway:
         ]
         if admin is not None and admin is not self._admin:
             opened += [(address, "admin API") for address in admin.listening.addresses]
-        self._follow(snapshot, added, admin)
+        self._follow(snapshot, plugins, added, admin)
         if log is not self.log:
             await self._change_log(log)
         return opened
 
     def _follow(
-        self, snapshot: Snapshot, added: dict[tuple[object, ...], _Listener], admin: AdminServer | None
+        self,
+        snapshot: Snapshot,
+        plugins: PreparedPlugins,
+        added: dict[tuple[object, ...], _Listener],
+        admin: AdminServer | None,
     ) -> None:
         """Puts in force what was prepared. Nothing here fails, and no request comes between."""
         config = snapshot.config
@@ -284,6 +297,7 @@ class Gateway:
         for listener in gone.values():
             listener.close(self.worker)
         self._estate.adopt(snapshot.upstreams)
+        self._plugins.adopt(plugins)
         self.worker.watch(tuple(running.core for running in snapshot.upstreams.values()))
         self.worker.limit(config.server.max_connections, config.server.max_connections_per_ip)
         if self._admin is not None and self._admin is not admin:
@@ -364,7 +378,8 @@ class Gateway:
 
     def count(self) -> dict[str, Any]:
         self.worker.show_gauges()
-        return self.counters.snapshot()
+        plugins = {name: dict(one.slot.counts) for name, one in self._plugins.running.items()}
+        return {**self.counters.snapshot(), "plugins": plugins}
 
 
 def _has_arm(splitter: _core.Splitter, arm: str) -> None:

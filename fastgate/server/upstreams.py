@@ -309,10 +309,10 @@ class RunningUpstream:
         if endpoint is None:
             raise ProbeError("it is an endpoint no more")
         try:
-            status, fields, body = await _core.ask_endpoint(endpoint, head, int(timeout * 1e9), body_limit)
+            answer = await _core.ask_endpoint(endpoint, head, int(timeout * 1e9), body_limit)
         except _core.SubrequestError as error:
             raise ProbeError(str(error)) from error
-        return ProbeAnswer(status, fields, body)
+        return ProbeAnswer(answer.status, answer.headers.items(), answer.body)
 
     def _report(self, spec: EndpointSpec, ok: bool, why: str) -> bool | None:
         del why

@@ -14,8 +14,7 @@ import h11
 
 from fastgate import _core
 from fastgate.config import loads, model
-from fastgate.server.build import build
-from fastgate.server.upstreams import Estate
+from support.built import built
 from fastgate.upstreams.source import EndpointSpec
 
 from .grammar import split
@@ -108,7 +107,7 @@ class Rig:
             max_per_address=0,
             flush_interval=10**9,
         )
-        self.snapshot = build(config, self.worker, Estate())
+        self.snapshot = built(config, self.worker)
         for running in self.snapshot.upstreams.values():
             running._publish(
                 tuple(map(spec_of, running.config.endpoints))

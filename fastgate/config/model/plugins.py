@@ -1,10 +1,10 @@
-"""The plugins that ship with fastgate."""
+"""The tables of plugins: the two native ones, and what every plugin in Python has besides its own keys."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Struct
 
-from fastgate.config.model.basics import Rate, derived, doc
+from fastgate.config.model.basics import MS, SECOND, Rate, derived, doc
 
 
 class RateLimit(
@@ -42,6 +42,8 @@ class RateLimit(
         tuple[Literal["ratelimit", "x-ratelimit"], ...],
         doc('Response fields: "ratelimit" (RateLimit and RateLimit-Policy), "x-ratelimit" (X-RateLimit-*).'),
     ] = ("ratelimit",)
+    consumers: Annotated[tuple[str, ...], doc("Only these consumers; empty: everyone.")] = ()
+    plan: Annotated[str, doc("Only consumers of this plan; empty: of any.")] = ""
 
 
 class IpFilter(
@@ -66,6 +68,38 @@ class IpFilter(
     ] = None
     block_file: Annotated[str | None, doc("More of `block`, likewise.", "file")] = None
     report_only: Annotated[bool, doc("Log, but refuse nobody.")] = False
+    consumers: Annotated[tuple[str, ...], doc("Only these consumers; empty: everyone.")] = ()
+    plan: Annotated[str, doc("Only consumers of this plan; empty: of any.")] = ""
 
 
-Plugin = RateLimit | IpFilter
+class PluginUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A plugin in Python. Besides these keys its table has those of the plugin itself.
+
+    Two are equal where a reload may keep the plugin that runs: a class is loaded once for each version of its
+    source, so equal versions have the same class.
+    """
+
+    name: Annotated[str, derived("Its name: the last part of its table's header.")] = ""
+    use: Annotated[
+        str,
+        doc(
+            'Which plugin: one that ships ("jwt"), one that an installed package offers by this name, '
+            '"module:Class", or a file relative to the configuration ("./my_plugin.py" or '
+            '"./my_plugin.py:Class").'
+        ),
+    ]
+    plugin: Annotated[type[Any], derived("The class: a fastgate.plugins.Plugin.")]
+    config: Annotated[Any, derived("An instance of the class's Config.")]
+    version: Annotated[str, derived("Digest of the source of the class; empty for those that ship.")] = ""
+    on_failure: Annotated[
+        Literal["closed", "open"],
+        doc(
+            'When the plugin raises or exceeds its time: "closed" answers 500, "open" goes on as if it were '
+            "not there."
+        ),
+    ] = "closed"
+    timeout: Annotated[int, doc("How long one phase of it may take.", "duration", minimum=MS)] = 5 * SECOND
+    report_only: Annotated[bool, doc("Log and count what it refuses, but let it pass.")] = False
+
+
+Plugin = RateLimit | IpFilter | PluginUse

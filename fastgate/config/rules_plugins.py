@@ -1,0 +1,102 @@
+"""Rules of plugins: what they name must be there, and none may lead to itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from fastgate.config import reflect
+from fastgate.config.decode import label_of
+from fastgate.config.model import IpFilter, Plugin, PluginUse, RateLimit
+from fastgate.config.problems import Path, quote
+from fastgate.config.rules_context import Context
+
+_NOUNS = {"upstream-ref": "upstream", "plugin-ref": "plugin", "listener-ref": "listener"}
+
+
+class Reference(NamedTuple):
+    """A name in the configuration of a plugin, and where it stands."""
+
+    path: Path
+    noun: str
+    name: str
+
+
+def references(name: str, plugin: Plugin) -> list[Reference]:
+    """What the own keys of the plugin ``name`` name: upstreams, listeners and other plugins."""
+    if not isinstance(plugin, PluginUse) or plugin.config is None:
+        return []
+    return list(_of_table(plugin.config, ("plugins", name)))
+
+
+def _of_table(table: Any, path: Path) -> Iterator[Reference]:
+    for key in reflect.keys_of(type(table)).values():
+        yield from _of(key.node, getattr(table, key.name), (*path, key.name))
+
+
+def _of(node: reflect.Node, value: Any, path: Path) -> Iterator[Reference]:
+    if value is None:
+        return
+    match node:
+        case reflect.Scalar(form, _) if form in _NOUNS and isinstance(value, str) and value:
+            yield Reference(path, _NOUNS[form], value)
+        case reflect.Table() | reflect.Tagged():
+            yield from _of_table(value, path)
+        case reflect.Many(item, _, _):
+            for i, one in enumerate(value):
+                yield from _of(item, one, (*path, i))
+        case reflect.Mapping(inner, _):
+            for name, one in value.items():
+                yield from _of(inner, one, (*path, name))
+
+
+def check_references(context: Context) -> dict[str, Plugin]:
+    """Reports names that are not there, and circles; gives the plugins, each behind those that it names."""
+    plugins = context.config.plugins
+    known = {
+        "upstream": context.upstream_names,
+        "plugin": context.plugin_names,
+        "listener": context.listener_names,
+    }
+    named: dict[str, list[Reference]] = {}
+    for name, plugin in plugins.items():
+        for one in references(name, plugin):
+            context.exists(one.path, one.noun, one.name, known[one.noun])
+            if one.noun == "plugin" and _can_be_named(context, one):
+                named.setdefault(name, []).append(one)
+    ordered: dict[str, Plugin] = {}
+    for name in plugins:
+        _put(context, name, named, ordered, [])
+    return ordered
+
+
+def _can_be_named(context: Context, reference: Reference) -> bool:
+    plugin = context.config.plugins.get(reference.name)
+    if isinstance(plugin, RateLimit | IpFilter):
+        context.problems.error(
+            reference.path,
+            f"{label_of(reference.path)}: {quote(reference.name)} is native, and runs for itself alone",
+            "name it among the `plugins` of a route or listener",
+        )
+    return isinstance(plugin, PluginUse)
+
+
+def _put(
+    context: Context,
+    name: str,
+    named: dict[str, list[Reference]],
+    ordered: dict[str, Plugin],
+    way: list[str],
+) -> None:
+    if name in ordered:
+        return
+    way = [*way, name]
+    for one in named.get(name, ()):
+        if one.name in way:
+            circle = " -> ".join(map(quote, [*way[way.index(one.name) :], one.name]))
+            context.problems.error(
+                one.path, f"{label_of(one.path)}: plugins name each other in a circle: {circle}"
+            )
+        else:
+            _put(context, one.name, named, ordered, way)
+    ordered[name] = context.config.plugins[name]

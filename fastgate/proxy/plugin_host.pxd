@@ -1,0 +1,184 @@
+# Plugins in Python, run by the exchange. See plugin_host.pyx for the theory of operation.
+
+@cython.final
+cdef class PluginSlot:
+    # One plugin of the configuration, in this worker.
+    # -- who
+    cdef readonly str name
+    cdef readonly object plugin
+    cdef object shared                  # its Shared
+    # -- its phases; None: it has none. Bound methods
+    cdef object on_request
+    cdef object on_response
+    cdef object on_response_body
+    cdef object on_error
+    cdef object on_log
+    cdef readonly str body_mode         # "none", "chunks", "buffered"
+    cdef int64_t body_limit
+    # -- when it fails
+    cdef bint open                      # on_failure = "open": it is passed over
+    cdef bint report_only
+    cdef int64_t timeout_ns
+    # -- its breaker
+    cdef int failures                   # in a row
+    cdef int64_t open_until_ns          # 0: closed
+    # -- counted
+    cdef readonly dict counts
+
+    cdef bint admits(self, int64_t now) noexcept
+    cdef int failed(self, str what, object error, int64_t now) except -1
+    cdef int count(self, str what) except -1
+
+@cython.final
+cdef class PluginSet:
+    # The plugins of one configuration. `active`: runs that hold it.
+    cdef dict upstreams                 # name -> Upstream
+    cdef object idle                    # called once nothing runs any more, from `retire` on; None: in force
+    cdef readonly int active
+
+    cdef Upstream upstream(self, str name)
+    cdef int enter(self) except -1
+    cdef int leave(self) except -1
+
+@cython.final
+cdef class PluginChain:
+    # What a route runs from its first plugin in Python on: PluginSlot and NativeFilter, in order.
+    cdef PluginSet plugins
+    cdef tuple steps
+    cdef tuple identity                 # header names that no client may set: lower case, "-" for "_"
+    cdef bint has_response
+    cdef bint has_error
+    cdef bint has_log
+    cdef int body_mode                  # BodyMode
+    cdef int64_t body_limit             # of answers that are held whole
+    cdef tuple observers                # NativeFilters that look at the upstream's head
+
+    cdef int strip(self, Exchange x) except -1
+
+cdef enum BodyMode:
+    BODY_PASSES
+    BODY_CHUNKS
+    BODY_BUFFERED
+
+cdef enum RunState:
+    RUN_IDLE                # nothing of it runs: the exchange is with the upstream, or has not begun
+    RUN_REQUEST             # on_request of steps[at]
+    RUN_ERROR               # on_error
+    RUN_RESPONSE            # on_response
+    RUN_BODY                # on_response_body
+    RUN_LOG
+    RUN_OVER
+
+@cython.final
+cdef class PluginRun:
+    # -- whose
+    cdef Exchange x                     # None once it is over
+    cdef PluginChain chain
+    cdef ExchangeView view
+    # -- where it stands
+    cdef int state                      # RunState
+    cdef int at                         # index into chain.steps
+    cdef int entered                    # steps that were reached: their answers pass through them again
+    cdef PluginSlot slot                # whose hook runs
+    cdef object hook_result
+    cdef bint driving                   # inside `_drive`
+    # -- a hook that has suspended
+    cdef bint suspended
+    cdef object task
+    cdef Ticket ticket
+    cdef bint reading                   # it waits for the request's body: the client's deadlines hold, not its budget
+    # -- the request's body
+    cdef bytes body                     # set by a plugin, or read; None: it is in `x.unsent`
+    cdef object gathered                # a bytearray, while it is being read
+    cdef object body_waiter
+    cdef int64_t read_limit
+    # -- the answer
+    cdef Response response
+    cdef bint failing                   # the answer is the gateway's own word on a failure: no on_error again
+    cdef bint head_sent
+    cdef bint congested                 # the client has not taken the last piece yet
+    cdef bint drained                   # what came from the upstream is no longer wanted
+    cdef object held                    # a bytearray: body bytes that wait for hooks
+    cdef bint last                      # no more of the body comes
+    cdef bint ended                     # and the exchange may end behind it
+    cdef bytes piece                    # in RUN_BODY: what the hooks have made of it so far
+
+    # -- from the exchange
+    cdef int begin(self, const char* body, size_t length, bint end) except -1
+    cdef int request_body(self, const char* body, size_t length, bint end) except -1
+    cdef int upstream_head(self, ResponseHead* head, const char* body, size_t length, bint end) except -1   # a `Sent`
+    cdef int upstream_body(self, const char* body, size_t length, bint end) except -1                       # a `Sent`
+    cdef bint holds(self) noexcept              # the answer is not all out yet
+    cdef int own_answer(self, Response response) except -1
+    cdef bint takes_failure(self, int reason) noexcept
+    cdef int failure(self, int reason, str detail) except -1
+    cdef int budget_over(self, int64_t now) except -1
+    cdef int stop(self) except -1
+    cdef int over(self) except -1
+    # -- from the views
+    cdef int may_change(self) except -1
+    cdef object gather(self, int64_t limit)
+    # -- within
+    cdef int _drive(self) except -1
+    cdef int _request_steps(self) except -1
+    cdef int _error_steps(self) except -1
+    cdef int _response_steps(self) except -1
+    cdef int _body_steps(self) except -1
+    cdef int _go_on(self) except -1
+    cdef int _refused(self, int reason, str detail) except -1
+    cdef int _answered(self, Response response) except -1
+    cdef int _send_answer(self) except -1
+    cdef int _send_piece(self) except -1
+    cdef bint _call(self, PluginSlot slot, object hook, object argument, object more) except -1
+    cdef int _hook_failed(self, str what, object error) except -1
+    cdef int _suspend(self) except -1
+    cdef bint _awake(self) except -1
+    cdef int _wake(self) except -1
+    cdef int _take(self, object value) except -1
+    cdef int _ticket_result(self, Ticket ticket) except -1
+    cdef int _too_long(self) except -1
+    # What a hook has given; the `_checked_` ones take what it may not give for its failure.
+    cdef int _checked_result(self, object value) except -1
+    cdef int _request_result(self, object value) except -1
+    cdef int _checked_error(self, object value) except -1
+    cdef int _error_result(self, object value) except -1
+    cdef int _checked_response(self, object value) except -1
+    cdef int _response_result(self, object value) except -1
+    cdef int _checked_body(self, object value) except -1
+    cdef int _body_result(self, object value) except -1
+    cdef int _send_head(self, bint bodiless) except -1
+    cdef int _sent(self, int sent) except -1
+    cdef int _log(self) except -1
+
+@cython.final
+cdef class Ticket:
+    # A native filter's decision that has to be waited for.
+    cdef PluginRun run
+    cdef readonly bytes key
+    cdef readonly int64_t cost
+    cdef int64_t timeout_ns
+    cdef bint settled
+    cdef int reason
+    cdef bytes lines
+
+@cython.final
+cdef class PendingFilter(NativeFilter):
+    cdef RequestKey key
+    cdef object begin
+    cdef object charge                  # None: the upstream's head says nothing of the cost
+    cdef bytes cost_header
+    cdef bint per_route
+    cdef readonly int64_t cost
+    cdef int64_t timeout_ns
+
+    cdef Ticket start(self, PluginRun run)
+    cdef bytes _key_of(self, Exchange x)
+
+@cython.final
+cdef class OnlyFor(NativeFilter):
+    # Another filter, for some consumers alone.
+    cdef NativeFilter inner
+    cdef frozenset consumers            # of bytes; empty: all
+    cdef str plan                       # "": any
+
+    cdef bint applies(self, Exchange x) except -1
