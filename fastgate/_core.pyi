@@ -1202,10 +1202,20 @@ class Response:
         """Another body; what an upstream may still send is dropped."""
 
 class SubResponse:
-    status: int
-    headers: Headers
-    body: bytes
-    truncated: bool  # the body was longer than `limit`
+    """What an upstream answered to a request of the gateway's own."""
+
+    def __init__(
+        self, status: int, headers: Iterable[tuple[str, str]], body: bytes, truncated: bool = False
+    ) -> None: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Headers: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def truncated(self) -> bool:
+        """The body was longer than ``limit``."""
     def json(self) -> Any: ...
 
 class GatewayError:

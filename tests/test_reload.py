@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from conftest import StartGateway, StartUpstream
 from support import upstream as up
+from support.built import built
 from support.client import Client, request
 from support.gateway import ROOT, Gateway, config, to_toml
 from support.upstream import Upstream, free_port
@@ -23,7 +24,6 @@ from support.wire import tokens
 
 from fastgate import _core
 from fastgate.config import loads
-from support.built import built
 
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 

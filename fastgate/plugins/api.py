@@ -102,7 +102,9 @@ class Plugin:
         upstream is asked."""
         return None
 
-    def on_response(self, exchange: Exchange, response: Response) -> Awaitable[Response | None] | Response | None:
+    def on_response(
+        self, exchange: Exchange, response: Response
+    ) -> Awaitable[Response | None] | Response | None:
         """An answer is about to begin: an upstream's, another plugin's or the gateway's own
         (``response.source``). Called where this plugin's ``on_request`` ran or would have run. It may change the
         response; returning another one replaces it."""
@@ -113,7 +115,9 @@ class Plugin:
         ``end``: there is no more. Not called for answers without a body."""
         return chunk
 
-    def on_error(self, exchange: Exchange, error: GatewayError) -> Awaitable[Response | None] | Response | None:
+    def on_error(
+        self, exchange: Exchange, error: GatewayError
+    ) -> Awaitable[Response | None] | Response | None:
         """The gateway is about to answer with an error of its own; a Response takes its place."""
         return None
 

@@ -238,7 +238,9 @@ def _filters(
         while first < len(steps) and not _in_chain(steps[first]):
             first += 1
     before = tuple(step for step in steps[:first] if isinstance(step, _core.NativeFilter))
-    chain = _core.PluginChain(parts.plugins.core, tuple(steps[first:]), identity) if first < len(steps) else None
+    chain = (
+        _core.PluginChain(parts.plugins.core, tuple(steps[first:]), identity) if first < len(steps) else None
+    )
     return before, chain
 
 

@@ -135,7 +135,9 @@ class Services:
 class PluginServices:
     """The ``Host`` of one plugin. ``find_upstream`` and ``find_plugin`` follow the configuration in force."""
 
-    def __init__(self, services: Services, name: str, folder: Path, shared: Shared, counts: dict[str, int]) -> None:
+    def __init__(
+        self, services: Services, name: str, folder: Path, shared: Shared, counts: dict[str, int]
+    ) -> None:
         self.name = name
         self.folder = folder
         self.log = logging.getLogger(f"fastgate.plugins.{name}")
@@ -194,7 +196,9 @@ class PluginServices:
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise _core.SubrequestError("fetch-failed", f"{error or type(error).__name__}") from error
         whole = b"".join(parts)
-        return _core.SubResponse(answer.status_code, answer.headers.multi_items(), whole[:limit], size > limit)
+        return _core.SubResponse(
+            answer.status_code, answer.headers.multi_items(), whole[:limit], size > limit
+        )
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._services.threads.run(_Call(function, args, kwargs))

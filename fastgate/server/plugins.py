@@ -67,7 +67,7 @@ class RunningPlugin:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await _finished(self.plugin.close())
-        except Exception:  # noqa: BLE001 - whatever a plugin raises then, the gateway goes on
+        except Exception:
             log.exception("plugin %s, while it was closed", self.use.name)
 
 
@@ -143,9 +143,7 @@ class Plugins:
             raise
         return prepared
 
-    def _names_the_same(
-        self, name: str, use: model.PluginUse, running: dict[str, RunningPlugin]
-    ) -> bool:
+    def _names_the_same(self, name: str, use: model.PluginUse, running: dict[str, RunningPlugin]) -> bool:
         """Whether the plugins that it took at ``provision`` are still the ones."""
         return all(
             running[one.name] is self.running.get(one.name)
@@ -173,7 +171,9 @@ class Plugins:
         for plugin in prepared.running.values():
             plugin.holders -= 1
             if plugin.holders == 0:
-                task = asyncio.get_running_loop().create_task(plugin.close(), name=f"end of {plugin.use.name}")
+                task = asyncio.get_running_loop().create_task(
+                    plugin.close(), name=f"end of {plugin.use.name}"
+                )
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)
 

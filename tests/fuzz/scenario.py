@@ -11,10 +11,10 @@ from collections.abc import Callable
 from random import Random
 
 import h11
+from support.built import built
 
 from fastgate import _core
 from fastgate.config import loads, model
-from support.built import built
 from fastgate.upstreams.source import EndpointSpec
 
 from .grammar import split
