@@ -92,7 +92,7 @@ class WatchedFile(Generic[T]):
         self._seen = hashlib.sha256(data).digest()
         self._problem = ""
         self._host.count("files_read")
-        self._host.log.info("%s: read again", self._path)
+        self._host.log.info("plugin %s: %s was read again", self._host.name, self._path)
 
     async def _changed(self) -> bytes | None:
         """Its bytes, if they are others than those in force and have held still."""
@@ -117,7 +117,9 @@ class WatchedFile(Generic[T]):
         self._host.count("file_failures")
         if problem != self._problem:
             self._problem = problem
-            self._host.log.warning("%s: %s; what it said before stays in force", self._path, problem)
+            self._host.log.warning(
+                "plugin %s: %s: %s; what it said before stays in force", self._host.name, self._path, problem
+            )
 
 
 def _reason(error: Exception) -> str:

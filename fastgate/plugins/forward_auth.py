@@ -31,7 +31,7 @@ _NOT_ASKED: Final = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
      "http2-settings", "content-length", "content-encoding", "content-range", "expect", "host", "range",
      "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "accept-encoding",
-     "forwarded", "x-real-ip", "via"}
+     "forwarded", "x-real-ip", "via", "x-request-id", "max-forwards"}
 )  # fmt: skip
 
 
@@ -183,11 +183,13 @@ class ForwardAuth(Plugin):
         kept = [(name, value) for name, value in answer.headers.items() if name in wanted]
         detail = f"{self.config.upstream} answered {answer.status}"
         response = exchange.refuse(
-            answer.status,
+            max(answer.status, 400),
             "forward-auth-refused",
             detail,
             headers=[field for field in kept if field[0] != "content-type"],
         )
+        # Such as a redirect to a login page.
+        response.status = answer.status
         response.body = b"" if answer.truncated else answer.body
         content_type = next((value for name, value in kept if name == "content-type"), None)
         if content_type is None or not response.body:
