@@ -53,6 +53,7 @@ _NEEDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "oauth2-introspection": ("auth", ("httpx",)),
     "basic": ("auth", ("argon2", "bcrypt")),
     "hmac": ("auth", ("cryptography",)),
+    "mtls": ("auth", ("cryptography",)),
     "geoip": ("geoip", ("maxminddb",)),
 }
 
