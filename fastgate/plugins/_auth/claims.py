@@ -38,7 +38,7 @@ def matches(value: Any, wanted: tuple[str, ...]) -> bool:
     return text_of(value) in wanted
 
 
-def has_all(claims: Mapping[str, Any], wanted: Mapping[str, tuple[str, ...]]) -> str:
+def mismatch(claims: Mapping[str, Any], wanted: Mapping[str, tuple[str, ...]]) -> str:
     """The path of the first claim that is not as ``wanted``; "" where all are."""
     return next((path for path, values in wanted.items() if not matches(lookup(claims, path), values)), "")
 

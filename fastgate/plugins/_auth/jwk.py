@@ -2,13 +2,13 @@
 
 Of a fetched JWK only the public members are read, and symmetric keys in it are never used: a value that is
 public must not become a shared secret.
+
+joserfc and cryptography are loaded when they are first used: they take a moment.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
-
-from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from fastgate.plugins._auth.strict import json_object
 
@@ -107,6 +107,7 @@ def _text(jwk: dict[str, Any], name: str) -> str:
 def _imported(kind: str, value: Any) -> Any:
     """joserfc's key. Raises ValueError."""
     from joserfc.errors import JoseError
+    from joserfc.jwk import ECKey, OKPKey, RSAKey
 
     classes: dict[str, Any] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
     try:
@@ -147,4 +148,6 @@ def key_from_pem(data: bytes) -> Key:
 
 def key_from_secret(secret: str) -> Key:
     """The key of HS256, HS384 and HS512."""
+    from joserfc.jwk import OctKey
+
     return Key("", "oct", "", "", OctKey.import_key(secret.encode()))

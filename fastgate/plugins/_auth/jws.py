@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
-from joserfc.jws import JWSRegistry
-
 from fastgate.plugins._auth.jwk import ALGORITHMS, MAX_KID, Key
 from fastgate.plugins._auth.strict import b64url_decode, json_object
 
@@ -89,6 +87,8 @@ def candidates(token: Token, keys: Sequence[Key]) -> list[Key]:
 
 def verify(token: Token, keys: Sequence[Key]) -> None:
     """Raises TokenError unless one of ``keys``, which all fit the token's algorithm, made its signature."""
+    from joserfc.jws import JWSRegistry
+
     # joserfc's own table, by a name that check_algorithm has let pass: "none" is not among those.
     algorithm = JWSRegistry.algorithms[token.alg]
     if not any(algorithm.verify(token.signed, token.signature, key.key) for key in keys):
