@@ -39,7 +39,10 @@ class TokenPlace:
             # The Cookie fields themselves: `request.cookies` keeps the first of several with one name.
             return self._only(_cookie_values(request, self.cookie), f"the cookie {self.cookie}")
         if self.query:
-            values = [value for name, value in request.query if name == self.query]
+            try:
+                values = [value for name, value in request.query if name == self.query]
+            except ValueError as error:
+                raise BadToken(f"the query: {error}") from None
             return self._only(values, f"the parameter {self.query}")
         return self._bearer(request.headers.get_all("authorization"))
 
