@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from fastgate.config.plugin_code import module_of_file, module_of_name
+from fastgate.config.plugin_code import imported, module_of_file, module_of_name
 from fastgate.config.problems import did_you_mean, either, quote
 from fastgate.config.units import BadValue
 
@@ -53,6 +53,7 @@ _NEEDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "oauth2-introspection": ("auth", ("httpx",)),
     "basic": ("auth", ("argon2", "bcrypt")),
     "hmac": ("auth", ("cryptography",)),
+    "mtls": ("auth", ("cryptography",)),
     "geoip": ("geoip", ("maxminddb",)),
 }
 
@@ -65,6 +66,24 @@ class Found(NamedTuple):
 
     plugin: type[Plugin]
     version: str
+
+
+def built_in(use: str) -> type[Plugin]:
+    """A plugin that ships. Raises BadValue where what it needs is not installed."""
+    extra, needed = _NEEDS.get(use, ("", ()))
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise BadValue(
+            f"{quote(use)} needs {either(missing, 'and')}, not installed here",
+            f"pip install 'fastgate[{extra}]'",
+        )
+    module, _, name = BUILT_IN[use].partition(":")
+    return _class(imported(module), name, module)
+
+
+def installed() -> tuple[EntryPoint, ...]:
+    """What installed packages offer."""
+    return tuple(entry_points(group=GROUP))
 
 
 class PluginSource:
@@ -89,31 +108,19 @@ class PluginSource:
                     f"a file begins with ./, got {quote(use)}", f"did you mean {quote('./' + use)}?"
                 )
             module, version = module_of_file(file[1], self._folder)
-            return Found(_class(module, file[2], file[1]), version)
+            return self._at_home(_class(module, file[2], file[1]), module, version)
         if use in BUILT_IN:
-            return self._built_in(use)
+            return Found(built_in(use), "")
         if ":" in use:
             named = _MODULE.fullmatch(use)
             if not named:
                 raise BadValue(f'expected a name, "module:Class" or "./file.py", got {quote(use)}')
             module, version = module_of_name(named[1], self._folder)
-            return Found(_class(module, named[2], named[1]), version)
+            return self._at_home(_class(module, named[2], named[1]), module, version)
         return self._installed(use)
 
-    def _built_in(self, use: str) -> Found:
-        extra, needed = _NEEDS.get(use, ("", ()))
-        missing = [name for name in needed if find_spec(name) is None]
-        if missing:
-            raise BadValue(
-                f"{quote(use)} needs {either(missing, 'and')}, not installed here",
-                f"pip install 'fastgate[{extra}]'",
-            )
-        module_name, _, name = BUILT_IN[use].partition(":")
-        module, _ = module_of_name(module_name, self._folder)
-        return Found(_class(module, name, module_name), "")
-
     def _installed(self, use: str) -> Found:
-        offered = entry_points(group=GROUP)
+        offered = installed()
         points = {point.value: point for point in offered if point.name == use}
         if not points:
             known = dict.fromkeys(
@@ -126,7 +133,15 @@ class PluginSource:
             raise BadValue(f"several packages offer a plugin named {quote(use)}: {packages}")
         [point] = points.values()
         module, version = module_of_name(point.module, self._folder)
-        return Found(_class(module, point.attr, f"{point.module} of {_package(point)}"), version)
+        plugin = _class(module, point.attr, f"{point.module} of {_package(point)}")
+        return self._at_home(plugin, module, version)
+
+    def _at_home(self, plugin: type[Plugin], module: ModuleType, version: str) -> Found:
+        """A class that ``module`` only imports is taken from where it is written: that source may change."""
+        if plugin.__module__ == module.__name__ or "<locals>" in plugin.__qualname__:
+            return Found(plugin, version)
+        home, version = module_of_name(plugin.__module__, self._folder)
+        return Found(_class(home, plugin.__qualname__, plugin.__module__), version)
 
 
 def _package(point: EntryPoint) -> str:
