@@ -16,8 +16,6 @@ from support.gateway import ROOT, to_toml
 from fastgate.plugins import Clock, Exchange, Host, Plugin, Response
 from fastgate.testing import Answer, CutShort, Fields, GatewayUnderTest, Seen, SyncGatewayUnderTest
 
-pytest_plugins = ["fastgate.testing"]
-
 Start = Callable[..., AbstractAsyncContextManager[GatewayUnderTest]]
 StartSync = Callable[..., AbstractContextManager[SyncGatewayUnderTest]]
 
@@ -224,6 +222,8 @@ def test_several_at_one_time(fastgate_gateway_sync: StartSync) -> None:
 
 
 def test_as_a_plugin_it_costs_nothing() -> None:
-    code = "import sys, fastgate.testing; assert not {'asyncio', 'h11', 'fastgate._core'} & (set(sys.modules) - before)"
-    code = f"import pytest, sys; before = set(sys.modules); {code}"
+    code = (
+        "import pytest, sys; before = set(sys.modules); import fastgate.testing; "
+        "assert not {'asyncio', 'h11', 'fastgate._core'} & (set(sys.modules) - before)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=30)
