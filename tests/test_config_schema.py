@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from fastgate.cli import main
 from fastgate.config.plugin_types import BUILT_IN
 from fastgate.config.reference import PLUGIN_MARK, plugin_reference, reference, renewed, renewed_plugin
 from fastgate.config.schema import config_schema
@@ -113,6 +115,19 @@ def test_the_reference_has_every_key() -> None:
     for definition in SCHEMA["$defs"].values():
         for key in definition["properties"]:
             assert f"`{key}`" in text or key == "use"
+
+
+def test_the_keys_of_the_plugins_that_a_configuration_uses(capsys: pytest.CaptureFixture[str]) -> None:
+    file = GOLDEN / "valid" / "plugins.toml"
+    assert main(["schema", "-c", str(file)]) == 0
+    validator = jsonschema.Draft202012Validator(json.loads(capsys.readouterr().out))
+    document = tomllib.loads(file.read_text())
+    validator.validate(document)
+    document["plugins"]["one"]["colour"] = "red"
+    assert not validator.is_valid(document)
+    VALIDATOR.validate(document)
+    assert main(["schema", "-c", str(GOLDEN / "plugin_key_unknown.toml")]) == 1
+    assert 'unknown key "greetings"' in capsys.readouterr().err
 
 
 @pytest.fixture
