@@ -179,7 +179,7 @@ def test_the_page_of_a_plugin_has_its_keys_and_nested_tables(greeter: Any) -> No
     assert '| `wait` | duration | `"0s"` | How long. |' in page
     assert "| `token` | secret | none | What opens the door. |" in page
     assert "| `volume` | number | `1.5` |  |" in page
-    assert "### `first`\n\nOne greeting.\n\n| key |" in page
+    assert "### `first, more[], by_name.NAME`\n\nOne greeting.\n\n| key |" in page
     assert "stale" not in page
     with pytest.raises(ValueError, match="no mark"):
         renewed_plugin("# greeter\n", "greeter")

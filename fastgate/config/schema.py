@@ -200,7 +200,7 @@ def _plugins(given: Mapping[str, type[Plugin]], definitions: dict[str, Any]) -> 
     names = []
     for use, plugin in known.items():
         schema = _struct(plugin.Config, definitions)
-        schema["description"] = reflect.summary_of(plugin)
+        schema["description"] = reflect.summary_of(plugin) or f'The plugin "{use}".'
         schema["properties"] = {
             **common,
             "use": {"const": use, "description": "Which one it is."},
