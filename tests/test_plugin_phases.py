@@ -116,7 +116,7 @@ def test_bodies_are_read_and_changed(
     gateway: Gateway, upstream: Upstream, pieces: list[bytes] | None
 ) -> None:
     mark = upstream.mark()
-    upstream.script(up.reply()).script(up.reply())
+    upstream.script(up.read_body(), up.reply()).script(up.read_body(), up.reply())
     body = None if pieces else b"parts!"
     ask(gateway, "b.request:read", method="POST", body=body, chunks=pieces)
     ask(
@@ -133,14 +133,14 @@ def test_bodies_are_read_and_changed(
 
 def test_a_body_where_there_was_none(gateway: Gateway, upstream: Upstream) -> None:
     mark = upstream.mark()
-    upstream.script(up.reply())
+    upstream.script(up.read_body(), up.reply())
     ask(gateway, "b.request:method=POST,b.request:body=made")
     assert mark.requests[0].body == b"made"
 
 
 def test_json_in_json_out(gateway: Gateway, upstream: Upstream) -> None:
     mark = upstream.mark()
-    upstream.script(up.reply())
+    upstream.script(up.read_body(), up.reply())
     ask(gateway, "b.request:json", method="POST", body=b'{"a":[1]}')
     assert json.loads(mark.requests[0].body) == {"seen": {"a": [1]}}
     refused(ask(gateway, "b.request:json", method="POST", body=b"{"), "plugin-failed")
@@ -155,7 +155,7 @@ def test_a_body_that_is_too_long(gateway: Gateway, upstream: Upstream) -> None:
 
 def test_a_client_that_waits_for_100(gateway: Gateway, upstream: Upstream) -> None:
     mark = upstream.mark()
-    upstream.script(up.reply())
+    upstream.script(up.read_body(), up.reply())
     with gateway.client() as client:
         client.send(
             b"POST / HTTP/1.1\r\nHost: a\r\nX-Act: b.request:read\r\n"

@@ -381,6 +381,8 @@ def _split_address(fields: dict[str, Any], name: str) -> None:
         }
         if address.srv:
             fields["srv"] = address.srv
+        if address.asgi:
+            fields["asgi"] = address.asgi
 
 
 def _complete_upstream(fields: dict[str, Any], path: Path, problems: Problems) -> None:

@@ -6,6 +6,7 @@ Nothing of ``fastgate.plugins`` is imported here but what a configuration names,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,6 +53,7 @@ _NEEDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "oauth2-introspection": ("auth", ("httpx",)),
     "basic": ("auth", ("argon2", "bcrypt")),
     "hmac": ("auth", ("cryptography",)),
+    "mtls": ("auth", ("cryptography",)),
     "geoip": ("geoip", ("maxminddb",)),
 }
 
@@ -87,14 +89,18 @@ def installed() -> tuple[EntryPoint, ...]:
 class PluginSource:
     """Where plugins come from; files are relative to ``folder``, the directory of the configuration.
 
-    Modules are looked up there as well, after all others.
+    Modules are looked up there as well, after all others. given: classes of the program that embeds the
+    gateway, by what ``use`` calls them; they come first.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, given: Mapping[str, type[Plugin]] = {}) -> None:  # not changed
         self._folder = folder
+        self._given = given
 
     def find(self, use: str) -> Found:
         """The class that ``use`` means. Raises BadValue with what is wrong; a plugin's code is executed."""
+        if use in self._given:
+            return Found(self._given[use], "")
         file = _FILE.fullmatch(use)
         if file:
             if not file[1].startswith(("./", "../", "/")):
@@ -117,7 +123,9 @@ class PluginSource:
         offered = installed()
         points = {point.value: point for point in offered if point.name == use}
         if not points:
-            known = dict.fromkeys(["rate-limit", "ip-filter", *BUILT_IN, *(point.name for point in offered)])
+            known = dict.fromkeys(
+                ["rate-limit", "ip-filter", *self._given, *BUILT_IN, *(point.name for point in offered)]
+            )
             hint = did_you_mean(use, known) or f"there is {either(sorted(known), 'and')}"
             raise BadValue(f"no plugin is named {quote(use)}", hint)
         if len(points) > 1:

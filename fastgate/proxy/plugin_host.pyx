@@ -461,9 +461,11 @@ cdef class PluginRun:
         self.hook_result = None
         if self.troubled is not None and slot in self.troubled:
             return True                         # it is not asked again about what it has failed at
-        if slot.open_until_ns:
+        if slot.open_until_ns and self.trial is not slot:
             now = now_ns()
-            if not slot.admits(now):
+            if slot.admits(now):
+                self.trial = slot               # for all of its phases
+            else:
                 self._in_trouble(slot)
                 if slot.open:
                     return True
