@@ -18,6 +18,7 @@ class Feature(enum.Enum):
     IP_LIST = "IP list"
     ENDPOINTS = "several endpoints"
     SURVIVAL = "survival of endpoints that fail"
+    PLUGINS = "hooks in a scripting language"
 
 
 Limit = int | Literal["adaptive"] | None
@@ -64,6 +65,8 @@ class Shape:
     ip_prefixes: int = 0
     endpoints: int = 1
     survival: Survival | None = None
+    # Hooks that see each request and do nothing, each in the language that the peer is scripted in.
+    plugins: int = 0
     # A test sets them to see both in force: requests per second, and whether the list has the client.
     rate: int = RATE_LIMIT
     client_listed: bool = True
@@ -89,6 +92,7 @@ class Shape:
             Feature.IP_LIST: self.ip_prefixes > 0,
             Feature.ENDPOINTS: self.endpoints > 1,
             Feature.SURVIVAL: self.survival is not None,
+            Feature.PLUGINS: self.plugins > 0,
         }
         return frozenset(feature for feature, on in wanted.items() if on)
 

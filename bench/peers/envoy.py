@@ -95,6 +95,15 @@ def rate_limit(rate: int) -> Json:
     )
 
 
+def lua_hook() -> Json:
+    """A Lua filter whose request hook does nothing."""
+    return typed(
+        "envoy.filters.http.lua",
+        f"{EXTENSIONS}.filters.http.lua.v3.Lua",
+        default_source_code={"inline_string": "function envoy_on_request(handle) end"},
+    )
+
+
 def adaptive_concurrency() -> Json:
     """The gradient controller, measuring its least latency anew every 30 s."""
     return typed(
@@ -240,6 +249,7 @@ class Envoy(Peer):
         "routes are a prefix_match_map (a tree), the IP list an RBAC trie matcher: its plain lists of both "
         "are walked one by one and would cost it more",
         "rate limit: the local_ratelimit filter with a token bucket per client address",
+        "hooks: a Lua filter with an empty envoy_on_request for each",
         "endpoints: LEAST_REQUEST; retry policy with previous_hosts, outlier detection, health checks, the "
         "adaptive concurrency filter; it has no reload, its endpoints come from a watched file",
         "no admin interface but where it is operated; statistics as by default",
@@ -258,6 +268,7 @@ class Envoy(Peer):
             filters.append(ip_filter(shape.prefixes()))
         if shape.rate_limit:
             filters.append(rate_limit(shape.rate))
+        filters += [lua_hook() for _ in range(shape.plugins)]
         if shape.survival is not None and shape.survival.limit == "adaptive":
             filters.append(adaptive_concurrency())
         filters.append(typed("envoy.filters.http.router", f"{EXTENSIONS}.filters.http.router.v3.Router"))

@@ -60,6 +60,16 @@ def survival_lines(survival: Survival) -> list[str]:
     return lines
 
 
+NO_OP = """\
+from fastgate.plugins import Exchange, Plugin
+
+
+class NoOp(Plugin):
+    async def on_request(self, exchange: Exchange) -> None:
+        return None
+"""
+
+
 class Fastgate(Peer):
     """One process, its TOML configuration."""
 
@@ -69,6 +79,7 @@ class Fastgate(Peer):
     notes: ClassVar[tuple[str, ...]] = (
         "access log in its default JSON format (the richest of all peers), 64 KiB buffer, 1 s flush",
         "endpoints: balance and the tables retry, outlier, breaker, health, concurrency of the upstream",
+        "hooks: a plugin with one `async def on_request` that returns None",
         "rate limit per client IP, without RateLimit response fields, which nginx and HAProxy do not send",
     )
 
@@ -94,6 +105,8 @@ class Fastgate(Peer):
             plugins.append("office")
         if shape.rate_limit:
             plugins.append("limit")
+        hooks = [f"hook{i}" for i in range(shape.plugins)]
+        plugins += hooks
         parts = [
             "[server]\nmax_connections = 20000\nmax_connections_per_ip = 0\n",
             f"[access_log]\nenabled = {str(shape.access_log).lower()}\npath = {str(place.log)!r}\n",
@@ -117,6 +130,9 @@ class Fastgate(Peer):
         if shape.ip_prefixes:
             place.write("office.txt", "\n".join(shape.prefixes()) + "\n")
             parts.append('[plugins.office]\nuse = "ip-filter"\nallow_file = "office.txt"\n')
+        if hooks:
+            place.write("no_op.py", NO_OP)
+            parts += [f'[plugins.{hook}]\nuse = "./no_op.py"\n' for hook in hooks]
         parts += [
             f'[[routes]]\nname = "r{i}"\nmatch = {{ prefix = "{route_prefix(i)}" }}\nupstream = "svc"\n'
             for i in range(shape.routes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from bench.model import FAILURES, route_prefix
+from bench.model import FAILURES, Feature, route_prefix
 from bench.peers.base import (
     CHECK_MS,
     CHECK_TIMEOUT_MS,
@@ -54,6 +54,7 @@ class Haproxy(Peer):
 
     name = "haproxy"
     title = "HAProxy"
+    features = frozenset(Feature) - {Feature.PLUGINS}
     notes: ClassVar[tuple[str, ...]] = (
         "option splice-response, which halves what large bodies cost it and costs small ones nothing",
         "logs `option httplog` to stdout, a file here: HAProxy has no buffered log of its own, each line is "

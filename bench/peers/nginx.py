@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import ClassVar
 
-from bench.model import EJECTION, FAILURES, route_prefix
+from bench.model import EJECTION, FAILURES, Feature, Shape, route_prefix
 from bench.peers.base import CONNECT_MS, KEEP_ALIVE, POOL, TRIES, Peer, Place, find, first_line, need
+
+# Debian: libnginx-mod-http-lua
+LUA = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
+MODULES = f"load_module {LUA.parent}/ndk_http_module.so;\nload_module {LUA};\n"
+HOOKS = """\
+    init_by_lua_block {{
+        hooks = {{}}
+        for i = 1, {count} do hooks[i] = function() return nil end end
+    }}"""
+RUN_HOOKS = "        access_by_lua_block { for i = 1, #hooks do hooks[i]() end }"
 
 HTTP = """\
     keepalive_timeout {keep_alive}s;
@@ -66,11 +77,16 @@ class Nginx(Peer):
         "proxy_max_temp_file_size 0, so that no body touches the disk",
         "endpoints: least_conn; failures are met by proxy_next_upstream (it has to retry a 500 elsewhere to "
         "count it as a failure) and max_fails; no active checks, no breaker, no queue at max_conns",
+        "hooks: Debian's Lua module (LuaJIT), access_by_lua_block with one function call for each hook",
         "its prefix locations are not bound to path elements; they end in a slash here",
     )
 
     def missing(self) -> str | None:
         return None if find("nginx") else "nginx (Debian: nginx-light)"
+
+    def lacks(self, shape: Shape) -> frozenset[Feature]:
+        without_lua = frozenset() if LUA.exists() else frozenset({Feature.PLUGINS})
+        return super().lacks(shape) | (shape.features() & without_lua)
 
     def version(self) -> str:
         return first_line([need("nginx"), "-v"]).removeprefix("nginx version: ")
@@ -92,14 +108,18 @@ class Nginx(Peer):
             entries = "".join(f"        {prefix} 1;\n" for prefix in shape.prefixes())
             http.append(f"    geo $office {{\n        default 0;\n{entries}    }}")
             server.append("        if ($office = 0) { return 403; }")
+        if shape.plugins:
+            http.append(HOOKS.format(count=shape.plugins))
+            server.append(RUN_HOOKS)
         server += [
             f"        location {route_prefix(i)}/ {{ proxy_pass http://svc; }}" for i in range(shape.routes)
         ]
         server.append("        location / { return 404; }")
         user = "user root;\n" if os.geteuid() == 0 else ""  # the worker must reach the folder
+        modules = MODULES if shape.plugins else ""
         config = place.write(
             "nginx.conf",
-            f"{user}daemon off;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n"
+            f"{modules}{user}daemon off;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n"
             f"pid {place.folder}/nginx.pid;\nerror_log {place.folder}/error.log warn;\n"
             f"events {{ worker_connections 16000; }}\n"
             "http {\n" + "\n".join(http) + "\n    server {\n" + "\n".join(server) + "\n    }\n}\n",

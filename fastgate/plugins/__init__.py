@@ -1,5 +1,5 @@
-"""Plugins in plain async Python: the API (``from fastgate.plugins import Plugin, ...``), and a file or folder for
-each plugin that ships. A plugin sees this package and nothing else of the gateway.
+"""Plugins in plain async Python: the API (``from fastgate.plugins import Plugin, ...``), and a file or
+folder for each plugin that ships. A plugin sees this package and nothing else of the gateway.
 """
 
 from fastgate._core import ExchangeView as Exchange
@@ -18,6 +18,7 @@ from fastgate.plugins.api import (
 )
 
 __all__ = [
-    "PHASES", "Busy", "Clock", "Consumer", "Exchange", "GatewayError", "Headers", "Host", "NoConfig", "Plugin",
-    "PluginConfig", "Rate", "Request", "Response", "Secret", "Shared", "SubResponse", "SubrequestError", "doc",
+    "PHASES", "Busy", "Clock", "Consumer", "Exchange", "GatewayError", "Headers", "Host", "NoConfig",
+    "Plugin", "PluginConfig", "Rate", "Request", "Response", "Secret", "Shared", "SubResponse",
+    "SubrequestError", "doc",
 ]  # fmt: skip

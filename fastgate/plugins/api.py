@@ -54,8 +54,9 @@ class NoConfig(PluginConfig):
 
 
 class Plugin:
-    """One plugin of a configuration. An instance serves every exchange of one worker, from ``provision`` until
-    the configuration that holds it is replaced and the last exchange that began with it is over: then ``close``.
+    """One plugin of a configuration. An instance serves every exchange of one worker, from ``provision``
+    until the configuration that holds it is replaced and the last exchange that began with it is over: then
+    ``close``.
 
     config: an instance of ``Config``. name: that of its table in the configuration.
     """
@@ -76,14 +77,15 @@ class Plugin:
 
     @classmethod
     def check(cls, config: Any) -> Mapping[str, str]:
-        """What is wrong between the keys of a configuration that is sound key by key: key -> message. Called when
-        a file is checked, without I/O. "" stands for the table as a whole."""
+        """What is wrong between the keys of a configuration that is sound key by key: key -> message.
+        Called when a file is checked, without I/O. "" stands for the table as a whole."""
         return {}
 
     @classmethod
     def identity_headers(cls, config: Any) -> tuple[str, ...]:
-        """Request headers by which this plugin tells the service who the caller is. Whatever a client sends under
-        these names (case, and "_" for "-", make no difference) is removed before any plugin of the route runs."""
+        """Request headers by which this plugin tells the service who the caller is. Whatever a client sends
+        under these names (case, and "_" for "-", make no difference) is removed before any plugin of the
+        route runs."""
         return ()
 
     def provision(self, host: Host) -> Awaitable[None] | None:
@@ -98,16 +100,16 @@ class Plugin:
     # -- phases: the order is that of the listener's plugins, then the route's; answers pass in reverse order
 
     def on_request(self, exchange: Exchange) -> Awaitable[Response | None] | Response | None:
-        """The head is read and the route is known. None: go on. A Response is the answer; no later plugin and no
-        upstream is asked."""
+        """The head is read and the route is known. None: go on. A Response is the answer; no later plugin
+        and no upstream is asked."""
         return None
 
     def on_response(
         self, exchange: Exchange, response: Response
     ) -> Awaitable[Response | None] | Response | None:
         """An answer is about to begin: an upstream's, another plugin's or the gateway's own
-        (``response.source``). Called where this plugin's ``on_request`` ran or would have run. It may change the
-        response; returning another one replaces it."""
+        (``response.source``). Called where this plugin's ``on_request`` ran or would have run. It may
+        change the response; returning another one replaces it."""
         return None
 
     def on_response_body(self, exchange: Exchange, chunk: bytes, end: bool) -> Awaitable[bytes] | bytes:
@@ -164,15 +166,16 @@ class Host(Protocol):
         timeout: float = 5.0,  # noqa: ASYNC109 - as above
         limit: int = MIB,
     ) -> SubResponse:
-        """A request to an absolute URL that is no upstream of the configuration (an identity provider). Needs the
-        extra ``fastgate[auth]``. Raises SubrequestError."""
+        """A request to an absolute URL that is no upstream of the configuration (an identity provider).
+        Needs the extra ``fastgate[auth]``. Raises SubrequestError."""
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs what would stop the loop in a thread of the gateway's small pool. Raises Busy when its queue is
-        full."""
+        """Runs what would stop the loop in a thread of the gateway's small pool. Raises Busy when its queue
+        is full."""
 
     async def in_process(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As ``in_thread``, in another process: for what holds the GIL. Function and arguments are pickled."""
+        """As ``in_thread``, in another process: for what holds the GIL. Function and arguments are
+        pickled."""
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str = "") -> None:
         """Background work, cancelled before ``close``. What it raises is logged."""
@@ -212,8 +215,9 @@ class Busy(Exception):
 
 
 class Consumer(Struct, frozen=True, kw_only=True):
-    """An authenticated caller. ``name`` is what limits, logs and splits count by; ``plan`` chooses among limits;
-    ``groups``, ``scopes`` and ``claims`` are what ``acl`` decides by. ``source``: the plugin that vouches."""
+    """An authenticated caller. ``name`` is what limits, logs and splits count by; ``plan`` chooses among
+    limits; ``groups``, ``scopes`` and ``claims`` are what ``acl`` decides by. ``source``: the plugin that
+    vouches."""
 
     name: str
     plan: str = ""

@@ -45,7 +45,8 @@ def _routes_of(listener: model.Listener, config: Config) -> list[tuple[int, mode
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What a configuration stands on: the counters' places of its routes, in their order, and its upstreams."""
+    """What a configuration stands on: the counters' places of its routes, in their order, and its
+    upstreams."""
 
     route_slots: list[_core.Slot]
     upstreams: dict[str, RunningUpstream]
@@ -56,8 +57,8 @@ class Ground:
 
 
 def lay_ground(config: Config, worker: _core.Worker, estate: Estate) -> Ground:
-    """Upstreams of the ``estate`` whose configuration is equal are taken over. Raises ``_core.SlotsFull`` when
-    there are more new names of routes or upstreams than the counters have room for."""
+    """Upstreams of the ``estate`` whose configuration is equal are taken over. Raises ``_core.SlotsFull``
+    when there are more new names of routes or upstreams than the counters have room for."""
     route_slots, upstream_slots = worker.counters.assign(
         [route.name for route in config.routes], list(config.upstreams)
     )
@@ -75,9 +76,10 @@ def build(
 ) -> Snapshot:
     """Compiles a configuration for one worker, beside the one that runs: nothing of that is changed.
 
-    ``previous``: the one that runs, or None. Its native plugins are taken over, with their buckets and counts,
-    where the configuration of that name is equal. ``plugins``: those in Python, provisioned. ``tables``: those of
-    ``route_tables``, if they are there already. Nothing is expected to fail: the configuration has been checked.
+    ``previous``: the one that runs, or None. Its native plugins are taken over, with their buckets and
+    counts, where the configuration of that name is equal. ``plugins``: those in Python, provisioned.
+    ``tables``: those of ``route_tables``, if they are there already. Nothing is expected to fail: the
+    configuration has been checked.
     """
     native: dict[str, Native] = {}
     for name, plugin in config.plugins.items():

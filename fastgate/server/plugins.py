@@ -120,7 +120,8 @@ class Plugins:
         return {} if self._current is None else self._current.running
 
     async def prepare(self, config: Config, upstreams: dict[str, _core.Upstream]) -> PreparedPlugins:
-        """Those of ``config``, new ones provisioned. Raises PluginError; then none of the new ones is left."""
+        """Those of ``config``, new ones provisioned. Raises PluginError; then none of the new ones is
+        left."""
         running: dict[str, RunningPlugin] = {}
         prepared = PreparedPlugins(config, running, upstreams)
         folder = Path(config.source).parent.absolute()

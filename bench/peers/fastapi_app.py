@@ -1,0 +1,75 @@
+"""The FastAPI gateway. usage: python -m bench.peers.fastapi_app PORT UPSTREAM_PORT HOOKS"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import uvicorn
+from fastapi import Depends, FastAPI, Request
+from starlette.background import BackgroundTask
+from starlette.responses import StreamingResponse
+
+from bench.peers.base import KEEP_ALIVE, POOL
+
+HOP_BY_HOP = ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
+
+
+def hook() -> Callable[[Request], Awaitable[None]]:
+    """A dependency of its own: FastAPI calls one that is named twice only once."""
+
+    async def no_op(request: Request) -> None:
+        return None
+
+    return no_op
+
+
+def make(upstream_port: int, hooks: int) -> FastAPI:
+    """The application."""
+    limits = httpx.Limits(max_connections=POOL, max_keepalive_connections=POOL)
+    client = httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{upstream_port}", limits=limits, timeout=60, trust_env=False
+    )
+
+    @asynccontextmanager
+    async def lifetime(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await client.aclose()
+
+    app = FastAPI(lifespan=lifetime, dependencies=[Depends(hook()) for _ in range(hooks)])
+
+    @app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "DELETE"])
+    async def forward(request: Request) -> StreamingResponse:
+        headers = [(name, value) for name, value in request.headers.items() if name not in HOP_BY_HOP]
+        asked = client.build_request(
+            request.method, request.url.path, headers=headers, content=await request.body()
+        )
+        answer = await client.send(asked, stream=True)
+        kept = {name: value for name, value in answer.headers.items() if name not in HOP_BY_HOP}
+        return StreamingResponse(
+            answer.aiter_raw(), answer.status_code, kept, background=BackgroundTask(answer.aclose)
+        )
+
+    return app
+
+
+def main() -> None:
+    """Runs until SIGTERM."""
+    port, upstream_port, hooks = map(int, sys.argv[1:4])
+    uvicorn.run(
+        make(upstream_port, hooks),
+        host="127.0.0.1",
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        log_level="error",
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        backlog=4096,
+    )
+
+
+if __name__ == "__main__":
+    main()
