@@ -204,6 +204,7 @@ class SampleExchange:
         target: str | bytes | None = None,
         host: str | bytes | None = None,
         user_agent: str | bytes | None = None,
+        consumer: str | bytes | None = None,
         tls: str | bytes | None = None,
         detail: str | bytes | None = None,
         client: str = "",
