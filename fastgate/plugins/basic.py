@@ -64,8 +64,10 @@ class _Users(NamedTuple):
 
 
 class Basic(Plugin):
-    """Hashing costs some 50 ms and 64 MiB on purpose, so it runs in the gateway's bounded threads, once for
-    requests that come together with the same credentials, and not at all while these are remembered."""
+    """Lets in who knows a password (RFC 7617)."""
+
+    # Hashing costs some 50 ms and 64 MiB on purpose, so it runs in the gateway's bounded threads, once for
+    # requests that come together with the same credentials, and not at all while these are remembered.
 
     Config = BasicConfig
     config: BasicConfig

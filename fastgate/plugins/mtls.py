@@ -72,6 +72,8 @@ class MtlsConfig(GateKeeperConfig, frozen=True, kw_only=True):
 
 
 class Mtls(Plugin):
+    """Lets in who has a client certificate, as a proxy in front tells of it."""
+
     Config = MtlsConfig
     config: MtlsConfig
 
