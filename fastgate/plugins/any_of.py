@@ -27,7 +27,7 @@ class AnyOfConfig(PluginConfig):
             "Names of plugins that authenticate, in the order in which they are asked. They need not stand "
             "in a route themselves, and their `report_only` is not looked at.",
             "plugin-ref",
-            least=2,
+            least=1,
         ),
     ]
 
