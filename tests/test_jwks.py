@@ -305,7 +305,7 @@ def test_a_pem_file_is_read_again_and_key_ids_do_not_matter(upstream: Upstream, 
         assert bearer(gateway, by("a", "whatever")).status == 200
         assert bearer(gateway, by("b", "whatever")).status == 401
         file.write_bytes(b"half a file")  # kept, and said
-        gateway.wait_stderr("fastgate: ")
+        gateway.wait_stderr(f"fastgate: no keys from {file}: ")
         assert bearer(gateway, by("a", "whatever")).status == 200
         file.write_bytes(rsa("b").as_pem(private=False))
         wait_status(gateway, by("b", "whatever"), 200)
