@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 
 from support.client import request
 from support.gateway import Gateway
-from support.wire import values
+from support.wire import Response, values
 
 SECRET = "a secret of exactly 64 bytes, for HS256, HS384 and HS512 alike.."
 HMAC = OctKey.import_key(SECRET.encode())
@@ -85,24 +85,38 @@ class Answer(NamedTuple):
 
 def ask(gateway: Gateway, *lines: str, target: str = "/", method: str = "GET") -> Answer:
     """Sends one request with these field lines, and waits for the log line of a refusal."""
-    with gateway.client() as client:
-        response = client.request(request(method, target, lines=lines))
-    challenge = ", ".join(values(response.fields, "www-authenticate"))
-    if response.status < 400:
-        return Answer(response.status, "", "", challenge, response.body)
-    record = _record(gateway, values(response.fields, "x-request-id")[0])
-    return Answer(response.status, record["reason"], record["detail"] or "", challenge, response.body)
-
-
-def _record(gateway: Gateway, request_id: str) -> dict[str, Any]:
-    seen = 0
-    while True:
-        for record in gateway.wait_log(seen):
-            seen += 1
-            if record["request_id"] == request_id:
-                return record
+    return ask_all(gateway, {"": request(method, target, lines=lines)})[""]
 
 
 def bearer(gateway: Gateway, text: str, *lines: str, target: str = "/") -> Answer:
     """`ask` with a bearer token."""
     return ask(gateway, f"Authorization: Bearer {text}", *lines, target=target)
+
+
+def ask_all(gateway: Gateway, requests: dict[str, bytes]) -> dict[str, Answer]:
+    """Sends requests one after the other, and waits but once for the log lines, which take their time."""
+    responses = {}
+    for name, data in requests.items():
+        with gateway.client() as client:
+            responses[name] = client.request(data)
+    refused = {values(found.fields, "x-request-id")[0] for found in responses.values() if found.status >= 400}
+    records = _records(gateway, refused)
+    return {name: _answer(response, records) for name, response in responses.items()}
+
+
+def _records(gateway: Gateway, request_ids: set[str]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    seen = 0
+    while not request_ids <= found.keys():
+        for record in gateway.wait_log(seen):
+            seen += 1
+            found[record["request_id"]] = record
+    return found
+
+
+def _answer(response: Response, records: dict[str, dict[str, Any]]) -> Answer:
+    challenge = ", ".join(values(response.fields, "www-authenticate"))
+    if response.status < 400:
+        return Answer(response.status, "", "", challenge, response.body)
+    record = records[values(response.fields, "x-request-id")[0]]
+    return Answer(response.status, record["reason"], record["detail"] or "", challenge, response.body)
