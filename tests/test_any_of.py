@@ -37,6 +37,9 @@ class Password(Plugin):
             return exchange.refuse(401, "authentication-required", "no password", headers=challenge)
         if given == "down":
             return exchange.refuse(503, "authentication-unavailable", "the store is down")
+        if given == "half":
+            exchange.consumer = Consumer(name="ali", source=self.name)
+            return exchange.refuse(401, "authentication-required", "and a second factor")
         if given == "login":
             return Response(302, headers={"location": "/login"})
         if given != "sesame":
@@ -142,6 +145,17 @@ def test_where_one_lets_nobody_in_particular_pass_bad_credentials_still_do_not(
 ) -> None:
     answer = ask(gateway, *lines(**given), target="/maybe")
     assert (answer.status, answer.code) == (status, code)
+
+
+def test_a_consumer_that_was_refused_is_none(gateway: Gateway) -> None:
+    since = gateway.mark()
+    assert ask(gateway, *lines(password="half"), target="/maybe").status == 200
+    [record] = gateway.wait_log(since)
+    assert record["consumer"] is None
+    since = gateway.mark()
+    assert ask(gateway, *lines(password="sesame"), target="/maybe").status == 200
+    [record] = gateway.wait_log(since)
+    assert record["consumer"] == "ali"
 
 
 def test_a_member_that_only_reports_by_itself_refuses_here(gateway: Gateway) -> None:

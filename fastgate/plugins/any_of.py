@@ -49,12 +49,14 @@ class AnyOf(Plugin):
     async def on_request(self, exchange: Exchange) -> Response | None:
         refusals: list[Response] = []
         passed = False
+        before = exchange.consumer
         for member in self._members:
             answer = member.on_request(exchange)
             if inspect.isawaitable(answer):
                 answer = await answer
             if answer is not None:
                 refusals.append(answer)
+                exchange.consumer = before  # whatever it thought of the caller before it refused
             elif exchange.consumer is not None:
                 exchange.context[self._key] = member
                 return None
