@@ -53,6 +53,7 @@ _NEEDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "basic": ("auth", ("argon2", "bcrypt")),
     "hmac": ("auth", ("cryptography",)),
     "geoip": ("geoip", ("maxminddb",)),
+    "request-validation": ("validation", ("jsonschema_rs", "yaml")),
 }
 
 _FILE: Final = re.compile(r"(.+\.py)(?::([^:]*))?")
