@@ -54,15 +54,12 @@ class Parameter(NamedTuple):
             return self._form(given.query, unquote_plus)
         if self.place == "cookie":
             return self._form(given.cookies, unquote)
-        texts = (
-            given.headers.get(self.name.lower(), []) if self.place == "header" else given.path.get(self.name)
-        )
-        if not texts:
-            return MISSING
-        if isinstance(texts, str):
-            return self._simple(texts, unquote)
+        if self.place == "path":
+            text = given.path.get(self.name, "")
+            return self._simple(text, unquote) if text else MISSING
         # RFC 9110 5.3: several fields of one name are one list.
-        return self._simple(", ".join(texts), lambda text: text.strip(" \t"))
+        fields = given.headers.get(self.name.lower())
+        return self._simple(", ".join(fields), lambda text: text.strip(" \t")) if fields else MISSING
 
     def _value(self, text: str) -> Any:
         if self.json:
