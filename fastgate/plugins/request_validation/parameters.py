@@ -150,14 +150,15 @@ class Parameter(NamedTuple):
         return self.schema.check(value, given.size, most, self.place, self.name)
 
     def keys(self) -> frozenset[str]:
-        """The names that it has in the query, but for ``deepObject``."""
+        """Its names in the query, but for ``deepObject``."""
         if self.place == "query" and self.style == "form" and self.explode and "object" in self.types.names:
             return frozenset(self.types.properties)
         return frozenset({self.name})
 
 
 class Given(NamedTuple):
-    """What a request brings. Values of query, cookies and path are not decoded yet, names of the query are."""
+    """What a request brings. Names of the query are decoded, values are not yet, nor those of path and
+    cookies."""
 
     path: dict[str, str]
     query: Pairs
