@@ -94,7 +94,7 @@ class Maintenance(Plugin):
         now = self._clock.now()
         if known or not self._is_on(now) or self._is_exempt(exchange):
             return None
-        headers = {"cache-control": "no-store"}
+        headers = {}
         wait = self.config.retry_after // 1_000_000_000
         if self._window and self._begin <= now < self._end < float("inf"):
             wait = max(1, int(self._end - now))

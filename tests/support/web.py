@@ -1,5 +1,5 @@
-"""What the tests of the plugins for browsers and requests share: a route for each plugin, and what is wrong in
-a configuration."""
+"""What the tests of the plugins for browsers and requests share: a route for each plugin, and what is wrong
+in a configuration."""
 
 from __future__ import annotations
 
