@@ -30,7 +30,8 @@ def gateway_config(address: str) -> dict[str, Any]:
     ("agent", "passes"),
     [(FIREFOX, True), ("BadBot/2.0", False), ("xxBADBOTxx", False), ("GoodBadBot/1.0", True),
      ("goodbadbot/1.0", True), ("GoodBadBot/1.0 x", False), ("curl/8.0", False), ("libcurl/8", True),
-     ("Bad Bot", True), (FIREFOX + " " * 3000 + "badbot", False), ("\xff\xfe badbot", False), ("b\xe4dbot", True)],
+     ("Bad Bot", True),
+     (FIREFOX + " " * 3000 + "badbot", False), ("\xff\xfe badbot", False), ("b\xe4dbot", True)],
 )  # fmt: skip
 def test_own_rules(gateway: Gateway, upstream: Upstream, agent: str, passes: bool) -> None:
     mark = upstream.mark()

@@ -15,7 +15,8 @@ HTTPS = "X-Forwarded-Proto: https"
 
 def gateway_config(address: str) -> dict[str, Any]:
     own = {"csp": "default-src 'self'", "csp_report_only": "img-src 'none'",
-           "permissions_policy": "camera=()", "coep": "require-corp", "frame_options": "DENY", "override": True,
+           "permissions_policy": "camera=()", "coep": "require-corp",
+           "frame_options": "DENY", "override": True,
            "remove": ["Server", "X-Powered-By"], "hsts": "max-age=60; includeSubDomains"}  # fmt: skip
     none = {"hsts": "", "content_type_options": "", "frame_options": "", "referrer_policy": "", "coop": "",
             "corp": ""}  # fmt: skip

@@ -213,8 +213,8 @@ def test_what_is_no_plain_json_is_left_alone(gateway: Gateway, lines: tuple[str,
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b'{"a":NaN}', b'{"a":Infinity}', b"\xff", b'"\xed\xa0\x80"', b"{} {}", b"[" * 900, b'{"a":1}\x00',
-     b"[" * 300 + b"]" * 300, b"\xef\xbb\xbf{}"],
+    [b"{", b'{"a":NaN}', b'{"a":Infinity}', b'{"a":1e999}', b"\xff", b'"\xed\xa0\x80"', b"{} {}",
+     b"[" * 900, b'{"a":1}\x00', b"[" * 300 + b"]" * 300, b"\xef\xbb\xbf{}"],
 )  # fmt: skip
 def test_what_only_calls_itself_json_is_refused(gateway: Gateway, upstream: Upstream, body: bytes) -> None:
     mark = upstream.mark()
@@ -284,7 +284,7 @@ DOCUMENT = {"a/b": 1, "m~n": 2, "": 3, "k": {"~1": 4, "x": [1, 2, 3]}, "é": 5, 
         ({"op": "set", "path": "/new/x/y", "json": "4"}, {"new": {"x": {"y": 4}}}),
         ({"op": "default", "path": "/n", "json": "4"}, {}),
         ({"op": "default", "path": "/N", "json": "4"}, {"N": 4}),
-        ({"op": "rename", "path": "/n", "to": "/k/n"}, {"n": ..., "k": {**DOCUMENT["k"], "n": None}}),  # type: ignore[dict-item]
+        ({"op": "rename", "path": "/n", "to": "/k/n"}, {"n": ..., "k": {"~1": 4, "x": [1, 2, 3], "n": None}}),
         ({"op": "rename", "path": "/no", "to": "/n"}, {}),
     ],
 )  # fmt: skip

@@ -38,6 +38,10 @@ class _Segment(NamedTuple):
     name: str
     after: str
 
+    @property
+    def rank(self) -> tuple[bool, int]:
+        return bool(self.name), -len(self.before + self.after)
+
     def read(self, text: str) -> str | None:
         """The value of the name, "" for none; None where the segment is another."""
         if not self.name:
@@ -76,8 +80,8 @@ class OpenApi:
             path = self._path(template, f"/paths/{_escaped(template)}")
             self._paths.setdefault(len(path.segments), []).append(path)
         for paths in self._paths.values():
-            # OpenAPI 3.1 4.8.8.2: concrete ones before templated ones.
-            paths.sort(key=lambda path: [bool(segment.name) for segment in path.segments])
+            # OpenAPI 3.1 4.8.8.2: concrete ones before templated ones; what says more before what says less.
+            paths.sort(key=lambda path: [one.rank for one in path.segments])
 
     def find(self, method: str, path: str) -> Match | None:
         """What a request asks for; path: in normal form. None: no path of the document is like it."""

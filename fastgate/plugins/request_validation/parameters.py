@@ -120,8 +120,10 @@ class Parameter(NamedTuple):
     def _deep(self, pairs: Pairs) -> Any:
         found = []
         for key, value in pairs:
-            match = _DEEP.fullmatch(key)
-            if match and match[1] == self.name:
+            if key == self.name or key.startswith(f"{self.name}["):
+                match = _DEEP.fullmatch(key)
+                if not match:
+                    raise BadDocumentError("not of the style deepObject")
                 found.append((match[2], value))
         return self._object(found, unquote_plus) if found else MISSING
 
@@ -151,7 +153,9 @@ class Parameter(NamedTuple):
 
     def keys(self) -> frozenset[str]:
         """Its names in the query, but for ``deepObject``."""
-        if self.place == "query" and self.style == "form" and self.explode and "object" in self.types.names:
+        if self.style == "deepObject":
+            return frozenset()
+        if self.explode and "object" in self.types.names and not self.json:
             return frozenset(self.types.properties)
         return frozenset({self.name})
 

@@ -192,7 +192,9 @@ def _is_json(content_type: str) -> bool:
 
 def _find(content_type: str, allowed: tuple[MediaType, ...]) -> MediaType | None:
     """The most specific that holds it; ``application/json`` stands for its kin too."""
-    kind, _, _ = content_type.partition("/")
+    kind, slash, _ = content_type.partition("/")
+    if not slash:
+        return None
     for wanted in (content_type, f"{kind}/*", "*/*"):
         for media in allowed:
             if media.range == wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
@@ -74,7 +75,9 @@ def change_json(body: bytes, steps: tuple[JsonStep, ...], values: Mapping[str, s
 def parse(body: bytes) -> Any:
     """As RFC 8259, with exact integers; without NaN. Raises JsonDocumentError."""
     try:
-        root = json.loads(body.decode(), parse_constant=_no_constant)
+        root = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
+    except JsonDocumentError:
+        raise
     except RecursionError:
         raise JsonDocumentError("too deep") from None
     except ValueError as error:  # UnicodeDecodeError is one
@@ -89,6 +92,13 @@ def parse(body: bytes) -> Any:
 
 def _no_constant(text: str) -> None:
     raise JsonDocumentError(f"{text} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise JsonDocumentError("a number that is out of range")
+    return value
 
 
 def _children(node: Any) -> Any:
