@@ -204,6 +204,7 @@ class SampleExchange:
         target: str | bytes | None = None,
         host: str | bytes | None = None,
         user_agent: str | bytes | None = None,
+        consumer: str | bytes | None = None,
         tls: str | bytes | None = None,
         detail: str | bytes | None = None,
         client: str = "",
@@ -934,6 +935,7 @@ class Endpoint(Seat):
         hosts: tuple[str, ...],
         port: int,
         unix_path: str | None,
+        app: Any = None,
         table: SharedTable,
         weight: int = 1,
         max_requests: int = 0,
@@ -953,6 +955,20 @@ class Endpoint(Seat):
     def unix_path(self) -> str | None: ...
     def retire(self) -> None: ...
     def numbers(self) -> dict[str, int]: ...
+
+# -- proxy/asgi.pyx
+
+class AsgiSide:
+    # Made by an Endpoint with an `app` alone.
+    @property
+    def gone(self) -> bool: ...
+    @property
+    def stopped(self) -> bool: ...
+    def body_piece(self) -> tuple[bytes, bool] | None: ...
+    def respond(self, status: int, lines: bytes, body: bytes, end: bool) -> str | None: ...
+    def send(self, body: bytes, end: bool) -> str | None: ...
+    def fail(self, detail: str) -> None: ...
+    def refuse(self, detail: str) -> None: ...
 
 # -- proxy/inner.pyx
 
@@ -977,6 +993,9 @@ class Downstream1(asyncio.Protocol):
 # -- proxy/worker.pyx
 
 def sample_time(worker: Worker, ahead_ns: int) -> None: ...
+def skip_time(worker: Worker, ns: int) -> None: ...
+def monotonic_ns() -> int: ...
+def time_ns() -> int: ...
 def sample_chance(worker: Worker, seed: int) -> None: ...
 
 class Worker:
@@ -1292,7 +1311,8 @@ class ExchangeView:
         limit: int = 1048576,
     ) -> SubResponse:
         """Asks an upstream of the configuration on the gateway's own pools, with its balancing, breakers and
-        limits. It carries this exchange's X-Request-ID and trace context. Raises SubrequestError."""
+        limits. It carries this exchange's X-Request-ID and trace context; X-Forwarded-* and Forwarded
+        only where ``headers`` has them. Raises SubrequestError."""
     # -- at the end: for on_log
     @property
     def status(self) -> int: ...

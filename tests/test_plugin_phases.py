@@ -34,6 +34,12 @@ def gateway_config(address: str) -> dict[str, Any]:
             },
             {"name": "dead", "match": {"prefix": "/dead"}, "upstream": "dead", "plugins": ["b"]},
             {
+                "name": "limited",
+                "match": {"prefix": "/limited"},
+                "upstream": "up",
+                "plugins": ["gold", "not-eve"],
+            },
+            {
                 "name": "rewritten",
                 "match": {"prefix": "/old"},
                 "rewrite": {"prefix": "/new"},
@@ -48,6 +54,8 @@ def gateway_config(address: str) -> dict[str, Any]:
             "a": {"use": f"{ACT}:Act", "timeout": "300ms"},
             "b": {"use": f"{ACT}:Act", "timeout": "300ms"},
             "c": {"use": f"{ACT}:Act", "header": "X-User"},
+            "gold": {"use": "rate-limit", "key": "consumer", "rate": "1/h", "burst": 2, "plan": "gold"},
+            "not-eve": {"use": "ip-filter", "block": ["127.0.0.1"], "consumers": ["eve"]},
             "logs": {"use": f"{ACT}:Logs"},
         },
     )
@@ -103,6 +111,23 @@ def test_what_can_not_be_forwarded_is_the_plugins_failure(
     assert refused(ask(gateway, f"b.request:{word}"), "plugin-failed")
 
 
+def test_the_consumer_counts_and_is_logged(gateway: Gateway, upstream: Upstream) -> None:
+    # Behind the plugin that vouches: a limit by consumer, one of a plan, and a list for one consumer alone.
+    for consumer, statuses in (
+        ("ann", [200, 200, 429]),
+        ("bob", [200, 200, 429]),
+        ("eve", [403]),
+        ("", [200] * 3),
+    ):
+        for status in statuses:
+            since = gateway.mark()
+            if status == 200:
+                upstream.script(up.reply())
+            act = f"a.request:consumer={consumer}" if consumer else ""
+            assert ask(gateway, act, "/limited").status == status, consumer
+            assert gateway.wait_log(since)[0]["consumer"] == (consumer or None)
+
+
 def test_another_upstream(gateway: Gateway, upstream: Upstream) -> None:
     since = gateway.mark()
     upstream.script(up.reply())
@@ -116,7 +141,7 @@ def test_bodies_are_read_and_changed(
     gateway: Gateway, upstream: Upstream, pieces: list[bytes] | None
 ) -> None:
     mark = upstream.mark()
-    upstream.script(up.reply()).script(up.reply())
+    upstream.script(up.read_body(), up.reply()).script(up.read_body(), up.reply())
     body = None if pieces else b"parts!"
     ask(gateway, "b.request:read", method="POST", body=body, chunks=pieces)
     ask(
@@ -133,14 +158,14 @@ def test_bodies_are_read_and_changed(
 
 def test_a_body_where_there_was_none(gateway: Gateway, upstream: Upstream) -> None:
     mark = upstream.mark()
-    upstream.script(up.reply())
+    upstream.script(up.read_body(), up.reply())
     ask(gateway, "b.request:method=POST,b.request:body=made")
     assert mark.requests[0].body == b"made"
 
 
 def test_json_in_json_out(gateway: Gateway, upstream: Upstream) -> None:
     mark = upstream.mark()
-    upstream.script(up.reply())
+    upstream.script(up.read_body(), up.reply())
     ask(gateway, "b.request:json", method="POST", body=b'{"a":[1]}')
     assert json.loads(mark.requests[0].body) == {"seen": {"a": [1]}}
     refused(ask(gateway, "b.request:json", method="POST", body=b"{"), "plugin-failed")
@@ -155,7 +180,7 @@ def test_a_body_that_is_too_long(gateway: Gateway, upstream: Upstream) -> None:
 
 def test_a_client_that_waits_for_100(gateway: Gateway, upstream: Upstream) -> None:
     mark = upstream.mark()
-    upstream.script(up.reply())
+    upstream.script(up.read_body(), up.reply())
     with gateway.client() as client:
         client.send(
             b"POST / HTTP/1.1\r\nHost: a\r\nX-Act: b.request:read\r\n"

@@ -286,6 +286,7 @@ cdef Exchange subrequest(Worker worker, Upstream upstream, bytes head, bytes bod
     cdef HeadLimits limits
     cdef Py_ssize_t size
     cdef int reason = R_NONE
+    cdef int i
     cdef Subrequest side
     future = worker.loop.create_future()
     memset(&scan, 0, sizeof(scan))
@@ -315,6 +316,9 @@ cdef Exchange subrequest(Worker worker, Upstream upstream, bytes head, bytes bod
         x.view.field_count = max(0, split_fields(PyBytes_AS_STRING(head), size, x.fields, x.field_room))
         x.view.fields = x.fields
         reason = read_request_facts(x.fields, x.view.field_count, &x.facts)
+        for i in range(x.view.field_count):
+            if x.fields[i].id in (F_FORWARDED, F_X_FORWARDED_FOR, F_X_FORWARDED_PROTO, F_X_FORWARDED_HOST):
+                x.fields[i].drop = 0        # said by who asks, and not written anew by the inner listener
     if reason == R_NONE:
         reason = normalise_target(x.view.method_id, x.raw_target, x.facts.host, &x.target, &x.scratch)
     if reason != R_NONE or x.facts.body == BODY_CHUNKED or max(0, x.facts.content_length) != len(body):
@@ -347,19 +351,26 @@ def ask_endpoint(Endpoint endpoint not None, bytes head not None, int64_t timeou
     return future
 
 
+cdef frozenset _ON_BEHALF = frozenset(("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"))
+
+
 cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str method, str path, object headers, bytes body,
                          int64_t timeout_ns, int64_t limit):
     # As `ask_endpoint`, of whoever the upstream's balancer chooses, within its limits. Names and values of `headers` are
-    # checked; Host is that of `parent`, or the upstream's name, where they have none.
+    # checked; Host is that of `parent`, or the upstream's name, where they have none. Of whom a request speaks that is asked on
+    # behalf of another (X-Forwarded-*), the gateway does not say by itself: the caller may.
     cdef Exchange x
     cdef Headers own
     cdef list lines
     cdef bytes target
     cdef str host = None
     cdef list others = []
+    cdef list behalf = []
     for name, value in ({} if headers is None else headers).items():
         if name.lower() == "host":
             host = value
+        elif name.lower() in _ON_BEHALF:
+            behalf += [_field_name(name), b": ", _field_value(value), b"\r\n"]
         else:
             others.append((name, value))
     own = Headers(others)
@@ -370,7 +381,7 @@ cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str 
     target = path.encode("ascii", "replace")
     if not target.startswith(b"/") or b" " in target or b"\r" in target or b"\n" in target:
         raise ValueError(f"{path!r} is no path (RFC 9112 3.2.1)")
-    lines = [method.encode(), b" ", target, b" HTTP/1.1\r\nHost: ", _field_value(host), b"\r\n", own._lines()]
+    lines = [method.encode(), b" ", target, b" HTTP/1.1\r\nHost: ", _field_value(host), b"\r\n", own._lines(), *behalf]
     if parent is not None:
         for name in (b"traceparent", b"tracestate"):
             if not own.has_name(name):

@@ -80,6 +80,7 @@ cdef class PluginRun:
     cdef int at                         # index into chain.steps
     cdef int entered                    # steps that were reached: their answers pass through them again
     cdef PluginSlot slot                # whose hook runs
+    cdef PluginSlot trial               # whose open breaker lets this exchange try
     cdef list troubled                  # slots that failed here, or whose breaker was open; None: none
     cdef object hook_result
     cdef bint driving                   # inside `_drive`

@@ -229,9 +229,11 @@ cdef class _Resumed:
             self._leave(real)
 
     def throw(self, *error):
-        # A task that is cancelled before its first step never hands on what the coroutine waits for.
+        # A task that is cancelled before its first step never hears what the coroutine waits for: we cancel that in its place.
+        waits_for, self.waits_for = self.waits_for, None
         self.begun = True
-        self.waits_for = None
+        if waits_for is not None and not waits_for.cancel() and not waits_for.cancelled():
+            waits_for.exception()               # it has failed meanwhile, and nobody else will look
         real = self._enter()
         try:
             return self.coroutine.throw(*error)
@@ -461,9 +463,11 @@ cdef class PluginRun:
         self.hook_result = None
         if self.troubled is not None and slot in self.troubled:
             return True                         # it is not asked again about what it has failed at
-        if slot.open_until_ns:
+        if slot.open_until_ns and self.trial is not slot:
             now = now_ns()
-            if not slot.admits(now):
+            if slot.admits(now):
+                self.trial = slot               # for all of its phases
+            else:
                 self._in_trouble(slot)
                 if slot.open:
                     return True
