@@ -28,6 +28,7 @@ bench: .venv/for-tests .venv/built
 
 docs: .venv/for-run .venv/built
 	$(PY) -m tools.reasons_page docs/reasons.md
+	$(PY) -m fastgate.config.reference
 
 clean:
 	rm -rf .venv build dist *.egg-info fastgate/_core.c fastgate/_core.*.so

@@ -10,7 +10,8 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from fastgate.config.reference import reference, renewed
+from fastgate.config.plugin_types import BUILT_IN
+from fastgate.config.reference import PLUGIN_MARK, plugin_reference, reference, renewed, renewed_plugin
 from fastgate.config.schema import config_schema
 
 ROOT = Path(__file__).parent.parent
@@ -75,7 +76,7 @@ def test_an_unknown_key_fails_in_every_table(path: tuple[Any, ...]) -> None:
 
 def test_every_key_is_described() -> None:
     for name, definition in SCHEMA["$defs"].items():
-        assert definition["additionalProperties"] is False, name
+        assert definition["additionalProperties"] is (name == "OtherPlugin"), name
         assert definition["description"], name
         for key, schema in definition["properties"].items():
             assert schema["description"].endswith((".", ")")), f"{name}.{key}"
@@ -91,11 +92,79 @@ def test_defaults_are_valid_themselves() -> None:
 
 def test_the_reference_page_is_up_to_date() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
-    assert page == renewed(page), "run python -m fastgate.config.reference docs/configuration.md"
+    assert page == renewed(page), "run python -m fastgate.config.reference"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "plugins").glob("*.md")), ids=lambda path: path.stem)
+def test_the_page_of_a_plugin_is_up_to_date(path: Path) -> None:
+    page = path.read_text()
+    if path.stem in BUILT_IN:
+        assert page == renewed_plugin(page, path.stem), "run python -m fastgate.config.reference"
+    else:
+        assert PLUGIN_MARK not in page
 
 
 def test_the_reference_has_every_key() -> None:
-    text = reference()
+    text = reference() + "".join(
+        plugin_reference(name.removeprefix("plugins."))
+        for name in SCHEMA["$defs"]
+        if name.removeprefix("plugins.") in BUILT_IN
+    )
     for definition in SCHEMA["$defs"].values():
         for key in definition["properties"]:
             assert f"`{key}`" in text or key == "use"
+
+
+@pytest.fixture
+def greeter(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A validator of a schema in which the tests' plugin is one of those that ship."""
+    monkeypatch.setitem(BUILT_IN, "greeter", "support.plugins.greeter:Greeter")
+    schema = config_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator({**schema["properties"]["plugins"], "$defs": schema["$defs"]})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"use": "greeter"},
+        {"use": "greeter", "timeout": "1s", "on_failure": "open", "report_only": True},
+        {"use": "greeter", "first": {"text": "hi"}, "more": [{"text": "a", "times": 2}], "wait": "5s"},
+        {"use": "greeter", "after": "x", "token": {"env": "TOKEN"}, "by_name": {"ada": {"text": "b"}}},
+        {"use": "./mine.py", "whatever": 1},
+        {"use": "../mine.py:Mine", "timeout": "1s"},
+        {"use": "mine.inside:Mine"},
+    ],
+    ids=str,
+)
+def test_the_schema_takes_tables_of_plugins(greeter: Any, table: dict[str, Any]) -> None:
+    greeter.validate({"x": table})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"use": "greter"},
+        {"use": "greeter", "first": {}},
+        {"use": "greeter", "colour": "red"},
+        {"use": "greeter", "token": "hunter2"},
+        {"use": "greeter", "timeout": 5},
+        {"use": "./mine.py", "on_failure": "closd"},
+        {"use": "mine.py"},
+    ],
+    ids=str,
+)
+def test_the_schema_refuses_tables_of_plugins(greeter: Any, table: dict[str, Any]) -> None:
+    assert not greeter.is_valid({"x": table})
+
+
+def test_the_page_of_a_plugin_has_its_keys_and_nested_tables(greeter: Any) -> None:
+    page = renewed_plugin(f"# greeter\n\n{PLUGIN_MARK}stale\n", "greeter")
+    assert page.startswith(f"# greeter\n\n{PLUGIN_MARK}\n## Keys\n")
+    assert '| `wait` | duration | `"0s"` | How long. |' in page
+    assert "| `token` | secret | none | What opens the door. |" in page
+    assert "| `volume` | number | `1.5` |  |" in page
+    assert "### `first`\n\nOne greeting.\n\n| key |" in page
+    assert "stale" not in page
+    with pytest.raises(ValueError, match="no mark"):
+        renewed_plugin("# greeter\n", "greeter")

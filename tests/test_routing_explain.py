@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fastgate.cli import main
@@ -75,7 +76,8 @@ def test_the_winner_and_what_happens_to_the_request(config: Config) -> None:
     assert (found.host, found.path, found.query) == ("api.example", "/orders/7", "a=%41")
     assert found.route == "orders"
     assert found.why == ("host api.example", "prefix /orders", "method GET")
-    assert found.plugins == ("office", "limit")
+    assert [one.name for one in found.plugins] == ["office", "limit"]
+    assert "plugins    office (ip-filter: native), limit (rate-limit: native)" in describe(found)
     assert found.upstream == "orders"
     assert [(one.address, one.weight, one.zone) for one in found.endpoints] == [
         ("127.0.0.1:9001", 1, ""),
@@ -98,6 +100,25 @@ def test_the_loser_that_matched_is_told_what_beat_it(config: Config) -> None:
     assert found.route == "beta"
     assert (found.forwarded, found.forwarded_host) == ("/beta", "beta.internal")
     assert found.lost[0].reason == "lower precedence: 'beta' has more headers conditions"
+
+
+def test_plugins_stand_in_their_order_with_kind_and_phases() -> None:
+    text = GATEWAY.replace('"limit"]', '"limit", "two", "office", "greeter"]') + (
+        '[plugins.greeter]\nuse = "./greeter.py"\n[plugins.two]\nuse = "support.plugins.several:Two"\n'
+    )
+    text = text.replace('{ env = "EXPLAIN_KEY" }', '"x"')
+    config = loads(text, str(Path(__file__).parent / "support" / "plugins" / "x.toml")).config
+    found = explain(config, "GET", "http://api.example/orders")
+    assert (
+        "plugins    office (ip-filter: native), limit (rate-limit: native), "
+        "two (support.plugins.several:Two: no phase), greeter (./greeter.py: request)"
+    ) in describe(found)
+    assert msgspec.to_builtins(found.plugins[3]) == {
+        "name": "greeter",
+        "use": "./greeter.py",
+        "native": False,
+        "phases": ("request",),
+    }
 
 
 VERSIONS = """

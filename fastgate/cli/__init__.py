@@ -1,7 +1,7 @@
 """The ``fastgate`` command.
 
-Each command is a module of this package with two functions, and is imported only when it is called, so that
-``fastgate --help`` answers at once:
+Each command is a module of this package ("-" being "_") with two functions, and is imported only when it is
+called, so that ``fastgate --help`` answers at once:
 
 - ``arguments(parser: argparse.ArgumentParser) -> None`` adds its options;
 - ``main(args: argparse.Namespace) -> int`` does the work and gives the exit code.
@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "split": "show or change how the running gateway splits a route",
     "reload": "have the running gateway read its configuration anew",
     "explain": "tell which route a request would take, and why the others lost",
+    "new-plugin": "write a package with a plugin of your own, and its test",
     "schema": "print the JSON Schema of the configuration file",
     "demo": "start the gateway before two small services of its own",
     "version": "print the versions of fastgate and of what it runs on",
@@ -57,7 +58,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 2
     if args.command not in COMMANDS:
         parser.error(f'no command "{_printable(args.command)}"{_near(args.command)}')
-    module = importlib.import_module(f"fastgate.cli.{args.command}")
+    module = importlib.import_module(f"fastgate.cli.{args.command.replace('-', '_')}")
     sub = argparse.ArgumentParser(
         prog=f"fastgate {args.command}",
         description=module.__doc__,

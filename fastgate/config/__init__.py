@@ -1,8 +1,8 @@
 """Configuration: TOML to a typed, checked, immutable model; every error with file, line, column and a
 suggestion."""
 
-from fastgate.config.loading import Loaded, load, loads
+from fastgate.config.loading import Loaded, load, load_tables, loads
 from fastgate.config.model import Config
 from fastgate.config.problems import ConfigError, Problem
 
-__all__ = ["Config", "ConfigError", "Loaded", "Problem", "load", "loads"]
+__all__ = ["Config", "ConfigError", "Loaded", "Problem", "load", "load_tables", "loads"]

@@ -13,17 +13,22 @@ from fastgate.config.units import BadValue
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _IPV4_LIKE: Final = re.compile(r"[0-9.]+")
+_ASGI: Final = re.compile(
+    r"asgi:(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[\w-]+)", re.A
+)
 _MAX_UNIX_PATH: Final = 107  # sun_path of Linux holds 108 bytes, with the final NUL
 
 
 class Address(NamedTuple):
-    """``host:port``, a Unix socket or an SRV name; ``host`` without brackets, empty for every address."""
+    """``host:port``, a Unix socket, an SRV name or an application; ``host`` without brackets, empty for every
+    address."""
 
     text: str
     host: str
     port: int
     unix_path: str | None
     srv: str = ""
+    asgi: str = ""
 
 
 def parse_bind(text: str, options: dict[str, Any]) -> Address:
@@ -69,9 +74,11 @@ def parse_dns_server(text: str, options: dict[str, Any]) -> str:
 
 
 def parse_address(text: str, options: dict[str, Any]) -> Address:
-    form = 'expected "host:port", "[v6]:port", "unix:/path" or "srv:NAME"'
+    form = 'expected "host:port", "[v6]:port", "unix:/path", "srv:NAME" or "asgi:module:app"'
     if text.startswith("srv:"):
         return _srv(text)
+    if text.startswith("asgi:"):
+        return _asgi(text)
     if text.startswith("_") and re.match(r"_[^.:]+\._[^.:]+\.[^:]+$", text):
         raise BadValue(f"{form}, got {quote(text)}", f"did you mean {quote('srv:' + text)}?")
     match = re.match(r"(https?)://([^/]*)", text)
@@ -126,6 +133,13 @@ def _srv(text: str) -> Address:
         raise BadValue(f"{form}, got {quote(text)}")
     check_host(name)
     return Address(text, "", 0, None, name.rstrip(".").lower())
+
+
+def _asgi(text: str) -> Address:
+    """An application of this process: of a module, or by the name that an embedding program gives it."""
+    if not _ASGI.fullmatch(text):
+        raise BadValue(f'expected "asgi:module:app" or, when embedded, "asgi:name", got {quote(text)}')
+    return Address(text, "", 0, None, asgi=text[5:])
 
 
 def _unix_path(path: str) -> str:

@@ -165,7 +165,7 @@ class Decoder:
             return BAD
         items = [self._node(node.item, item, (*path, i)) for i, item in enumerate(value)]
         kept = tuple(item for item in items if item is not BAD)
-        if not isinstance(node.item, reflect.Table):
+        if not isinstance(node.item, reflect.Table | reflect.Tagged | reflect.Mapping | reflect.Many):
             for i, item in enumerate(items):
                 if item is not BAD and item in items[:i]:
                     written = quote(value[i]) if isinstance(value[i], str) else str(value[i])
@@ -381,6 +381,8 @@ def _split_address(fields: dict[str, Any], name: str) -> None:
         }
         if address.srv:
             fields["srv"] = address.srv
+        if address.asgi:
+            fields["asgi"] = address.asgi
 
 
 def _complete_upstream(fields: dict[str, Any], path: Path, problems: Problems) -> None:

@@ -51,6 +51,12 @@ def _check(decoded: EndpointsFile, document: Any, problems: Problems) -> None:
                 here,
                 f"endpoints[{i}]: {quote(endpoint.address)}: SRV names stand in the configuration alone",
             )
+        elif endpoint.asgi:
+            # Whoever writes such a list is not always one who may choose the code that runs here.
+            problems.error(
+                here,
+                f"endpoints[{i}]: {quote(endpoint.address)}: applications stand in the configuration alone",
+            )
         elif endpoint.address in seen:
             problems.error(here, f"endpoints[{i}]: {quote(endpoint.address)} is listed twice")
         seen.add(endpoint.address)

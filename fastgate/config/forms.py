@@ -32,7 +32,7 @@ _PATH = r"^/[^?#]*$"
 FORMS: Final[dict[str, Form]] = {
     "duration": Form(units.parse_duration, "duration", units.DURATION_PATTERN, units.format_duration),
     "size": Form(units.parse_size, "size", units.SIZE_PATTERN, lambda v: _quoted(units.format_size(v))),
-    "rate": _form(units.parse_rate, "rate", units.RATE_PATTERN),
+    "rate": Form(units.parse_rate, "rate", units.RATE_PATTERN, units.format_rate),
     "byte-rate": Form(
         units.parse_byte_rate,
         "bytes per second",

@@ -6,8 +6,9 @@ import functools
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path as FilePath
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -31,22 +32,69 @@ class Loaded(NamedTuple):
     warnings: tuple[Problem, ...]
 
 
-def load(path: str, *, strict: bool = False, read_endpoints: bool = False) -> Loaded:
+def load(
+    path: str,
+    *,
+    strict: bool = False,
+    read_endpoints: bool = False,
+    plugins: Mapping[str, type[Any]] = {},  # not changed
+) -> Loaded:
     """Reads the TOML file ``path``. Raises ConfigError with every problem.
 
     ``strict``: warnings count as errors. ``read_endpoints``: endpoints files are read and checked as well.
     Whoever runs the gateway leaves that to its watcher, so that one bad list never keeps all from starting.
+    ``plugins``: classes that ``use`` may name besides those of ``PluginSource``.
     """
-    return loads(_read(path), path, strict=strict, read_endpoints=read_endpoints)
+    return loads(_read(path), path, strict=strict, read_endpoints=read_endpoints, plugins=plugins)
 
 
-def loads(text: str, name: str = "<string>", *, strict: bool = False, read_endpoints: bool = False) -> Loaded:
+def loads(
+    text: str,
+    name: str = "<string>",
+    *,
+    strict: bool = False,
+    read_endpoints: bool = False,
+    plugins: Mapping[str, type[Any]] = {},  # not changed
+) -> Loaded:
     """As ``load``, from text; files that it names are relative to the directory of ``name``."""
     text = text.removeprefix("\ufeff")
-    document = _parse(text, name)
     problems = Problems(name)
+    config = _decode(_parse(text, name), name, problems, read_endpoints, plugins)
+    return _judge(config, problems.place(functools.partial(PositionIndex, text)), strict)
+
+
+def load_tables(
+    tables: Mapping[str, object],
+    name: str = "<tables>",
+    *,
+    strict: bool = False,
+    plugins: Mapping[str, type[Any]] = {},  # not changed
+) -> Loaded:
+    """As ``loads``, from what the text would be parsed to. Problems tell the key in place of a line."""
+    problems = Problems(name)
+    config = _decode(_plain(tables), name, problems, False, plugins)
+    return _judge(config, problems.by_key(), strict)
+
+
+def _plain(value: object) -> Any:
+    """Tables and arrays as the TOML parser makes them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _decode(
+    document: dict[str, Any],
+    name: str,
+    problems: Problems,
+    read_endpoints: bool,
+    plugins: Mapping[str, type[Any]],
+) -> Any:
     base = FilePath(name).parent
-    config = ConfigDecoder(problems, SecretSource(base), PluginSource(base)).table(Config, document, ())
+    decoder = ConfigDecoder(problems, SecretSource(base), PluginSource(base, plugins))
+    config = decoder.table(Config, document, ())
     if config is not BAD:
         config = check_rules(
             msgspec.structs.replace(config, source=name),
@@ -55,7 +103,10 @@ def loads(text: str, name: str = "<string>", *, strict: bool = False, read_endpo
             problems,
             read_endpoints=read_endpoints,
         )
-    found = problems.place(functools.partial(PositionIndex, text))
+    return config
+
+
+def _judge(config: Config, found: list[Problem], strict: bool) -> Loaded:
     if strict:
         found = [problem._replace(severity="error") for problem in found]
     if any(problem.severity == "error" for problem in found):

@@ -14,16 +14,18 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
-from typing import Final
+from types import FunctionType, ModuleType
+from typing import Any, Final
 
 from fastgate.config.problems import quote
 from fastgate.config.units import BadValue
 
 MAX_BYTES: Final = 4 * 1024 * 1024
+_PREFIX: Final = "fastgate_plugin_"
 
 # By name of the module and digest of its source. Versions are not dropped: a failed reload may be followed by
 # one to the version that still runs. Several gateways of a process may load at a time.
@@ -39,7 +41,7 @@ def module_of_file(name: str, folder: Path) -> tuple[ModuleType, str]:
     # In sys.modules under a name of its own: what looks up a class's module finds the right version.
     stem = re.sub(r"\W", "_", path.stem, flags=re.ASCII)
     unique = hashlib.sha256(f"{path}\0{digest}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    module_name = f"fastgate_plugin_{stem}_{unique}"
+    module_name = f"{_PREFIX}{stem}_{unique}"
     with _lock:
         module = _versions.get((module_name, digest))
         if module is None:
@@ -69,7 +71,7 @@ def module_of_name(name: str, folder: Path) -> tuple[ModuleType, str]:
             )
         _check_not_hidden(name, spec, folder)
         if not isinstance(spec.loader, SourceFileLoader) or spec.origin is None:
-            return _imported(name), ""
+            return imported(name), ""
         source = _read(Path(spec.origin), spec.origin)
         digest = hashlib.sha256(source).hexdigest()
         module = _versions.get((name, digest))
@@ -79,6 +81,32 @@ def module_of_name(name: str, folder: Path) -> tuple[ModuleType, str]:
             module = loaded if first and loaded is not None else _execute(spec, source, name)
             _versions[name, digest] = module
         return module, digest
+
+
+def portable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, as another process can unpickle it: one of a file has that file loaded there first."""
+    module = sys.modules.get(function.__module__) if isinstance(function, FunctionType) else None
+    if module is None or module.__file__ is None or not module.__name__.startswith(_PREFIX):
+        return function
+    return _OfFile(function, module.__file__)
+
+
+class _OfFile:
+    def __init__(self, function: Callable[..., Any], file: str) -> None:
+        self._function, self._file = function, file
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return _function_of, (self._file, self._function.__qualname__)
+
+
+def _function_of(file: str, name: str) -> Any:
+    found: Any = module_of_file(file, Path(file).parent)[0]
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -112,7 +140,8 @@ def _same_file(one: Path, other: str) -> bool:
     return os.path.exists(other) and os.path.samefile(one, other)
 
 
-def _imported(name: str) -> ModuleType:
+def imported(name: str) -> ModuleType:
+    """As Python imports it. Raises BadValue."""
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:

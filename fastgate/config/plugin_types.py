@@ -6,13 +6,14 @@ Nothing of ``fastgate.plugins`` is imported here but what a configuration names,
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from fastgate.config.plugin_code import module_of_file, module_of_name
+from fastgate.config.plugin_code import imported, module_of_file, module_of_name
 from fastgate.config.problems import did_you_mean, either, quote
 from fastgate.config.units import BadValue
 
@@ -52,6 +53,7 @@ _NEEDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "oauth2-introspection": ("auth", ("httpx",)),
     "basic": ("auth", ("argon2", "bcrypt")),
     "hmac": ("auth", ("cryptography",)),
+    "mtls": ("auth", ("cryptography",)),
     "geoip": ("geoip", ("maxminddb",)),
 }
 
@@ -66,17 +68,39 @@ class Found(NamedTuple):
     version: str
 
 
+def built_in(use: str) -> type[Plugin]:
+    """A plugin that ships. Raises BadValue where what it needs is not installed."""
+    extra, needed = _NEEDS.get(use, ("", ()))
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise BadValue(
+            f"{quote(use)} needs {either(missing, 'and')}, not installed here",
+            f"pip install 'fastgate[{extra}]'",
+        )
+    module, _, name = BUILT_IN[use].partition(":")
+    return _class(imported(module), name, module)
+
+
+def installed() -> tuple[EntryPoint, ...]:
+    """What installed packages offer."""
+    return tuple(entry_points(group=GROUP))
+
+
 class PluginSource:
     """Where plugins come from; files are relative to ``folder``, the directory of the configuration.
 
-    Modules are looked up there as well, after all others.
+    Modules are looked up there as well, after all others. given: classes of the program that embeds the
+    gateway, by what ``use`` calls them; they come first.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, given: Mapping[str, type[Plugin]] = {}) -> None:  # not changed
         self._folder = folder
+        self._given = given
 
     def find(self, use: str) -> Found:
         """The class that ``use`` means. Raises BadValue with what is wrong; a plugin's code is executed."""
+        if use in self._given:
+            return Found(self._given[use], "")
         file = _FILE.fullmatch(use)
         if file:
             if not file[1].startswith(("./", "../", "/")):
@@ -84,34 +108,24 @@ class PluginSource:
                     f"a file begins with ./, got {quote(use)}", f"did you mean {quote('./' + use)}?"
                 )
             module, version = module_of_file(file[1], self._folder)
-            return Found(_class(module, file[2], file[1]), version)
+            return self._at_home(_class(module, file[2], file[1]), module, version)
         if use in BUILT_IN:
-            return self._built_in(use)
+            return Found(built_in(use), "")
         if ":" in use:
             named = _MODULE.fullmatch(use)
             if not named:
                 raise BadValue(f'expected a name, "module:Class" or "./file.py", got {quote(use)}')
             module, version = module_of_name(named[1], self._folder)
-            return Found(_class(module, named[2], named[1]), version)
+            return self._at_home(_class(module, named[2], named[1]), module, version)
         return self._installed(use)
 
-    def _built_in(self, use: str) -> Found:
-        extra, needed = _NEEDS.get(use, ("", ()))
-        missing = [name for name in needed if find_spec(name) is None]
-        if missing:
-            raise BadValue(
-                f"{quote(use)} needs {either(missing, 'and')}, not installed here",
-                f"pip install 'fastgate[{extra}]'",
-            )
-        module_name, _, name = BUILT_IN[use].partition(":")
-        module, _ = module_of_name(module_name, self._folder)
-        return Found(_class(module, name, module_name), "")
-
     def _installed(self, use: str) -> Found:
-        offered = entry_points(group=GROUP)
+        offered = installed()
         points = {point.value: point for point in offered if point.name == use}
         if not points:
-            known = dict.fromkeys(["rate-limit", "ip-filter", *BUILT_IN, *(point.name for point in offered)])
+            known = dict.fromkeys(
+                ["rate-limit", "ip-filter", *self._given, *BUILT_IN, *(point.name for point in offered)]
+            )
             hint = did_you_mean(use, known) or f"there is {either(sorted(known), 'and')}"
             raise BadValue(f"no plugin is named {quote(use)}", hint)
         if len(points) > 1:
@@ -119,7 +133,15 @@ class PluginSource:
             raise BadValue(f"several packages offer a plugin named {quote(use)}: {packages}")
         [point] = points.values()
         module, version = module_of_name(point.module, self._folder)
-        return Found(_class(module, point.attr, f"{point.module} of {_package(point)}"), version)
+        plugin = _class(module, point.attr, f"{point.module} of {_package(point)}")
+        return self._at_home(plugin, module, version)
+
+    def _at_home(self, plugin: type[Plugin], module: ModuleType, version: str) -> Found:
+        """A class that ``module`` only imports is taken from where it is written: that source may change."""
+        if plugin.__module__ == module.__name__ or "<locals>" in plugin.__qualname__:
+            return Found(plugin, version)
+        home, version = module_of_name(plugin.__module__, self._folder)
+        return Found(_class(home, plugin.__qualname__, plugin.__module__), version)
 
 
 def _package(point: EntryPoint) -> str:

@@ -106,6 +106,18 @@ class Problems:
         placed.sort(key=lambda p: (p.line, p.column))
         return placed + self._placed
 
+    def by_key(self) -> list[Problem]:
+        """All problems of a document that has no lines, each with its key path behind the file's name."""
+        return [
+            problem._replace(file=f"{self.file}: {shown_path(path)}" if path else self.file)
+            for path, _, problem in self._found
+        ] + self._placed
+
+
+def shown_path(path: Path) -> str:
+    """``routes[0].match.host``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
 
 def quote(value: str, limit: int = 60) -> str:
     """``value`` in double quotes, shortened, with all that could disturb a terminal or a line escaped."""

@@ -1,25 +1,26 @@
-"""The tables of docs/configuration.md, made from the model: every key with its type, default and meaning.
+"""The tables of docs/configuration.md, made from the model, and those of docs/plugins/*.md, made from the
+configuration classes of the plugins that ship: every key with its type, default and meaning.
 
-``python -m fastgate.config.reference docs/configuration.md`` writes what follows the page's mark anew, and a
-test checks that it is up to date. What stands before the mark is written by hand.
+``python -m fastgate.config.reference`` writes what follows the mark of these pages anew, and a test checks
+that they are up to date. What stands before the mark is written by hand.
 """
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
 from fastgate.config import model, reflect
 from fastgate.config.forms import FORMS
+from fastgate.config.plugin_types import built_in
 from fastgate.config.schema import default_json
 
-MARK: Final = (
-    "<!-- Below: made by `python -m fastgate.config.reference FILE` from fastgate/config/model. -->\n"
-)
+MARK: Final = "<!-- Below: made by `python -m fastgate.config.reference` from fastgate/config/model. -->\n"
+PLUGIN_MARK: Final = "<!-- Below: made by python -m fastgate.config.reference from the plugin's Config. -->\n"
 
 # The order in which a reader meets the tables: (heading, struct).
 _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
@@ -62,6 +63,7 @@ _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
     ("routes.timeouts", model.RouteTimeouts),
     ('[plugins.NAME] with use = "rate-limit"', model.RateLimit),
     ('[plugins.NAME] with use = "ip-filter"', model.IpFilter),
+    ("[plugins.NAME] in Python", model.PluginUse),
 )
 
 
@@ -69,22 +71,72 @@ _HEAD: Final = "| key | type | default | meaning |\n| --- | --- | --- | --- |"
 
 
 def reference() -> str:
-    """The tables, as Markdown."""
-    parts = []
-    for heading, cls in _SECTIONS:
-        level = "##" if heading.startswith("[") else "###"
-        summary = reflect.summary_of(cls)
-        rows = "\n".join(_row(key) for key in reflect.keys_of(cls).values())
-        parts.append(f"\n{level} `{heading}`\n\n{summary}\n\n{_HEAD}\n{rows}\n")
-    return "".join(parts)
+    """The tables of docs/configuration.md, as Markdown."""
+    return "".join(
+        _section("##" if heading.startswith("[") else "###", heading, cls) for heading, cls in _SECTIONS
+    )
+
+
+def plugin_reference(use: str) -> str:
+    """The tables of the plugin that ships by this name, as Markdown."""
+    plugin = built_in(use)
+    intro = (
+        f'\n## Keys\n\nOf `[plugins.NAME]` with `use = "{use}"`, besides those of '
+        "[every plugin in Python](../configuration.md#pluginsname-in-python).\n"
+    )
+    keys = reflect.keys_of(plugin.Config)
+    tables = "".join(_section("###", heading, cls) for heading, cls in _nested(plugin.Config, "", set()))
+    return intro + (f"\n{_table(plugin.Config)}" if keys else "\nIt has no keys of its own.\n") + tables
+
+
+def _nested(cls: type[Any], above: str, seen: set[type[Any]]) -> Iterator[tuple[str, type[Any]]]:
+    """Each table in the table of ``cls``: how its key is written, and its class; a class once."""
+    for key in reflect.keys_of(cls).values():
+        for heading, inner in _tables_of(key.node, f"{above}{key.name}"):
+            if inner not in seen:
+                seen.add(inner)
+                yield heading, inner
+                yield from _nested(inner, f"{heading}.", seen)
+
+
+def _tables_of(node: reflect.Node, name: str) -> list[tuple[str, type[Any]]]:
+    match node:
+        case reflect.Table(cls, _):
+            return [(name, cls)]
+        case reflect.Many(item, _, _):
+            return _tables_of(item, f"{name}[]")
+        case reflect.Mapping(value, _):
+            return _tables_of(value, f"{name}.NAME")
+        case reflect.Tagged(tag, variants, _):
+            return [(f'{name} with {tag} = "{word}"', cls) for word, cls in variants.items()]
+    return []
+
+
+def _section(level: str, heading: str, cls: type[Any]) -> str:
+    summary = reflect.summary_of(cls)
+    return f"\n{level} `{heading}`\n\n" + (f"{summary}\n\n" if summary else "") + _table(cls)
+
+
+def _table(cls: type[Any]) -> str:
+    rows = "\n".join(_row(key) for key in reflect.keys_of(cls).values())
+    return f"{_HEAD}\n{rows}\n"
 
 
 def renewed(page: str) -> str:
-    """``page`` with new tables below its mark. Raises ValueError where it has none."""
-    before, mark, _ = page.partition(MARK)
-    if not mark:
+    """The text of docs/configuration.md with new tables below its mark. Raises ValueError if it has none."""
+    return _below(page, MARK, reference())
+
+
+def renewed_plugin(page: str, use: str) -> str:
+    """The text of the page of a plugin that ships, likewise."""
+    return _below(page, PLUGIN_MARK, plugin_reference(use))
+
+
+def _below(page: str, mark: str, tables: str) -> str:
+    before, found, _ = page.partition(mark)
+    if not found:
         raise ValueError("the page has no mark")
-    return before + mark + reference()
+    return before + mark + tables
 
 
 def _row(key: reflect.Key) -> str:
@@ -103,13 +155,14 @@ def _default(key: reflect.Key) -> str:
         return key.default_text
     if key.default is None:
         return "none"
-    if isinstance(key.default, Struct):
+    if isinstance(key.node, reflect.Table):
         return "its own defaults"
     if key.default == {}:
         return "`{}`"
     if key.default == "":
         return "none" if isinstance(key.node, reflect.Scalar) else '`""`'
-    return f"`{json.dumps(default_json(key))}`"
+    default = default_json(key)
+    return "see below" if default is None else f"`{json.dumps(default)}`"
 
 
 def _type(node: reflect.Node) -> str:
@@ -129,6 +182,8 @@ def _type(node: reflect.Node) -> str:
             least = options.get("minimum")
             label += f", at least {FORMS[form].default(least)}" if least else ""
             label += ', or "unlimited"' if options.get("unlimited") else ""
+            if options.get("secret") == "only":
+                return "secret"
             return label + (", or secret" if options.get("secret") else "")
         case reflect.ConditionNode():
             return "condition"
@@ -152,5 +207,9 @@ def _bounds(least: float | None, most: float | None) -> str:
 
 
 if __name__ == "__main__":
-    _page = Path(sys.argv[1])
+    _docs = Path("docs")
+    _page = _docs / "configuration.md"
     _page.write_text(renewed(_page.read_text()))
+    for _page in sorted((_docs / "plugins").glob("*.md")):
+        if PLUGIN_MARK in _page.read_text():
+            _page.write_text(renewed_plugin(_page.read_text(), _page.stem))

@@ -227,8 +227,8 @@ def _node(hint: Any, meta: Meta | None, extra: dict[str, Any]) -> Node:
         return ConditionNode()
     if hint is Secret:
         return Scalar(extra.get("form") or "text", {**extra, "secret": "only"})
-    if extra.get("form"):
-        return Scalar(extra["form"], extra)
+    if extra.get("form") or extra.get("secret"):
+        return Scalar(extra.get("form") or "text", extra)
     if origin is Literal:
         if not all(isinstance(value, str | int) and not isinstance(value, bool) for value in get_args(hint)):
             raise _Unknown(f"{_shown(hint)}: one of a few words is a Literal of str or int")
@@ -243,8 +243,12 @@ def _node(hint: Any, meta: Meta | None, extra: dict[str, Any]) -> Node:
         return Text()
     if is_table(hint):
         return Table(hint, extra.get("shorthand", ""))
-    why = " must be frozen" if dataclasses.is_dataclass(hint) or _is_struct(hint) else ""
-    raise _Unknown(f"{_shown(hint)}{why or ' is no type that the configuration can hold'}")
+    why = " is no type that the configuration can hold"
+    if dataclasses.is_dataclass(hint) or _is_struct(hint):
+        why = " must be frozen"
+    elif (origin or hint) in (list, set, frozenset, tuple):
+        why += ": an array is tuple[TYPE, ...]"
+    raise _Unknown(f"{_shown(hint)}{why}")
 
 
 def _union(hint: Any, meta: Meta | None, extra: dict[str, Any]) -> Node:

@@ -15,7 +15,7 @@ from fastgate.config.cidr_files import read_cidr_file
 from fastgate.config.model import Admin, Config, IpFilter, Listener, Plugin, RateLimit
 from fastgate.config.problems import Path, Problems, quote
 from fastgate.config.rules_context import Context, every_upstream_of
-from fastgate.config.rules_plugins import check_references, references
+from fastgate.config.rules_plugins import check_order, check_references, references
 from fastgate.config.rules_route import check_route
 from fastgate.config.rules_upstream import check_upstream
 from fastgate.config.shadow import check_shadows
@@ -52,6 +52,7 @@ def check_rules(
     _unique(context, "route", context.routes)
     for path, route in context.routes:
         check_route(context, path, route)
+    check_order(context)
     _check_unused(context)
     check_shadows(context.routes, config, problems)
     return config

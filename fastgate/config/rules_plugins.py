@@ -1,8 +1,9 @@
-"""Rules of plugins: what they name must be there, and none may lead to itself."""
+"""Rules of plugins: what they name must be there, none may lead to itself, and what asks for consumers stands
+behind what knows them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from fastgate.config import reflect
@@ -73,9 +74,10 @@ def check_references(context: Context) -> dict[str, Plugin]:
 def _can_be_named(context: Context, reference: Reference) -> bool:
     plugin = context.config.plugins.get(reference.name)
     if isinstance(plugin, RateLimit | IpFilter):
+        kind = "a rate-limit" if isinstance(plugin, RateLimit) else "an ip-filter"
         context.problems.error(
             reference.path,
-            f"{label_of(reference.path)}: {quote(reference.name)} is native, and runs for itself alone",
+            f"{label_of(reference.path)}: {quote(reference.name)} is {kind}, which no other plugin can use",
             "name it among the `plugins` of a route or listener",
         )
     return isinstance(plugin, PluginUse)
@@ -94,9 +96,42 @@ def _put(
     for one in named.get(name, ()):
         if one.name in way:
             circle = " -> ".join(map(quote, [*way[way.index(one.name) :], one.name]))
-            context.problems.error(
-                one.path, f"{label_of(one.path)}: plugins name each other in a circle: {circle}"
-            )
+            what = "a plugin cannot name itself" if one.name == name else f"a circle: {circle}"
+            context.problems.error(one.path, f"{label_of(one.path)}: {what}")
         else:
             _put(context, one.name, named, ordered, way)
     ordered[name] = context.config.plugins[name]
+
+
+def check_order(context: Context) -> None:
+    """Warns where a limit or filter for some consumers runs before any plugin can have told who calls."""
+    for path, listener in context.listeners:
+        for i, name in enumerate(listener.plugins):
+            if not _tells(context, listener.plugins[:i]):
+                _warn_of(context, (*path, "plugins"), name)
+    for path, route in context.routes:
+        listeners = [
+            listener
+            for _, listener in context.listeners
+            if not route.listeners or listener.name in route.listeners
+        ]
+        told = all(_tells(context, listener.plugins) for listener in listeners)
+        for i, name in enumerate(route.plugins):
+            if not told and not _tells(context, route.plugins[:i]):
+                _warn_of(context, (*path, "plugins"), name)
+
+
+def _tells(context: Context, names: Sequence[str]) -> bool:
+    """Whether one of them may set the consumer; one that is not known any more may."""
+    native = (RateLimit, IpFilter)
+    return any(not isinstance(context.config.plugins.get(name), native) for name in names)
+
+
+def _warn_of(context: Context, path: Path, name: str) -> None:
+    plugin = context.config.plugins.get(name)
+    if isinstance(plugin, RateLimit | IpFilter) and (plugin.consumers or plugin.plan):
+        context.problems.warning(
+            context.item(path, name),
+            f"plugins: {quote(name)} is for some consumers, and no plugin before it can tell who calls",
+            "name it behind the one that does",
+        )

@@ -194,6 +194,12 @@ def _check_health(context: Context, path: Path, health: HealthCheck) -> None:
     if problems.failed(path):
         return
     if health.type == "tcp":
+        upstream = context.config.upstreams[str(path[1])]
+        for endpoint in upstream.endpoints:
+            if endpoint.asgi:
+                problems.error(
+                    (*path, "type"), f"health.type: {quote(endpoint.address)} has no port to connect to"
+                )
         for key in ("path", "method", "host", "expect", "body"):
             if context.written((*path, key)) is not None:
                 context.no_effect((*path, key), 'a check of type "tcp" sends no request')

@@ -7,8 +7,11 @@ from typing import Any
 from msgspec import Struct
 
 from fastgate.config import reflect
+from fastgate.config.decode_plugin import COMMON
 from fastgate.config.forms import FORMS
-from fastgate.config.model import Config, Fallback, SplitOverride, Upstream
+from fastgate.config.model import Config, Fallback, PluginUse, SplitOverride, Upstream
+from fastgate.config.plugin_types import BUILT_IN, built_in, installed
+from fastgate.config.units import BadValue
 
 _SECRET: dict[str, Any] = {
     "oneOf": [
@@ -39,7 +42,7 @@ def config_schema() -> dict[str, Any]:
     }
 
 
-def _struct(cls: type[Struct], definitions: dict[str, Any]) -> dict[str, Any]:
+def _struct(cls: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
     keys = reflect.keys_of(cls)
     schema: dict[str, Any] = {
         "type": "object",
@@ -77,27 +80,40 @@ def _key(key: reflect.Key, definitions: dict[str, Any]) -> dict[str, Any]:
 
 def default_json(key: reflect.Key) -> Any:
     """The default as TOML would have it; None where there is none, or where it depends on something."""
-    if key.required or key.default_text or key.default in (None, "") or isinstance(key.default, Struct):
+    if key.required or key.default_text or key.default in (None, ""):
         return None
     if isinstance(key.node, reflect.Many) and len(key.default) < key.node.least:
         return None
-    if isinstance(key.node, reflect.Scalar):
-        text = FORMS[key.node.form].default(key.default)
-        return text[1:-1]
-    if isinstance(key.default, tuple):
-        if isinstance(key.node, reflect.Many) and isinstance(key.node.item, reflect.Scalar):
-            return [FORMS[key.node.item.form].default(item)[1:-1] for item in key.default]
-        return list(key.default)
-    if isinstance(key.default, float) and key.default.is_integer():
-        return int(key.default)
-    return key.default
+    return _json(key.node, key.default)
 
 
-def _reference(cls: type[Struct], definitions: dict[str, Any]) -> dict[str, Any]:
-    if cls.__name__ not in definitions:
-        definitions[cls.__name__] = {}
-        definitions[cls.__name__] = _struct(cls, definitions)
-    return {"$ref": f"#/$defs/{cls.__name__}"}
+def _json(node: reflect.Node, value: Any) -> Any:
+    match node:
+        case reflect.Scalar(form, _):
+            return FORMS[form].default(value)[1:-1]
+        case reflect.Many(item, _, _):
+            items = [_json(item, one) for one in value]
+            return None if None in items else items
+        case reflect.Mapping(inner, _):
+            values = {name: _json(inner, one) for name, one in value.items()}
+            return None if None in values.values() else values
+        case reflect.Table() | reflect.Tagged() | reflect.ConditionNode():
+            return None  # told by its own keys
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _name_of(cls: type[Any]) -> str:
+    """Its name among the definitions: of plugins' classes with the module, since many are named Config."""
+    model = cls.__module__.startswith("fastgate.config.")
+    return cls.__name__ if model else f"{cls.__module__.removeprefix('fastgate.')}.{cls.__qualname__}"
+
+
+def _reference(cls: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    name = _name_of(cls)
+    if name not in definitions:
+        definitions[name] = {}
+        definitions[name] = _struct(cls, definitions)
+    return {"$ref": f"#/$defs/{name}"}
 
 
 def _node(node: reflect.Node, definitions: dict[str, Any]) -> dict[str, Any]:
@@ -136,23 +152,72 @@ def _node(node: reflect.Node, definitions: dict[str, Any]) -> dict[str, Any]:
                 if shorthand
                 else reference
             )
-        case reflect.Tagged(tag, variants, _):
-            return {"oneOf": [_variant(tag, word, cls, definitions) for word, cls in variants.items()]}
+        case reflect.Tagged(tag, variants, other):
+            known = [_variant(tag, word, cls, definitions) for word, cls in variants.items()]
+            return {"oneOf": [*known, *(_plugins(definitions) if other is PluginUse else [])]}
 
 
-def _variant(tag: str, word: str, cls: type[Struct], definitions: dict[str, Any]) -> dict[str, Any]:
-    if cls.__name__ not in definitions:
+def _variant(tag: str, word: str, cls: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    name = _name_of(cls)
+    if name not in definitions:
+        definitions[name] = {}
         schema = _struct(cls, definitions)
         schema["properties"] = {
-            tag: {"const": word, "description": "Which plugin it is."},
+            tag: {"const": word, "description": "Which one it is."},
             **schema["properties"],
         }
         schema["required"] = [tag, *schema.get("required", [])]
-        definitions[cls.__name__] = schema
-    return {"$ref": f"#/$defs/{cls.__name__}"}
+        definitions[name] = schema
+    return {"$ref": f"#/$defs/{name}"}
+
+
+# Files and "module:Class"; what more there is to these forms, `fastgate check` tells.
+_USE_PATTERN = r"^(\.{0,2}/.+\.py(:[^:]+)?|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
+
+
+def _plugins(definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tables of plugins in Python: one for each that ships, and one for all others.
+
+    Those that lack what they need here are among the others, as are those of other packages: their code is
+    not executed for this.
+    """
+    common = {key.name: _key(key, definitions) for key in COMMON.values()}
+    others = {point.name for point in installed()} - set(BUILT_IN)
+    known = []
+    for use in BUILT_IN:
+        try:
+            plugin = built_in(use)
+        except BadValue:
+            others.add(use)
+            continue
+        schema = _struct(plugin.Config, definitions)
+        schema["description"] = reflect.summary_of(plugin)
+        schema["properties"] = {
+            **common,
+            "use": {"const": use, "description": "Which one it is."},
+            **schema["properties"],
+        }
+        schema["required"] = ["use", *schema.get("required", [])]
+        definitions[f"plugins.{use}"] = schema
+        known.append({"$ref": f"#/$defs/plugins.{use}"})
+    pattern: dict[str, Any] = {"pattern": _USE_PATTERN}
+    one_of = {"anyOf": [{"enum": sorted(others)}, pattern]} if others else pattern
+    definitions["OtherPlugin"] = {
+        "type": "object",
+        "description": reflect.summary_of(PluginUse),
+        "properties": {
+            **common,
+            "use": {"type": "string", **one_of, "description": COMMON["use"].description},
+        },
+        "required": ["use"],
+        "additionalProperties": True,
+    }
+    return [*known, {"$ref": "#/$defs/OtherPlugin"}]
 
 
 def _scalar(node: reflect.Scalar) -> dict[str, Any]:
+    if node.options.get("secret") == "only":
+        return {"oneOf": _SECRET["oneOf"]}
     pattern = FORMS[node.form].pattern
     schema: dict[str, Any] = {"type": "string"}
     if pattern:

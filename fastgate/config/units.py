@@ -122,6 +122,11 @@ def parse_rate(text: str, options: dict[str, Any]) -> Rate:
     return Rate(count, _NS[match[2]])
 
 
+def format_rate(rate: Rate) -> str:
+    unit = next(unit for unit, ns in _NS.items() if ns == rate.per_ns)
+    return f'"{rate.count}/{unit}"'
+
+
 def parse_byte_rate(text: str, options: dict[str, Any]) -> int:
     """Bytes per second."""
     amount, slash, per = text.partition("/")

@@ -94,7 +94,8 @@ class Plugin:
         return None
 
     def close(self) -> Awaitable[None] | None:
-        """Called once, when no exchange can reach the plugin any more."""
+        """Called once, when no exchange can reach the plugin any more; also behind a ``provision`` that
+        failed halfway."""
         return None
 
     # -- phases: the order is that of the listener's plugins, then the route's; answers pass in reverse order

@@ -118,7 +118,7 @@ cdef Span _host_for(Exchange x, Endpoint endpoint) noexcept:
         return bytes_span(endpoint.upstream.host_literal)
     if endpoint.upstream.host_mode == HOST_CLIENT and x.target.authority.len:
         return x.target.authority
-    return span_of(b"localhost", 9) if endpoint.unix_path is not None else bytes_span(endpoint.address_bytes)
+    return span_of(b"localhost", 9) if endpoint.port == 0 else bytes_span(endpoint.address_bytes)
 
 
 cdef void write_request_head(Out* out, Exchange x, Endpoint endpoint, const Address* peer) noexcept:

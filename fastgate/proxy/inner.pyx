@@ -347,19 +347,26 @@ def ask_endpoint(Endpoint endpoint not None, bytes head not None, int64_t timeou
     return future
 
 
+cdef frozenset _ON_BEHALF = frozenset(("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"))
+
+
 cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str method, str path, object headers, bytes body,
                          int64_t timeout_ns, int64_t limit):
     # As `ask_endpoint`, of whoever the upstream's balancer chooses, within its limits. Names and values of `headers` are
-    # checked; Host is that of `parent`, or the upstream's name, where they have none.
+    # checked; Host is that of `parent`, or the upstream's name, where they have none. Of whom a request speaks that is asked on
+    # behalf of another (X-Forwarded-*), the gateway does not say by itself: the caller may.
     cdef Exchange x
     cdef Headers own
     cdef list lines
     cdef bytes target
     cdef str host = None
     cdef list others = []
+    cdef list behalf = []
     for name, value in ({} if headers is None else headers).items():
         if name.lower() == "host":
             host = value
+        elif name.lower() in _ON_BEHALF:
+            behalf += [_field_name(name), b": ", _field_value(value), b"\r\n"]
         else:
             others.append((name, value))
     own = Headers(others)
@@ -370,7 +377,7 @@ cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str 
     target = path.encode("ascii", "replace")
     if not target.startswith(b"/") or b" " in target or b"\r" in target or b"\n" in target:
         raise ValueError(f"{path!r} is no path (RFC 9112 3.2.1)")
-    lines = [method.encode(), b" ", target, b" HTTP/1.1\r\nHost: ", _field_value(host), b"\r\n", own._lines()]
+    lines = [method.encode(), b" ", target, b" HTTP/1.1\r\nHost: ", _field_value(host), b"\r\n", own._lines(), *behalf]
     if parent is not None:
         for name in (b"traceparent", b"tracestate"):
             if not own.has_name(name):

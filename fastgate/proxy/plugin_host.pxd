@@ -20,7 +20,7 @@ cdef class PluginSlot:
     cdef bint report_only
     cdef int64_t timeout_ns
     # -- its breaker
-    cdef int failures                   # in a row
+    cdef int failures                   # in a row: exchanges in which one of its hooks failed
     cdef int64_t open_until_ns          # 0: closed
     # -- counted
     cdef readonly dict counts
@@ -80,6 +80,8 @@ cdef class PluginRun:
     cdef int at                         # index into chain.steps
     cdef int entered                    # steps that were reached: their answers pass through them again
     cdef PluginSlot slot                # whose hook runs
+    cdef PluginSlot trial               # whose open breaker lets this exchange try
+    cdef list troubled                  # slots that failed here, or whose breaker was open; None: none
     cdef object hook_result
     cdef bint driving                   # inside `_drive`
     # -- a hook that has suspended
@@ -131,6 +133,7 @@ cdef class PluginRun:
     cdef int _send_piece(self) except -1
     cdef bint _call(self, PluginSlot slot, object hook, object argument, object more) except -1
     cdef int _hook_failed(self, str what, object error) except -1
+    cdef int _in_trouble(self, PluginSlot slot) except -1
     cdef int _suspend(self) except -1
     cdef bint _awake(self) except -1
     cdef int _wake(self) except -1

@@ -35,7 +35,7 @@ cdef extern from "Python.h":
 cdef object _log = logging.getLogger("fastgate.plugins")
 
 cdef enum:
-    BREAKER_FAILURES = 20           # in a row open a plugin's breaker
+    BREAKER_FAILURES = 20           # exchanges in a row in which a plugin fails open its breaker
 
 cdef int64_t BREAKER_OPEN_NS = 5000000000
 
@@ -459,9 +459,14 @@ cdef class PluginRun:
         cdef int state = self.state
         self.slot = slot
         self.hook_result = None
-        if slot.open_until_ns:
+        if self.troubled is not None and slot in self.troubled:
+            return True                         # it is not asked again about what it has failed at
+        if slot.open_until_ns and self.trial is not slot:
             now = now_ns()
-            if not slot.admits(now):
+            if slot.admits(now):
+                self.trial = slot               # for all of its phases
+            else:
+                self._in_trouble(slot)
                 if slot.open:
                     return True
                 self._refused(R_PLUGIN_BREAKER, slot.name)
@@ -498,13 +503,10 @@ cdef class PluginRun:
             return False
         if self.x is None or self.state != state:
             return False                        # what it called has ended the exchange
-        slot.failures = 0
-        slot.open_until_ns = 0
         self.hook_result = value
         return True
 
     def _task_done(self, task):
-        cdef PluginSlot slot = self.slot
         error = None if task.cancelled() else task.exception()
         if task is not self.task:
             return                              # it was stopped, and nobody waits for it
@@ -514,8 +516,6 @@ cdef class PluginRun:
                 if task.cancelled() or error is not None:
                     self._hook_failed("failures", error if error is not None else CancelledError())
                 else:
-                    slot.failures = 0
-                    slot.open_until_ns = 0
                     self._take(task.result())
             finally:
                 self.driving = False
@@ -567,11 +567,18 @@ cdef class PluginRun:
     cdef int _hook_failed(self, str what, object error) except -1:
         cdef PluginSlot slot = self.slot
         cdef int64_t now = now_ns()
+        self._in_trouble(slot)
         slot.failed(what, error, now)
         if slot.open:
             self.at += 1 if self.state == RUN_REQUEST else -1
             return 0
         return self._refused(R_PLUGIN_TIMEOUT if error is None else R_PLUGIN_FAILED, slot.name)
+
+    cdef int _in_trouble(self, PluginSlot slot) except -1:
+        if self.troubled is None:
+            self.troubled = []
+        self.troubled.append(slot)
+        return 0
 
     cdef int _refused(self, int reason, str detail) except -1:
         # A step ends the exchange.
@@ -771,6 +778,7 @@ cdef class PluginRun:
     cdef int upstream_head(self, ResponseHead* head, const char* body, size_t length, bint end) except -1:
         cdef Exchange x = self.x
         x.phase = X_RESPONDING
+        x.status = 0                            # the client has seen nothing yet
         self.response = self.view.response = _response_of(head)
         self.held = bytearray(body[:length])
         self.last = end
@@ -1015,7 +1023,15 @@ cdef class PluginRun:
     cdef int over(self) except -1:
         # Called by `_finish`, while the exchange can still be read.
         cdef bint keep = False
+        cdef PluginSlot slot
+        cdef object step
         self.stop()
+        for step in self.chain.steps[:self.entered]:
+            if isinstance(step, PluginSlot):
+                slot = step
+                if slot.failures and (self.troubled is None or slot not in self.troubled):
+                    slot.failures = 0               # none of its hooks has failed here
+                    slot.open_until_ns = 0
         if self.chain.has_log:
             self.state = RUN_LOG
             keep = self._log()

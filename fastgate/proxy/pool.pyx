@@ -14,11 +14,12 @@ cdef class Endpoint(Seat):
     """One address of an upstream and its connections. Built by `fastgate.server`; durations in nanoseconds.
 
     hosts: IP addresses, the later ones for when a connection to those before cannot be made; empty for a Unix socket.
+    app: begins calls of an application in this process; then there are no connections, and nobody waits for one.
     """
 
     def __init__(
         self, Worker worker not None, Upstream upstream not None, *, str address, tuple hosts, int port, unix_path,
-        SharedTable table not None, int weight=1, int max_requests=0, str region="", str zone="", int max_open,
+        app=None, SharedTable table not None, int weight=1, int max_requests=0, str region="", str zone="", int max_open,
         int max_idle, int max_waiting, int64_t idle_ns, int64_t queue_ns,
     ):
         Seat.__init__(self, upstream.name, address, table=table, weight=weight, max_requests=max_requests,
@@ -29,6 +30,7 @@ cdef class Endpoint(Seat):
         self.hosts = hosts
         self.port = port
         self.unix_path = unix_path
+        self.app = app
         self.idle = Stack()
         self.waiting = deque()
         self.max_open = max_open
@@ -53,6 +55,8 @@ cdef class Endpoint(Seat):
         # `x.attempt` is set when a connection is at hand; else `x` waits. `fresh`: none that was used before.
         cdef Upstream1 connection
         cdef bint peek = not x.replayable       # not to be sent twice: look first whether the endpoint has closed
+        if self.app is not None:
+            return open_app(self, x)
         while self.idle.count and not fresh:
             connection = <Upstream1>self.idle.pop()
             if connection.state == U_IDLE and not (peek and connection.closed_by_peer()):

@@ -6,16 +6,29 @@
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
 
+cdef int64_t skipped_ns = 0         # by tests: how far ahead of the system's clocks we are
+
+
 cdef int64_t now_ns() noexcept nogil:
     cdef timespec ts
     clock_gettime(CLOCK_MONOTONIC, &ts)
-    return <int64_t>ts.tv_sec * 1000000000 + ts.tv_nsec
+    return <int64_t>ts.tv_sec * 1000000000 + ts.tv_nsec + skipped_ns
 
 
 cdef int64_t wall_ns() noexcept nogil:
     cdef timespec ts
     clock_gettime(CLOCK_REALTIME, &ts)
-    return <int64_t>ts.tv_sec * 1000000000 + ts.tv_nsec
+    return <int64_t>ts.tv_sec * 1000000000 + ts.tv_nsec + skipped_ns
+
+
+def monotonic_ns():
+    """The time that everything here goes by: that of `time.monotonic_ns`, unless a test has skipped some."""
+    return now_ns()
+
+
+def time_ns():
+    """Likewise nanoseconds since the epoch."""
+    return wall_ns()
 
 
 cdef inline void _unlink(TimerNode* node) noexcept nogil:

@@ -22,6 +22,7 @@ from fastgate._core import (
     path_rewrite_of,
 )
 from fastgate.config.model import Config, HeaderRules, Listener, Route
+from fastgate.routing.plugins import PluginShown, describe_plugin, plugins_of
 from fastgate.routing.policies import (
     EndpointShown,
     SplitShown,
@@ -67,7 +68,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     why: tuple[str, ...]
     captures: dict[str, str]
     refused: str | None
-    plugins: tuple[str, ...]
+    plugins: tuple[PluginShown, ...]
     upstream: str | None
     split: SplitShown | None
     policies: dict[str, str]
@@ -130,7 +131,7 @@ def explain(
     if route is not None:
         names = parse_path_pattern(route.match.path).names if route.match.path is not None else ()
         shown["captures"] = {name: value.decode() for name, value in zip(names, captures, strict=True)}
-        shown["plugins"] = (*listener.plugins, *route.plugins)
+        shown["plugins"] = plugins_of(config, listener, route)
         shown["response_headers"] = _rules(route.response_headers)
         if target.encoded_slash and route.encoded_slashes == "refuse":
             shown["refused"] = "encoded-slash"
@@ -196,7 +197,7 @@ def describe(found: Explanation) -> str:
         rows += [(f"{{{name}}}", value) for name, value in found.captures.items()]
         if found.refused:
             rows.append(("refused", f'400 ({found.refused}): the route has encoded_slashes = "refuse"'))
-        rows.append(("plugins", ", ".join(found.plugins) or "none"))
+        rows.append(("plugins", ", ".join(map(describe_plugin, found.plugins)) or "none"))
         if found.forwarded is not None:
             if found.upstream is not None:
                 rows.append(("upstream", found.upstream))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -14,10 +13,11 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from fastgate import _core
-from fastgate.config import Config, ConfigError, load, model
+from fastgate.config import Config, ConfigError, Loaded, load, model
 from fastgate.config.problems import report
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer
+from fastgate.server.apps import Apps
 from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tables
 from fastgate.server.operations import (
     EndpointChange,
@@ -34,6 +34,7 @@ from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
 from fastgate.server.sockets import Listening, OpenError
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
+from fastgate.upstreams.asgi import Application
 
 __all__ = ["Gateway", "OpenError", "PluginError"]
 
@@ -88,16 +89,26 @@ class Gateway:
     start() opens the listeners; reload() puts another configuration in force; drain() finishes what runs and
     closes everything. All are called in the loop that serves, start() and drain() once.
 
-    tell: takes each line that an operator should read of a reload.
+    tell: takes each line that an operator should read of a reload. read: loads the file of a configuration
+    anew, in any thread. apps: applications that endpoints may name without a module.
     """
 
-    def __init__(self, config: Config, tell: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        tell: Callable[[str], None] = lambda line: None,
+        *,
+        read: Callable[[str], Loaded] = load,
+        apps: Mapping[str, Application] = {},  # not changed
+    ) -> None:
         self.config = config
         self._tell = tell
+        self._read = read
         self._listeners: dict[tuple[object, ...], _Listener] = {}
         self._admin: AdminServer | None = None
         self._api = Api(self)
-        self._estate = Estate()
+        self._apps = Apps(apps)
+        self._estate = Estate(self._apps)
         self._snapshot: Snapshot | None = None
         self._lost_lines = 0  # of logs that another one took the place of
         self._changing = asyncio.Lock()
@@ -133,13 +144,16 @@ class Gateway:
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
             return await self._enforce(config)
-        except (OpenError, PluginError):
-            self._watching.cancel()
+        except BaseException:
+            await self._end_watching()
             self.worker.close()
+            if self.log is not None:
+                await self._close_log(self.log)
             raise
 
-    async def drain(self) -> dict[str, int]:
-        """Takes nothing new, finishes what runs within server.drain_timeout, cuts the rest.
+    async def drain(self, timeout: float | None = None) -> dict[str, int]:  # noqa: ASYNC109  # the core cuts
+        """Takes nothing new, finishes what runs within ``timeout`` seconds (None: server.drain_timeout), cuts
+        the rest.
 
         Returns what was cut, what is still held (zeros, if nothing leaks) and what the log lost.
         """
@@ -148,11 +162,13 @@ class Gateway:
             for listener in self._listeners.values():
                 listener.close(self.worker)
             self._listeners.clear()
-            self._watching.cancel()
+            await self._end_watching()
             await self._estate.end_checks()
             # Discovery goes on meanwhile: there may be requests that wait for endpoints.
-            await self.worker.drain(self.config.server.drain_timeout / NS)
+            patience = self.config.server.drain_timeout / NS if timeout is None else timeout
+            await self.worker.drain(patience)
             await self._plugins.close()
+            await self._apps.close(patience)
             await self._estate.close()
             self.worker.close()
             if self._admin is not None:
@@ -160,6 +176,10 @@ class Gateway:
             if self.log is not None:
                 await self._close_log(self.log)
         return {"cut": self.worker.cut, **self.worker.census(), "log_dropped": self._lost_lines}
+
+    async def _end_watching(self) -> None:
+        self._watching.cancel()
+        await asyncio.wait((self._watching,))
 
     def reopen_log(self) -> None:
         """Opens the access log's file anew, after it was renamed (SIGUSR1)."""
@@ -169,6 +189,12 @@ class Gateway:
     async def _close_log(self, log: _core.AccessLog) -> None:
         await asyncio.to_thread(log.close, 5.0)
         self._lost_lines += log.dropped
+
+    def addresses(self) -> dict[str, tuple[str, ...]]:
+        """Of each listener, by its name, in the order of the configuration."""
+        return {
+            listener.config.name: tuple(listener.listening.addresses) for listener in self._listeners.values()
+        }
 
     # -- reload
 
@@ -202,7 +228,7 @@ class Gateway:
         if config is None:
             try:
                 # A large file takes a while, in which the loop goes on.
-                loaded = await asyncio.to_thread(load, before.source)
+                loaded = await asyncio.to_thread(self._read, before.source)
             except ConfigError as error:
                 raise ReloadError("\n".join(report(error.problems, before.source)), error.problems) from error
             config, warnings = loaded.config, report(loaded.warnings)
@@ -253,6 +279,8 @@ class Gateway:
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
             tables = await asyncio.to_thread(route_tables, config)
+            undo.push_async_callback(self._apps.withdraw)
+            await self._apps.prepare(config)
             ground = lay_ground(config, self.worker, self._estate)
             plugins = await self._plugins.prepare(config, ground.cores)
             undo.push_async_callback(self._plugins.discard, plugins)
@@ -296,6 +324,7 @@ class Gateway:
         gone, self._listeners = self._listeners, present
         for listener in gone.values():
             listener.close(self.worker)
+        self._apps.adopt(config.server.drain_timeout / NS)
         self._estate.adopt(snapshot.upstreams)
         self._plugins.adopt(plugins)
         self.worker.watch(tuple(running.core for running in snapshot.upstreams.values()))
@@ -331,7 +360,7 @@ class Gateway:
         if endpoint is None:
             raise UnknownName(f'upstream "{upstream}" has no endpoint "{address}"')
         if change.state is not UNSET:
-            running.health.set_operator(endpoint, change.state, time.monotonic_ns())
+            running.health.set_operator(endpoint, change.state, _core.monotonic_ns())
         if change.weight is not UNSET:
             running.health.set_weight(endpoint, change.weight)
         return view_endpoint(endpoint)
@@ -366,7 +395,7 @@ class Gateway:
             await asyncio.sleep(1)
             if self._snapshot is None or not self._snapshot.splits or not self._estate.leads():
                 continue
-            now = time.monotonic_ns()
+            now = _core.monotonic_ns()
             for splitter in self._snapshot.splits.values():
                 for verdict in splitter.rollback.evaluate(now) if splitter.rollback is not None else ():
                     log.error(

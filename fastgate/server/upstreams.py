@@ -6,7 +6,6 @@ import asyncio
 import ipaddress
 import os
 import secrets
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final
 from fastgate import _core
 from fastgate.config import Config, model
 from fastgate.config.endpoints_file import parse_endpoints
+from fastgate.server.apps import Apps
 from fastgate.server.compile_upstream import compile_health, compile_upstream
 from fastgate.upstreams.discovery import Discovery, Wanted, sources_of
 from fastgate.upstreams.events import Events
@@ -34,7 +34,8 @@ class Estate:
     that run. Made once, before any worker is forked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, apps: Apps | None = None) -> None:
+        self.apps = apps or Apps({})
         self.endpoints = _core.endpoint_states()
         self.upstreams = _core.upstream_states()
         self.loads = _core.load_states()
@@ -50,7 +51,7 @@ class Estate:
 
     def leads(self) -> bool:
         """Whether this process is the one that does what is done once for all workers."""
-        return self._lease.hold(os.getpid(), time.monotonic_ns(), LEASE_NS)
+        return self._lease.hold(os.getpid(), _core.monotonic_ns(), LEASE_NS)
 
     def names(self, dns: model.Dns) -> Names:
         """What resolves names; the records live on while its settings stay."""
@@ -222,7 +223,7 @@ class RunningUpstream:
         return sources
 
     def _publish(self, specs: tuple[EndpointSpec, ...]) -> None:
-        now = time.monotonic_ns()
+        now = _core.monotonic_ns()
         first = not self._specs
         endpoints: dict[str, _core.Endpoint] = {}
         full, left_out = "", 0
@@ -269,7 +270,7 @@ class RunningUpstream:
 
     def _withdraw(self, specs: Iterable[EndpointSpec]) -> None:
         """What a source said of the state of endpoints that it no longer has; an operator's word stays."""
-        now = time.monotonic_ns()
+        now = _core.monotonic_ns()
         for spec in specs:
             if spec.state != "auto":
                 seat = _core.Seat(self.config.name, spec.address, table=self._estate.endpoints)
@@ -278,7 +279,7 @@ class RunningUpstream:
 
     def _endpoint(self, spec: EndpointSpec) -> _core.Endpoint:
         pool = self.config.pool
-        hosts = () if spec.unix_path is not None else (spec.host, *(_host(text) for text in spec.alternates))
+        hosts = (spec.host, *(_host(text) for text in spec.alternates)) if spec.host else ()
         return _core.Endpoint(
             self._worker,
             self.core,
@@ -286,6 +287,7 @@ class RunningUpstream:
             hosts=hosts,
             port=spec.port,
             unix_path=spec.unix_path,
+            app=self._estate.apps.find(spec.asgi) if spec.asgi else None,
             table=self._estate.endpoints,
             weight=spec.weight,
             max_requests=pool.max_requests,
@@ -319,7 +321,7 @@ class RunningUpstream:
         check, endpoint = self.config.health, self.endpoints.get(spec.address)
         if check is None or endpoint is None:
             return None
-        changed = self.health.probe(endpoint, ok, check.rise, check.fall, time.monotonic_ns())
+        changed = self.health.probe(endpoint, ok, check.rise, check.fall, _core.monotonic_ns())
         return ok if changed else None
 
 

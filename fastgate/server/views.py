@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from fastgate import _core
@@ -32,7 +31,7 @@ def view_upstream(running: RunningUpstream) -> UpstreamView:
 
 
 def view_endpoint(endpoint: _core.Endpoint) -> EndpointView:
-    known = _core.endpoint_report(endpoint, time.monotonic_ns())
+    known = _core.endpoint_report(endpoint, _core.monotonic_ns())
     numbers = endpoint.numbers()
     return EndpointView(
         address=endpoint.address,
@@ -52,7 +51,7 @@ def view_endpoint(endpoint: _core.Endpoint) -> EndpointView:
 
 
 def view_split(splitter: _core.Splitter) -> SplitView:
-    status = splitter.status(time.monotonic_ns())
+    status = splitter.status(_core.monotonic_ns())
     return SplitView(
         route=splitter.route,
         arms=tuple(

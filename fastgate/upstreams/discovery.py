@@ -41,6 +41,8 @@ class Wanted(Protocol):
     def zone(self) -> str: ...
     @property
     def srv(self) -> str: ...
+    @property
+    def asgi(self) -> str: ...
 
 
 def sources_of(
@@ -63,11 +65,12 @@ def sources_of(
             endpoint.region,
             endpoint.zone,
             state="auto" if state == "ready" else state,
+            asgi=endpoint.asgi,
         )
         source: Source
         if endpoint.srv:
             source = SrvSource(names(), endpoint.srv, model, family)
-        elif endpoint.unix_path is None and not is_ip(endpoint.host):
+        elif endpoint.host and not is_ip(endpoint.host):
             source = DnsSource(names(), model, family)
         else:
             source = StaticSource([model])

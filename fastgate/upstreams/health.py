@@ -249,8 +249,8 @@ def probe_head(method: str, path: str, authority: str) -> bytes:
 def _authority(endpoint: Checked) -> str:
     """The endpoint's name, or its address; the port is left out where it is http's own (RFC 9110 4.2.1,
     7.2)."""
-    if endpoint.unix_path is not None:
-        return "localhost"
+    if not endpoint.host:
+        return "localhost"  # a Unix socket, or an application in this process
     host = endpoint.name or endpoint.host
     shown = f"[{host}]" if ":" in host else host
     return shown if endpoint.port == 80 else f"{shown}:{endpoint.port}"

@@ -18,10 +18,10 @@ State = Literal["auto", "ready", "draining", "down"]
 class EndpointSpec:
     """One address that requests can be sent to: nothing in it is left to resolve.
 
-    address: "ip:port", "[v6]:port" or "unix:/path"; it alone says whether two endpoints are the same one.
-    host: the IP address without brackets, "" for a Unix socket. weight: 1 to 1000.
+    address: "ip:port", "[v6]:port", "unix:/path" or "asgi:NAME"; it alone says whether two endpoints are the
+    same one. host: the IP address without brackets, "" where there is none. weight: 1 to 1000.
     alternates: addresses, in the form of `address`, to try in their order when connecting to it fails.
-    name: the DNS name it came from, "" for none.
+    name: the DNS name it came from, "" for none. asgi: that of an application, "" for none.
     """
 
     address: str
@@ -34,6 +34,7 @@ class EndpointSpec:
     alternates: tuple[str, ...] = ()
     name: str = ""
     state: State = "auto"
+    asgi: str = ""
 
 
 Publish = Callable[[tuple[EndpointSpec, ...]], None]

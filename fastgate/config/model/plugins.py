@@ -73,11 +73,10 @@ class IpFilter(
 
 
 class PluginUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A plugin in Python. Besides these keys its table has those of the plugin itself.
+    """A plugin in Python: its table has these keys, and those of the plugin itself."""
 
-    Two are equal where a reload may keep the plugin that runs: a class is loaded once for each version of its
-    source, so equal versions have the same class.
-    """
+    # Two are equal where a reload may keep the plugin that runs: a class is loaded once for each version of
+    # its source, so equal versions have the same class.
 
     name: Annotated[str, derived("Its name: the last part of its table's header.")] = ""
     use: Annotated[
@@ -85,7 +84,8 @@ class PluginUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         doc(
             'Which plugin: one that ships ("jwt"), one that an installed package offers by this name, '
             '"module:Class", or a file relative to the configuration ("./my_plugin.py" or '
-            '"./my_plugin.py:Class").'
+            '"./my_plugin.py:Class"). A reload takes its code anew where the file that defines the class has '
+            "changed."
         ),
     ]
     plugin: Annotated[type[Any], derived("The class: a fastgate.plugins.Plugin.")]

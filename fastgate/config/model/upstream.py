@@ -15,17 +15,19 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     address: Annotated[
         str,
         doc(
-            '"127.0.0.1:9001", "[::1]:9001", "name:9001", "unix:/path/x.sock", or '
-            '"srv:_http._tcp.orders.internal" for what its SRV records say (host, port, weight).',
+            '"127.0.0.1:9001", "[::1]:9001", "name:9001", "unix:/path/x.sock", '
+            '"srv:_http._tcp.orders.internal" for what its SRV records say (host, port, weight), or '
+            '"asgi:module:app" for an ASGI application in this process.',
             "address",
         ),
     ]
-    host: Annotated[str, derived("Host part, without brackets; empty for a Unix socket and an SRV name.")] = (
-        ""
-    )
-    port: Annotated[int, derived("Port part; 0 for a Unix socket and an SRV name.")] = 0
+    host: Annotated[str, derived("Host part, without brackets; empty where there is none.")] = ""
+    port: Annotated[int, derived("Port part; 0 where there is none.")] = 0
     unix_path: Annotated[str | None, derived("The path of a Unix socket.")] = None
     srv: Annotated[str, derived('The SRV name, without "srv:"; empty for any other address.')] = ""
+    asgi: Annotated[
+        str, derived('"module:app" of an ASGI application, or its name; empty for any other address.')
+    ] = ""
     weight: Annotated[int, doc("Its share of the requests beside the other endpoints.", ge=1, le=1000)] = 1
     region: Annotated[str, doc("The region in which it stands.", "name", empty=True)] = ""
     zone: Annotated[str, doc("The zone in that region.", "name", empty=True)] = ""

@@ -1,0 +1,207 @@
+"""The gateway inside of a Python program: ``from fastgate import Gateway``.
+
+    async with Gateway("gateway.toml", plugins=[MyPlugin]) as gateway:
+        print(gateway.url)
+
+It serves in the loop that runs, uvloop's or asyncio's own; several in one process are independent of each
+other. It installs no signal handlers and configures no logging.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from fastgate.config import Config, ConfigError, Loaded, Problem, load, load_tables
+from fastgate.routing.explain import Explanation, explain
+from fastgate.server.gateway import Gateway as Server
+from fastgate.server.operations import Operations, ReloadError, ReloadResult
+from fastgate.server.plugins import PluginError
+from fastgate.server.sockets import OpenError
+from fastgate.upstreams.asgi import Application
+
+if TYPE_CHECKING:
+    from fastgate.plugins import Plugin
+
+__all__ = [
+    "ConfigError",
+    "ConfigSource",
+    "Explanation",
+    "Gateway",
+    "OpenError",
+    "PluginError",
+    "ReloadError",
+    "ReloadResult",
+]
+
+#: A TOML file's path; what such a file holds, as tables; or a configuration that was loaded already.
+ConfigSource = str | os.PathLike[str] | Mapping[str, Any] | Config
+
+log: Final = logging.getLogger("fastgate.gateway")
+
+
+class Gateway:
+    """A gateway that this program starts, changes and stops.
+
+    config: what it serves; see ``ConfigSource``. plugins: classes that the configuration may name as
+    ``use = "ClassName"``; a mapping gives them other names. apps: ASGI applications that endpoints may name
+    as "asgi:NAME". folder: what paths in tables are relative to, by default the current directory; a file's
+    are relative to its own.
+
+    Raises ConfigError at once for a configuration that can't be used; ``warnings`` holds what is doubtful in
+    it, a line each. Nothing is opened before ``start()``.
+    """
+
+    def __init__(
+        self,
+        config: ConfigSource,
+        *,
+        plugins: Iterable[type[Plugin]] | Mapping[str, type[Plugin]] = (),
+        apps: Mapping[str, Application] | None = None,
+        folder: str | os.PathLike[str] = "",
+    ) -> None:
+        self._plugins = (
+            dict(plugins) if isinstance(plugins, Mapping) else {plugin.__name__: plugin for plugin in plugins}
+        )
+        self._apps = dict(apps or {})
+        self._folder = Path(folder)
+        self._server: Server | None = None
+        loaded = self._load(config)
+        self._config = loaded.config
+        self.warnings: tuple[str, ...] = tuple(map(str, loaded.warnings))
+
+    # -- life
+
+    async def __aenter__(self) -> Gateway:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            await (self.drain() if kind is None else self.stop())
+
+    async def start(self) -> None:
+        """Opens the listeners and serves. Raises OpenError or PluginError, and then nothing is open;
+        RuntimeError where it runs already. It may be started again when it was drained or stopped."""
+        if self._server is not None:
+            raise RuntimeError("the gateway runs already")
+        self._server = server = Server(self._config, log.info, read=self._read, apps=self._apps)
+        try:
+            await server.start()
+        except BaseException:
+            self._server = None
+            raise
+
+    async def reload(self, config: ConfigSource | None = None) -> ReloadResult:
+        """Puts another configuration in force; None: that of its file, read anew. What is under way ends as
+        it began. Raises ReloadError; then nothing has changed."""
+        server = self._running()
+        if config is None:
+            result = await server.reload()
+        else:
+            try:
+                loaded = self._load(config)
+            except ConfigError as error:
+                raise ReloadError(str(error), error.problems) from error
+            result = await server.reload(loaded.config)
+            self.warnings = tuple(map(str, loaded.warnings))
+        self._config = server.config
+        return result
+
+    async def drain(self, timeout: float | None = None) -> dict[str, int]:  # noqa: ASYNC109  # not a deadline
+        """Takes nothing new, finishes what runs, cuts what is left after ``timeout`` seconds (by default
+        ``server.drain_timeout``) and closes everything.
+
+        Returns how many exchanges were cut, what is still held (zeros) and how many lines the log lost.
+        """
+        server = self._running()
+        self._server = None
+        return await server.drain(timeout)
+
+    async def stop(self) -> dict[str, int]:
+        """As ``drain``, without patience: what runs is cut."""
+        return await self.drain(0)
+
+    # -- where
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, ...]]:
+        """By listener, in the order of the configuration: "127.0.0.1:8080", "[::1]:8080" or "unix:/path",
+        with the port that a bind to port 0 got. One on every address has two."""
+        return self._running().addresses()
+
+    @property
+    def address(self) -> str:
+        """The first of ``addresses``."""
+        return next(iter(self.addresses.values()))[0]
+
+    @property
+    def url(self) -> str:
+        """ "http://host:port" of the first listener that is no Unix socket. LookupError: there is none."""
+        for addresses in self.addresses.values():
+            if not addresses[0].startswith("unix:"):
+                return "http://" + addresses[0].replace("0.0.0.0:", "127.0.0.1:")
+        raise LookupError("every listener is a Unix socket")
+
+    # -- what it is and does
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force; before ``start()`` the one that it will begin with."""
+        return self._config if self._server is None else self._server.config
+
+    @property
+    def operations(self) -> Operations:
+        """What the admin API offers: states and weights of endpoints, splits."""
+        return self._running()
+
+    def count(self) -> dict[str, Any]:
+        """The counters, as in docs/access-log.md."""
+        return self._running().count()
+
+    def explain(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        host: str = "",
+        listener: str | None = None,
+    ) -> Explanation:
+        """What it would do with a request, as ``fastgate explain``: ``.route`` is the name of the route that
+        wins, None for none. It need not run.
+
+        url: absolute, or a path; then ``host`` may say which host is asked. listener: the name of the one
+        that the request comes to, by default the first. Raises ValueError (an ExplainError) for a request
+        that the gateway would refuse.
+        """
+        fields = list(headers.items() if isinstance(headers, Mapping) else headers)
+        if host:
+            fields.append(("Host", host))
+        return explain(self.config, method, url, fields, listener)
+
+    # -- within
+
+    def _running(self) -> Server:
+        if self._server is None:
+            raise RuntimeError("the gateway does not run")
+        return self._server
+
+    def _load(self, config: ConfigSource) -> Loaded:
+        if isinstance(config, Config):
+            return Loaded(config, ())
+        if isinstance(config, Mapping):
+            return load_tables(config, str(self._folder / "<tables>"), plugins=self._plugins)
+        return load(os.fspath(config), plugins=self._plugins)
+
+    def _read(self, source: str) -> Loaded:
+        """The file that the configuration in force came from, read anew."""
+        if Path(source).name == "<tables>" or not source:
+            raise ConfigError([Problem(source, 0, 0, "it came from no file: pass the new configuration")])
+        return self._load(source)

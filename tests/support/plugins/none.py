@@ -1,0 +1,3 @@
+"""No plugin in here."""
+
+from fastgate.plugins import Plugin as Plugin

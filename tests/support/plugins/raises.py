@@ -1,0 +1,4 @@
+"""Fails when it is imported."""
+
+NUMBERS = {"one": 1}
+TWO = NUMBERS["two"]
