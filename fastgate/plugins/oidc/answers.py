@@ -8,8 +8,8 @@ from typing import Final
 from fastgate.plugins import Exchange, Request, Response
 from fastgate.plugins._auth.challenge import challenge
 
-# Such an answer is for one browser, and its URL or cookies are nobody else's business.
-_PRIVATE: Final = (("cache-control", "no-store"), ("referrer-policy", "no-referrer"))
+# The URLs of such answers, which may hold a code, are nobody else's business. Refusals have no-store already.
+_QUIET: Final = ("referrer-policy", "no-referrer")
 RETRY_AFTER: Final = "5"
 
 
@@ -19,11 +19,13 @@ class Answers:
         self._challenge = challenge("Cookie", realm=realm)
 
     def redirect(self, status: int, location: str, cookies: Iterable[str] = ()) -> Response:
-        return Response(status, headers=[("location", location), *_PRIVATE, *_set(cookies)])
+        return Response(
+            status, headers=[("location", location), ("cache-control", "no-store"), _QUIET, *_set(cookies)]
+        )
 
     def to_login(self, exchange: Exchange, location: str, cookies: Iterable[str], why: str) -> Response:
         """A redirect that log and metrics know as login-required."""
-        response = exchange.refuse(401, "login-required", why, headers=[*_PRIVATE, *_set(cookies)])
+        response = exchange.refuse(401, "login-required", why, headers=[_QUIET, *_set(cookies)])
         response.status = 302
         response.headers["location"] = location
         del response.headers["content-type"]
@@ -37,11 +39,11 @@ class Answers:
         return self._unauthorized(exchange, "authentication-failed", detail, cookies)
 
     def unavailable(self, exchange: Exchange, detail: str) -> Response:
-        headers = [("retry-after", RETRY_AFTER), *_PRIVATE]
+        headers = [("retry-after", RETRY_AFTER), _QUIET]
         return exchange.refuse(503, "authentication-unavailable", detail, headers=headers)
 
     def _unauthorized(self, exchange: Exchange, code: str, detail: str, cookies: Iterable[str]) -> Response:
-        headers = [("www-authenticate", self._challenge), *_PRIVATE, *_set(cookies)]
+        headers = [("www-authenticate", self._challenge), _QUIET, *_set(cookies)]
         return exchange.refuse(401, code, detail, headers=headers)
 
 
