@@ -34,7 +34,8 @@ class Knobs:
     sign: Callable[[OidcProvider, dict[str, Any]], str] | None = None
     tokens: Callable[[dict[str, Any]], dict[str, Any]] = lambda tokens: tokens
     callback: Callable[[dict[str, str]], dict[str, str]] = lambda parameters: parameters
-    discovery: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document
+    #: Issuer URL (the provider's own, and those of tenants below it) -> what its discovery says otherwise.
+    discovery: dict[str, dict[str, Any]] = field(default_factory=dict)
     userinfo: dict[str, Any] = field(default_factory=lambda: {"sub": "alice", "department": "tea"})
     #: Path -> status that it is answered with.
     statuses: dict[str, int] = field(default_factory=dict)
@@ -99,6 +100,7 @@ class OidcProvider:
         app.add_routes(
             [
                 web.get("/.well-known/openid-configuration", self._discovery),
+                web.get("/{tenant}/.well-known/openid-configuration", self._discovery),
                 web.get("/jwks", self._jwks),
                 web.get("/authorize", self._authorize),
                 web.post("/token", self._token),
@@ -140,9 +142,10 @@ class OidcProvider:
     # -- endpoints
 
     async def _discovery(self, request: web.Request) -> web.Response:
-        at = self.issuer
+        at, tenant = self.issuer, request.match_info.get("tenant")
+        issuer = f"{at}/{tenant}" if tenant else at
         document = {
-            "issuer": at,
+            "issuer": issuer,
             "authorization_endpoint": f"{at}/authorize",
             "token_endpoint": f"{at}/token",
             "jwks_uri": f"{at}/jwks",
@@ -151,7 +154,7 @@ class OidcProvider:
             "end_session_endpoint": f"{at}/end",
             "authorization_response_iss_parameter_supported": True,
         }
-        return web.json_response(self.knobs.discovery(document))
+        return web.json_response({**document, **self.knobs.discovery.get(issuer, {})})
 
     async def _jwks(self, request: web.Request) -> web.Response:
         return web.json_response({"keys": [self.key.as_dict(private=False)]})
