@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 
 from msgspec.structs import replace
 
-from fastgate.plugins import Consumer, Exchange, Host, Response
+from fastgate.plugins import Exchange, Host, Response
 from fastgate.plugins._auth.ask import Unavailable
-from fastgate.plugins._auth.claims import header_value, lookup, text_of, words
+from fastgate.plugins._auth.identity import Identity
 from fastgate.plugins.oidc.answers import Answers, is_navigation, is_own_page
 from fastgate.plugins.oidc.config import SECOND, Config, is_local
 from fastgate.plugins.oidc.cookies import Cookies, Found
@@ -31,6 +31,14 @@ class Gate:
         self._vault = Vault(secrets, config, host.name)
         self._logins = Logins(host, config, provider, self._vault, self._cookies, self._answers)
         self._renewal = Renewal(host, config, provider)
+        self._token_header = config.forward_access_token
+        self._identity = Identity(
+            consumer=config.consumer_claim,
+            groups=config.groups_claim,
+            plan=config.plan_claim,
+            headers=config.claims_to_headers,
+            source=host.name,
+        )
         self._touch = min(config.idle_lifetime // SECOND // 10, MAX_TOUCH)
         self._key = f"oidc:{host.name}"
 
@@ -121,37 +129,25 @@ class Gate:
 
     def _identify(self, exchange: Exchange, session: Session) -> None:
         """Tells the gateway and the service who it is. Raises ValueError."""
-        config, claims = self._config, session.claims
-        name = text_of(lookup(claims, config.consumer_claim))
-        if not name:
-            raise ValueError(f"the claim {config.consumer_claim} names no consumer")
+        consumer = self._identity.consumer(session.claims, frozenset(session.scope.split()))
         headers = exchange.request.headers
-        for claim, header in config.claims_to_headers.items():
-            try:
-                value = header_value(lookup(claims, claim))
-            except ValueError as error:
-                raise ValueError(f"the claim {claim}: {error}") from None
-            if value is not None:
-                headers[header] = value
-        if config.forward_access_token:
-            bearer = config.forward_access_token.lower() == "authorization"
-            headers[config.forward_access_token] = ("Bearer " if bearer else "") + session.access_token
-        exchange.consumer = Consumer(
-            name=name,
-            plan=text_of(lookup(claims, config.plan_claim)) or "" if config.plan_claim else "",
-            groups=words(lookup(claims, config.groups_claim)) if config.groups_claim else frozenset(),
-            scopes=frozenset(session.scope.split()),
-            claims=claims,
-            source=self._host.name,
-        )
+        for name, value in self._identity.headers(session.claims):
+            headers[name] = value
+        if self._token_header:
+            bearer = self._token_header.lower() == "authorization"
+            headers[self._token_header] = ("Bearer " if bearer else "") + session.access_token
+        exchange.consumer = consumer
 
     # -- by hand
 
     async def _login(self, exchange: Exchange, found: Found) -> Response:
         """``login_path``: for pages whose scripts got 401. Raises Unavailable."""
-        wanted = [value for name, value in exchange.request.query if name == "return_to"] or ["/"]
         if exchange.request.method not in ("GET", "HEAD"):
             return exchange.refuse(400, "request-invalid", f"login by {exchange.request.method}")
+        try:
+            wanted = [value for name, value in exchange.request.query if name == "return_to"] or ["/"]
+        except ValueError as error:
+            return exchange.refuse(400, "request-invalid", f"the query: {error}")
         if len(wanted) > 1 or not is_local(wanted[0]):
             return exchange.refuse(400, "request-invalid", "return_to is no path of this site")
         return await self._logins.begin(exchange, found, wanted[0], "login by hand")

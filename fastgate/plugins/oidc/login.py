@@ -106,7 +106,10 @@ class Logins:
 
     async def _matched(self, exchange: Exchange, found: Found) -> tuple[Login, dict[str, str]]:
         """The login that this answers, once, and what it says. Raises Refused."""
-        pairs = exchange.request.query
+        try:
+            pairs = exchange.request.query
+        except ValueError as error:
+            raise Refused(f"callback: the query: {error}") from None
         parameters = dict(pairs)
         if exchange.request.method != "GET":
             raise Refused(f"callback by {exchange.request.method}")
