@@ -1311,7 +1311,8 @@ class ExchangeView:
         limit: int = 1048576,
     ) -> SubResponse:
         """Asks an upstream of the configuration on the gateway's own pools, with its balancing, breakers and
-        limits. It carries this exchange's X-Request-ID and trace context. Raises SubrequestError."""
+        limits. It carries this exchange's X-Request-ID and trace context; X-Forwarded-* and Forwarded
+        only where ``headers`` has them. Raises SubrequestError."""
     # -- at the end: for on_log
     @property
     def status(self) -> int: ...

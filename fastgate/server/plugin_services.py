@@ -195,7 +195,7 @@ class PluginServices:
                     if size > limit:
                         break
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise _core.SubrequestError("fetch-failed", f"{error or type(error).__name__}") from error
+            raise _core.SubrequestError("fetch-failed", str(error) or type(error).__name__) from error
         whole = b"".join(parts)
         return _core.SubResponse(
             answer.status_code, answer.headers.multi_items(), whole[:limit], size > limit
