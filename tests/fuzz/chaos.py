@@ -1,5 +1,5 @@
-"""Detours with plugins in Python that do anything at any time: wait, raise, hang, read bodies, ask others, refuse,
-answer, change answers. What must hold without them holds with them, and no run is left over."""
+"""Detours with plugins in Python that do anything at any time: wait, raise, hang, read bodies, ask others,
+refuse, answer, change answers. What must hold without them holds with them, and no run is left over."""
 
 from __future__ import annotations
 

@@ -87,7 +87,16 @@ KINDS: dict[str, Callable[[Rig, Random], str]] = {
     "chaos": run_chaos,
 }
 # How often each comes: those that hold a whole connection are the point.
-WEIGHTS = {"client": 5, "upstream": 3, "proxy": 1, "chunked": 2, "target": 1, "crowd": 1, "detours": 1, "chaos": 1}
+WEIGHTS = {
+    "client": 5,
+    "upstream": 3,
+    "proxy": 1,
+    "chunked": 2,
+    "target": 1,
+    "crowd": 1,
+    "detours": 1,
+    "chaos": 1,
+}
 
 
 def one(rig: Rig, seed: int) -> tuple[str, str]:
