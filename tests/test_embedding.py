@@ -234,18 +234,22 @@ def test_nothing_is_open_when_the_start_fails(run: Any) -> None:
 
 
 def test_an_error_in_the_block_stops_at_once(run: Any, upstream: Upstream) -> None:
+    clients: list[asyncio.StreamWriter] = []
+
     async def fails() -> None:
         async with Gateway(to(upstream, server={"drain_timeout": "1m"})) as gateway:
             host, port = gateway.address.split(":")
             _, writer = await asyncio.open_connection(host, int(port))
+            clients.append(writer)
             writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\no")
             await asyncio.sleep(0.05)
-            writer.close()
             raise ZeroDivisionError
 
     async def main() -> None:
         with pytest.raises(ZeroDivisionError):
-            await fails()
+            async with asyncio.timeout(5):  # an upload that does not end would hold a drain for a minute
+                await fails()
+        clients[0].close()
 
     run(main)
 
