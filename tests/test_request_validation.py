@@ -218,8 +218,8 @@ BAD_JSON = [
     b'{"item":"a","count":NaN}', b'{"item":"a","count":Infinity}', b'{"item":"a","count":1e999}',
     b'{"item":"a","count":' + b"1" * 5000 + b"}", b'{"item":"a","count":01}', b'{"item":"a","count":0x1}',
     b'{"item":"\xff"}', b'{"item":"\\ud800"}', b"\xef\xbb\xbf" + b'{"item":"a"}',
-    '{"item":"a"}'.encode("utf-16"), b"[" * 900_000, b"[" * 100 + b"]" * 100, b'{"a":' * 5000 + b"1" + b"}" * 5000,
-    b"/*x*/{}",
+    '{"item":"a"}'.encode("utf-16"),
+    b"[" * 900_000, b"[" * 100 + b"]" * 100, b'{"a":' * 5000 + b"1" + b"}" * 5000, b"/*x*/{}",
 ]  # fmt: skip
 
 

@@ -128,7 +128,7 @@ INJECTIONS = [
     ("X-Who: \xc2\x85x", "%C2%85x"),
     ("X-Who: \xe2\x80\xa8x", "%E2%80%A8x"),
     ("X-Who: {consumer}", "{consumer}"),
-    ("X-Who: a%0d%0aX-Admin: 1", "a%0d%0aX-Admin: 1"),
+    ("X-Who: a%0d%0aX-Admin: 1", "a%250d%250aX-Admin: 1"),
 ]
 
 

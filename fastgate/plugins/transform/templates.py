@@ -24,7 +24,8 @@ class TooLongError(ValueError):
 
 
 def _consumer(exchange: Exchange) -> str:
-    return exchange.consumer.name if exchange.consumer is not None else ""
+    # Percent signs are encoded too: no two names may come out as one.
+    return exchange.consumer.name.replace("%", "%25") if exchange.consumer is not None else ""
 
 
 _PLAIN: Final[dict[str, Callable[[Exchange], str]]] = {
