@@ -204,6 +204,7 @@ class SampleExchange:
         target: str | bytes | None = None,
         host: str | bytes | None = None,
         user_agent: str | bytes | None = None,
+        consumer: str | bytes | None = None,
         tls: str | bytes | None = None,
         detail: str | bytes | None = None,
         client: str = "",
@@ -1310,7 +1311,8 @@ class ExchangeView:
         limit: int = 1048576,
     ) -> SubResponse:
         """Asks an upstream of the configuration on the gateway's own pools, with its balancing, breakers and
-        limits. It carries this exchange's X-Request-ID and trace context. Raises SubrequestError."""
+        limits. It carries this exchange's X-Request-ID and trace context; X-Forwarded-* and Forwarded
+        only where ``headers`` has them. Raises SubrequestError."""
     # -- at the end: for on_log
     @property
     def status(self) -> int: ...

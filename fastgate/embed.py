@@ -91,7 +91,7 @@ class Gateway:
         RuntimeError where it runs already. It may be started again when it was drained or stopped."""
         if self._server is not None:
             raise RuntimeError("the gateway runs already")
-        self._server = server = Server(self._config, log.info, read=self._read, apps=self._apps)
+        self._server = server = Server(self._config, _tell, read=self._read, apps=self._apps)
         try:
             await server.start()
         except BaseException:
@@ -104,6 +104,7 @@ class Gateway:
         server = self._running()
         if config is None:
             result = await server.reload()
+            self.warnings = result.warnings
         else:
             try:
                 loaded = self._load(config)
@@ -205,3 +206,7 @@ class Gateway:
         if Path(source).name == "<tables>" or not source:
             raise ConfigError([Problem(source, 0, 0, "it came from no file: pass the new configuration")])
         return self._load(source)
+
+
+def _tell(line: str) -> None:
+    log.info("%s", line.removeprefix("fastgate: "))

@@ -11,6 +11,8 @@ import pytest
 from support.gateway import Gateway
 from support.upstream import Upstream
 
+pytest_plugins = ["fastgate.testing"]
+
 StartGateway = Callable[[dict[str, Any]], Gateway]
 StartUpstream = Callable[..., Upstream]
 

@@ -48,6 +48,7 @@ def full(**changes: object) -> SampleExchange:
         "host": "api.example.com",
         "user_agent": "curl/7.88.1",
         "tls": "TLSv1.3",
+        "consumer": "ann",
         "detail": "ECONNRESET",
         "client": "203.0.113.7",
         "client_port": 51234,
@@ -93,6 +94,7 @@ def test_a_json_line_names_every_field_in_order() -> None:
         "time_total": 61.001,
         "tls": "TLSv1.3",
         "user_agent": "curl/7.88.1",
+        "consumer": "ann",
     }
     assert (*line, "headers") == ACCESS_LOG_FIELDS
 
@@ -204,6 +206,7 @@ def test_every_text_survives_json_and_never_ends_the_line(raw: bytes) -> None:
             target=path + b"?" + raw,
             host=raw,
             user_agent=raw,
+            consumer=raw,
             tls=raw,
             detail=raw,
             headers=[("x", raw), ("x", raw)],
@@ -221,6 +224,7 @@ def test_every_text_survives_json_and_never_ends_the_line(raw: bytes) -> None:
         "query",
         "host",
         "user_agent",
+        "consumer",
         "tls",
         "detail",
     ):

@@ -22,6 +22,8 @@ from support.gatekeepers import (
 from support.gateway import Gateway, config
 from support.upstream import Upstream
 
+from fastgate.plugins._keys_file import parse_file
+
 KEY, OTHER, OLD = "alice-7d2f5c81", "bob-19e3a4c6", "carol-5be80d17"
 
 
@@ -225,8 +227,6 @@ def test_a_json_file(start_gateway: StartGateway, upstream: Upstream, tmp_path: 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (None, "No such file"),
-        (toml_file(entry(KEY, "alice")), "stands in the configuration too"),
         (toml_file(entry(OTHER, "a"), entry(OTHER, "b")), "listed twice"),
         (toml_file({"key": OTHER, "consumer": "a"}), "sha256sum"),
         (toml_file({"sha256": "12", "consumer": "a"}), "64 hexadecimal digits"),
@@ -234,21 +234,33 @@ def test_a_json_file(start_gateway: StartGateway, upstream: Upstream, tmp_path: 
         (toml_file(entry(OTHER, "a", exipres="2030-01-01T00:00:00Z")), "exipres"),
         (toml_file(entry(OTHER, "a", expires="2030-01-01T00:00:00")), "time zone"),
         ("keys = 1", "array"),
+        ("keys", "Expected '='"),
     ],
+    ids=["twice", "plain key", "short", "nobody", "typo", "no zone", "no array", "no TOML"],
 )
-def test_a_gateway_does_not_start_on_a_bad_file(
-    upstream: Upstream, tmp_path: Path, text: str | None, problem: str
-) -> None:
+def test_what_a_file_may_not_say(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as caught:
+        parse_file(text.encode(), ".toml", "x")
+    assert OTHER not in str(caught.value)
+
+
+def test_dates_of_toml_are_dates() -> None:
+    text = f'[[keys]]\nsha256 = "{sha256(KEY)}"\nconsumer = "a"\nexpires = 2001-09-09T01:46:40Z\n'
+    assert parse_file(text.encode(), ".toml", "x")[bytes.fromhex(sha256(KEY))].expires == 1e9
+
+
+@pytest.mark.parametrize(
+    "text", [None, toml_file(entry(KEY, "alice"))], ids=["no file", "key of the configuration"]
+)
+def test_a_gateway_does_not_start_on_a_bad_file(upstream: Upstream, tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "keys.toml"
     if text is not None:
         file.write_text(text)
     plugin = {"use": "api-key", "keys": [entry(KEY, "alice")], "file": str(file)}
-    with (
-        pytest.raises(AssertionError, match=problem) as caught,
-        Gateway(config(upstream.address, plugins={"x": plugin}, route={"plugins": ["x"]}), tmp_path),
-    ):
+    tables = config(upstream.address, plugins={"x": plugin}, route={"plugins": ["x"]})
+    problem = "No such file" if text is None else "stands in the configuration too"
+    with pytest.raises(AssertionError, match=problem), Gateway(tables, tmp_path):
         pass
-    assert OTHER not in str(caught.value).partition("[[")[0]
 
 
 @pytest.mark.parametrize(

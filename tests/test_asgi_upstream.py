@@ -17,6 +17,8 @@ from support.gateway import Gateway as Process
 from support.gateway import config as tables_of
 
 from fastgate import Gateway, OpenError, ReloadError
+from fastgate.plugins import Exchange, Plugin
+from fastgate.plugins import Response as PluginResponse
 from fastgate.testing import CutShort, run_gateway
 
 Scope = Any
@@ -555,6 +557,39 @@ async def test_stop_cancels() -> None:
     assert not any(report.values())
     assert ended.is_set()
     writer.close()
+
+
+class Slow(Plugin):
+    """Looks at each answer for a while before the client does."""
+
+    response_body = "chunks"
+
+    async def on_request(self, exchange: Exchange) -> None:
+        await asyncio.sleep(0)
+        exchange.request.headers["x-plugin"] = "was here"
+
+    async def on_response(self, exchange: Exchange, response: PluginResponse) -> None:
+        await asyncio.sleep(0.01)
+        response.headers["x-plugin"] = "was here"
+
+    async def on_response_body(self, exchange: Exchange, chunk: bytes, end: bool) -> bytes:
+        await asyncio.sleep(0)
+        return chunk.upper()
+
+
+async def test_plugins_before_an_application() -> None:
+    @http
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        for _ in range(20):
+            await send(body(b"piece ", more=True))
+        await send(body(dict(scope["headers"])[b"x-plugin"]))
+
+    config = tables(route={"plugins": ["slow"]}) | {"plugins": {"slow": {"use": "Slow"}}}
+    async with run_gateway(config, apps={"app": app}, real=["app"], plugins=[Slow]) as gw:
+        answer = await gw.get("/")
+        assert answer.body == b"PIECE " * 20 + b"WAS HERE"
+        assert answer.headers["x-plugin"] == "was here"
 
 
 # -- lifespan

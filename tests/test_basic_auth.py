@@ -30,6 +30,8 @@ from support.gatekeepers import (
 from support.gateway import Gateway, config
 from support.upstream import Upstream
 
+from fastgate.plugins._passwords import parse_htpasswd
+
 # Cheap, so that the tests are quick.
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
 # Some 10 ms: more than all else that a request costs.
@@ -64,7 +66,7 @@ def gateway_config(upstream: str) -> dict[str, Any]:
         {"name": "empty", "hash": CHEAP.hash("")},
     ]
     slow = [{"name": f"user{number}", "hash": SLOW.hash("secret")} for number in range(3)]
-    hard = [{"name": "carol", "hash": bcrypt.hashpw(b"carol", bcrypt.gensalt(13)).decode()}]
+    hard = [{"name": "carol", "hash": bcrypt.hashpw(b"carol", bcrypt.gensalt(12)).decode()}]
 
     def route(name: str, *plugins: str) -> dict[str, Any]:
         return {"name": name, "match": {"prefix": f"/{name}"}, "upstream": "up", "plugins": list(plugins)}
@@ -180,17 +182,20 @@ def test_hashing_stops_nobody_else(gateway: Gateway) -> None:
     with gateway.client() as slow:
         slow.send(request("GET", "/hard", lines=(basic("carol", "carol"),)))
         assert ask(gateway, "/open").status == 200
-        assert not select.select([slow.sock], [], [], 0)[0], "bcrypt with cost 13 was quicker than a request"
+        assert not select.select([slow.sock], [], [], 0)[0], "bcrypt with cost 12 was quicker than a request"
         assert slow.response().status == 200
-        begun = time.perf_counter()
-        assert slow.get("/hard", basic("carol", "carol")).status == 200
-        assert time.perf_counter() - begun < 0.1, "a password that was right is hashed again"
+        quickest = 1.0
+        for _ in range(3):
+            begun = time.perf_counter()
+            assert slow.get("/hard", basic("carol", "carol")).status == 200
+            quickest = min(quickest, time.perf_counter() - begun)
+        assert quickest < 0.1, "a password that was right is hashed again"
 
 
 def test_more_passwords_than_can_be_hashed_are_refused_at_once(gateway: Gateway) -> None:
     """64 calls of all plugins may wait for the threads."""
     with ExitStack() as stack:
-        clients = [stack.enter_context(gateway.client()) for _ in range(80)]
+        clients = [stack.enter_context(gateway.client()) for _ in range(160)]
         for number, client in enumerate(clients):
             client.send(request("GET", "/slow", lines=(basic("user1", f"guess{number}"),)))
         answers = [client.response() for client in clients]
@@ -198,7 +203,7 @@ def test_more_passwords_than_can_be_hashed_are_refused_at_once(gateway: Gateway)
     for answer in busy:
         assert json.loads(answer.body)["code"] == "authentication-unavailable"
         assert answer.get("retry-after") == "1"
-    assert 1 <= len(busy) <= 16
+    assert 1 <= len(busy) <= 160 - 64
     assert all(answer.status == 401 for answer in answers if answer.status != 503)
 
 
@@ -235,6 +240,15 @@ def test_the_file_is_read_again_and_an_old_password_is_forgotten(
     assert status("alice", "a") == 200
 
 
+def test_a_file_without_users_lets_nobody_in(
+    start_gateway: StartGateway, upstream: Upstream, tmp_path: Path
+) -> None:
+    (tmp_path / "users").write_text("# nobody yet\n")
+    plugin = {"use": "basic", "file": str(tmp_path / "users")}
+    gateway = start_gateway(config(upstream.address, plugins={"x": plugin}, route={"plugins": ["x"]}))
+    assert_refused(ask(gateway, "/", basic("alice", "a")), 401, FAILED)
+
+
 def test_a_hash_may_be_a_secret(start_gateway: StartGateway, upstream: Upstream, tmp_path: Path) -> None:
     (tmp_path / "hash").write_text(CHEAP.hash("a") + "\n")
     plugin = {"use": "basic", "users": [{"name": "alice", "hash": {"file": str(tmp_path / "hash")}}]}
@@ -243,27 +257,30 @@ def test_a_hash_may_be_a_secret(start_gateway: StartGateway, upstream: Upstream,
 
 
 @pytest.mark.parametrize(
-    ("line", "problem"),
+    ("text", "problem"),
     [
-        ("alice:" + CHEAP.hash("x"), "stands in the configuration too"),
         (f"bob:{CHEAP.hash('x')}\nbob:{CHEAP.hash('y')}", "line 2: the user is listed twice"),
         ("bob:{SHA}qvTGHdzF6KLavt4PO0gs2a6pQ00=", "line 1: expected an argon2id"),
-        ("bob:$apr1$eWvNLzpN$3lGCnOUlNpLZNsnxwVzAz.", "line 1: expected an argon2id"),
+        ("\nbob:$apr1$eWvNLzpN$3lGCnOUlNpLZNsnxwVzAz.", "line 2: expected an argon2id"),
         ("bob:secret", "line 1: expected an argon2id"),
-        ("bob", "line 1: expected user:hash"),
+        ("secret", "line 1: expected user:hash"),
         (":" + CHEAP.hash("x"), "line 1: a user's name"),
     ],
+    ids=["twice", "SHA-1", "MD5", "plain", "no hash", "no user"],
 )
-def test_a_gateway_does_not_start_on_a_bad_file(
-    upstream: Upstream, tmp_path: Path, line: str, problem: str
-) -> None:
-    file = tmp_path / "users"
-    file.write_text(line)
-    plugin = {"use": "basic", "users": [{"name": "alice", "hash": CHEAP.hash("a")}], "file": str(file)}
-    tables = config(upstream.address, plugins={"x": plugin}, route={"plugins": ["x"]})
-    with pytest.raises(AssertionError, match=problem) as caught, Gateway(tables, tmp_path):
-        pass
+def test_what_a_file_may_not_say(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem) as caught:
+        parse_htpasswd(text.encode())
     assert "secret" not in str(caught.value)
+
+
+def test_a_gateway_does_not_start_on_a_bad_file(upstream: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("alice:" + CHEAP.hash("x"))
+    users = [{"name": "alice", "hash": CHEAP.hash("a")}]
+    plugin = {"use": "basic", "users": users, "file": str(tmp_path / "users")}
+    tables = config(upstream.address, plugins={"x": plugin}, route={"plugins": ["x"]})
+    with pytest.raises(AssertionError, match="stands in the configuration too"), Gateway(tables, tmp_path):
+        pass
 
 
 ARGON2I = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1, type=Type.I).hash("a")

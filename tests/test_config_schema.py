@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from fastgate.cli import main
 from fastgate.config.plugin_types import BUILT_IN
 from fastgate.config.reference import PLUGIN_MARK, plugin_reference, reference, renewed, renewed_plugin
 from fastgate.config.schema import config_schema
@@ -115,6 +117,19 @@ def test_the_reference_has_every_key() -> None:
             assert f"`{key}`" in text or key == "use"
 
 
+def test_the_keys_of_the_plugins_that_a_configuration_uses(capsys: pytest.CaptureFixture[str]) -> None:
+    file = GOLDEN / "valid" / "plugins.toml"
+    assert main(["schema", "-c", str(file)]) == 0
+    validator = jsonschema.Draft202012Validator(json.loads(capsys.readouterr().out))
+    document = tomllib.loads(file.read_text())
+    validator.validate(document)
+    document["plugins"]["one"]["colour"] = "red"
+    assert not validator.is_valid(document)
+    VALIDATOR.validate(document)
+    assert main(["schema", "-c", str(GOLDEN / "plugin_key_unknown.toml")]) == 1
+    assert 'unknown key "greetings"' in capsys.readouterr().err
+
+
 @pytest.fixture
 def greeter(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A validator of a schema in which the tests' plugin is one of those that ship."""
@@ -164,7 +179,7 @@ def test_the_page_of_a_plugin_has_its_keys_and_nested_tables(greeter: Any) -> No
     assert '| `wait` | duration | `"0s"` | How long. |' in page
     assert "| `token` | secret | none | What opens the door. |" in page
     assert "| `volume` | number | `1.5` |  |" in page
-    assert "### `first`\n\nOne greeting.\n\n| key |" in page
+    assert "### `first, more[], by_name.NAME`\n\nOne greeting.\n\n| key |" in page
     assert "stale" not in page
     with pytest.raises(ValueError, match="no mark"):
         renewed_plugin("# greeter\n", "greeter")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fastgate import _core
 from fastgate.config import addresses, texts, units
+from fastgate.config.addresses import Address
 from fastgate.config.model import UNLIMITED, Rate, Secret
 from fastgate.config.problems import did_you_mean, quote
 from fastgate.config.units import BadValue
@@ -130,7 +131,7 @@ def _suggestion_is_valid(parse: object, text: str) -> None:
     ],
 )
 def test_binds(text: str, host: str, port: int, unix: str | None) -> None:
-    assert addresses.parse_bind(text, {}) == (text, host, port, unix, "")
+    assert addresses.parse_bind(text, {}) == Address(text, host, port, unix)
 
 
 @pytest.mark.parametrize(

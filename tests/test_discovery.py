@@ -840,6 +840,7 @@ class Configured:
     region: str = ""
     zone: str = ""
     srv: str = ""
+    asgi: str = ""
 
 
 async def test_sources_of_a_configuration(world: World) -> None:

@@ -37,6 +37,7 @@ class Listed:
     state: str = "ready"
     unix_path: str | None = None
     srv: str = ""
+    asgi: str = ""
 
     @property
     def host(self) -> str:

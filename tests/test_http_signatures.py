@@ -181,24 +181,26 @@ def test_components_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("key", "problem"),
     [
-        ({"algorithm": "ed25519", "public_key": "garbage"}, "no public key in PEM"),
-        ({"algorithm": "ed25519", "public_key": PEMS["rsa-pss-sha512"]}, "none of ed25519"),
-        ({"algorithm": "ecdsa-p256-sha256", "public_key": PEMS["ed25519"]}, "none of ecdsa-p256-sha256"),
-        ({"algorithm": "ed25519", "public_key_file": "missing.pem"}, "No such file"),
+        (SigningKey(algorithm="ed25519", public_key="garbage"), "no public key in PEM"),
+        (SigningKey(algorithm="ed25519", public_key=PEMS["rsa-pss-sha512"]), "none of ed25519"),
+        (SigningKey(algorithm="ecdsa-p256-sha256", public_key=PEMS["ed25519"]), "none of ecdsa-p256-sha256"),
+        (SigningKey(algorithm="ed25519", public_key_file="missing.pem"), "No such file"),
         (
-            {"algorithm": "rsa-pss-sha512", "public_key": pem(rsa.generate_private_key(65537, 1024))},
+            SigningKey(algorithm="rsa-pss-sha512", public_key=pem(rsa.generate_private_key(65537, 1024))),
             "too short",
         ),
     ],
+    ids=["no key", "RSA for ed25519", "ed25519 for ECDSA", "no file", "1024 bits"],
 )
-def test_a_gateway_does_not_start_on_a_bad_key(
-    upstream: Upstream, tmp_path: Path, key: dict[str, Any], problem: str
-) -> None:
-    plugin = {"use": "hmac", "keys": {"a": key}}
-    with (
-        pytest.raises(AssertionError, match=problem),
-        Gateway(config(upstream.address, plugins={"x": plugin}, route={"plugins": ["x"]}), tmp_path),
-    ):
+def test_keys_that_are_none_of_the_algorithm(key: SigningKey, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        verifier(key, Path("/nowhere"))
+
+
+def test_a_gateway_does_not_start_on_a_bad_key(upstream: Upstream, tmp_path: Path) -> None:
+    plugin = {"use": "hmac", "keys": {"a": {"algorithm": "ed25519", "public_key": "garbage"}}}
+    tables = config(upstream.address, plugins={"x": plugin}, route={"plugins": ["x"]})
+    with pytest.raises(AssertionError, match="key 'a': it is no public key"), Gateway(tables, tmp_path):
         pass
 
 

@@ -34,6 +34,12 @@ def gateway_config(address: str) -> dict[str, Any]:
             },
             {"name": "dead", "match": {"prefix": "/dead"}, "upstream": "dead", "plugins": ["b"]},
             {
+                "name": "limited",
+                "match": {"prefix": "/limited"},
+                "upstream": "up",
+                "plugins": ["gold", "not-eve"],
+            },
+            {
                 "name": "rewritten",
                 "match": {"prefix": "/old"},
                 "rewrite": {"prefix": "/new"},
@@ -48,6 +54,8 @@ def gateway_config(address: str) -> dict[str, Any]:
             "a": {"use": f"{ACT}:Act", "timeout": "300ms"},
             "b": {"use": f"{ACT}:Act", "timeout": "300ms"},
             "c": {"use": f"{ACT}:Act", "header": "X-User"},
+            "gold": {"use": "rate-limit", "key": "consumer", "rate": "1/h", "burst": 2, "plan": "gold"},
+            "not-eve": {"use": "ip-filter", "block": ["127.0.0.1"], "consumers": ["eve"]},
             "logs": {"use": f"{ACT}:Logs"},
         },
     )
@@ -101,6 +109,23 @@ def test_what_can_not_be_forwarded_is_the_plugins_failure(
     gateway: Gateway, upstream: Upstream, word: str
 ) -> None:
     assert refused(ask(gateway, f"b.request:{word}"), "plugin-failed")
+
+
+def test_the_consumer_counts_and_is_logged(gateway: Gateway, upstream: Upstream) -> None:
+    # Behind the plugin that vouches: a limit by consumer, one of a plan, and a list for one consumer alone.
+    for consumer, statuses in (
+        ("ann", [200, 200, 429]),
+        ("bob", [200, 200, 429]),
+        ("eve", [403]),
+        ("", [200] * 3),
+    ):
+        for status in statuses:
+            since = gateway.mark()
+            if status == 200:
+                upstream.script(up.reply())
+            act = f"a.request:consumer={consumer}" if consumer else ""
+            assert ask(gateway, act, "/limited").status == status, consumer
+            assert gateway.wait_log(since)[0]["consumer"] == (consumer or None)
 
 
 def test_another_upstream(gateway: Gateway, upstream: Upstream) -> None:

@@ -550,7 +550,7 @@ async def test_a_connection_that_was_accepted_too_late() -> None:
     worker = _core.Worker(
         loop, None, _core.Counters(["a"], []), max_connections=0, max_per_address=0, flush_interval=10**9
     )
-    slot = _core.ListenerSlot(built(config, worker).listeners[0])
+    slot = _core.ListenerSlot(built(config, worker)[0].listeners[0])
     worker.close_listener(slot)
     server = await loop.create_server(lambda: _core.Downstream1(worker, slot), "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())

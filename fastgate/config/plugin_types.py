@@ -55,6 +55,7 @@ _NEEDS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "hmac": ("auth", ("cryptography",)),
     "mtls": ("auth", ("cryptography",)),
     "geoip": ("geoip", ("maxminddb",)),
+    "request-validation": ("validation", ("jsonschema_rs", "yaml")),
 }
 
 _FILE: Final = re.compile(r"(.+\.py)(?::([^:]*))?")

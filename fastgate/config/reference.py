@@ -8,7 +8,6 @@ that they are up to date. What stands before the mark is written by hand.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,18 +84,20 @@ def plugin_reference(use: str) -> str:
         "[every plugin in Python](../configuration.md#pluginsname-in-python).\n"
     )
     keys = reflect.keys_of(plugin.Config)
-    tables = "".join(_section("###", heading, cls) for heading, cls in _nested(plugin.Config, "", set()))
+    nested: dict[type[Any], list[str]] = {}
+    _find_nested(plugin.Config, "", nested)
+    tables = "".join(_section("###", ", ".join(headings), cls) for cls, headings in nested.items())
     return intro + (f"\n{_table(plugin.Config)}" if keys else "\nIt has no keys of its own.\n") + tables
 
 
-def _nested(cls: type[Any], above: str, seen: set[type[Any]]) -> Iterator[tuple[str, type[Any]]]:
-    """Each table in the table of ``cls``: how its key is written, and its class; a class once."""
+def _find_nested(cls: type[Any], above: str, found: dict[type[Any], list[str]]) -> None:
+    """Adds each table in the table of ``cls``: its class, and how the keys are written that hold it."""
     for key in reflect.keys_of(cls).values():
         for heading, inner in _tables_of(key.node, f"{above}{key.name}"):
-            if inner not in seen:
-                seen.add(inner)
-                yield heading, inner
-                yield from _nested(inner, f"{heading}.", seen)
+            new = inner not in found
+            found.setdefault(inner, []).append(heading)
+            if new:
+                _find_nested(inner, f"{heading}.", found)
 
 
 def _tables_of(node: reflect.Node, name: str) -> list[tuple[str, type[Any]]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -12,6 +14,9 @@ from fastgate.config.forms import FORMS
 from fastgate.config.model import Config, Fallback, PluginUse, SplitOverride, Upstream
 from fastgate.config.plugin_types import BUILT_IN, built_in, installed
 from fastgate.config.units import BadValue
+
+if TYPE_CHECKING:
+    from fastgate.plugins import Plugin
 
 _SECRET: dict[str, Any] = {
     "oneOf": [
@@ -29,10 +34,14 @@ _SECRET: dict[str, Any] = {
 }
 
 
-def config_schema() -> dict[str, Any]:
-    """A schema of draft 2020-12; checks of values that it cannot express are left to ``fastgate check``."""
+def config_schema(plugins: Mapping[str, type[Plugin]] = {}) -> dict[str, Any]:
+    """A schema of draft 2020-12; checks of values that it cannot express are left to ``fastgate check``.
+
+    ``plugins``: more plugins than those that ship, by ``use``, whose keys are to be known.
+    """
     definitions: dict[str, Any] = {}
     root = _struct(Config, definitions)
+    root["properties"]["plugins"]["additionalProperties"]["oneOf"] += _plugins(plugins, definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "fastgate configuration",
@@ -152,9 +161,8 @@ def _node(node: reflect.Node, definitions: dict[str, Any]) -> dict[str, Any]:
                 if shorthand
                 else reference
             )
-        case reflect.Tagged(tag, variants, other):
-            known = [_variant(tag, word, cls, definitions) for word, cls in variants.items()]
-            return {"oneOf": [*known, *(_plugins(definitions) if other is PluginUse else [])]}
+        case reflect.Tagged(tag, variants, _):
+            return {"oneOf": [_variant(tag, word, cls, definitions) for word, cls in variants.items()]}
 
 
 def _variant(tag: str, word: str, cls: type[Any], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -175,44 +183,50 @@ def _variant(tag: str, word: str, cls: type[Any], definitions: dict[str, Any]) -
 _USE_PATTERN = r"^(\.{0,2}/.+\.py(:[^:]+)?|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
 
 
-def _plugins(definitions: dict[str, Any]) -> list[dict[str, Any]]:
-    """The tables of plugins in Python: one for each that ships, and one for all others.
+def _plugins(given: Mapping[str, type[Plugin]], definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tables of plugins in Python: one for each that ships or is given, and one for all others.
 
     Those that lack what they need here are among the others, as are those of other packages: their code is
     not executed for this.
     """
-    common = {key.name: _key(key, definitions) for key in COMMON.values()}
-    others = {point.name for point in installed()} - set(BUILT_IN)
-    known = []
+    known = dict(given)
+    others = {point.name for point in installed()}
     for use in BUILT_IN:
         try:
-            plugin = built_in(use)
+            known[use] = built_in(use)
         except BadValue:
             others.add(use)
-            continue
+    common = {key.name: _key(key, definitions) for key in COMMON.values()}
+    names = []
+    for use, plugin in known.items():
         schema = _struct(plugin.Config, definitions)
-        schema["description"] = reflect.summary_of(plugin)
+        schema["description"] = reflect.summary_of(plugin) or f'The plugin "{use}".'
         schema["properties"] = {
             **common,
             "use": {"const": use, "description": "Which one it is."},
             **schema["properties"],
         }
         schema["required"] = ["use", *schema.get("required", [])]
-        definitions[f"plugins.{use}"] = schema
-        known.append({"$ref": f"#/$defs/plugins.{use}"})
-    pattern: dict[str, Any] = {"pattern": _USE_PATTERN}
-    one_of = {"anyOf": [{"enum": sorted(others)}, pattern]} if others else pattern
+        names.append("plugins." + re.sub(r"[^\w.-]", "_", use))
+        definitions[names[-1]] = schema
     definitions["OtherPlugin"] = {
         "type": "object",
         "description": reflect.summary_of(PluginUse),
         "properties": {
             **common,
-            "use": {"type": "string", **one_of, "description": COMMON["use"].description},
+            "use": {
+                "anyOf": [
+                    {"enum": sorted(others - known.keys())},
+                    {"type": "string", "pattern": _USE_PATTERN},
+                ],
+                "not": {"enum": sorted(known)},
+                "description": COMMON["use"].description,
+            },
         },
         "required": ["use"],
         "additionalProperties": True,
     }
-    return [*known, {"$ref": "#/$defs/OtherPlugin"}]
+    return [{"$ref": f"#/$defs/{name}"} for name in (*names, "OtherPlugin")]
 
 
 def _scalar(node: reflect.Scalar) -> dict[str, Any]:

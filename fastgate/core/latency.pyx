@@ -45,17 +45,17 @@ cdef class LatencyWindow:
         self.total += 1
 
     cpdef int64_t quantile(self, double q, int64_t now) noexcept nogil:
-        """The q-quantile in nanoseconds, at most 100 ms old; -1 while there are too few samples."""
+        """The q-quantile in nanoseconds, at most 100 ms old; -1 while there are too few samples (that is never old)."""
         cdef double wanted, low
         cdef int i
         if now < self.known_until_ns and q == self.known_q:
             return self.known_ns
         self._age(now)
+        if not 0 < q < 1 or self.total < LATENCY_LEAST or self.total * (1 - q) < 0.999:
+            self.known_until_ns = 0
+            return -1
         self.known_q = q
         self.known_until_ns = now + LATENCY_FRESH_NS
-        self.known_ns = -1
-        if not 0 < q < 1 or self.total < LATENCY_LEAST or self.total * (1 - q) < 0.999:
-            return -1
         wanted = self.total * q
         for i in range(HISTOGRAM_BUCKETS - 1):
             if wanted <= self.weights[i]:

@@ -13,6 +13,7 @@ cdef struct ExchangeRecord:
     Span host
     Span user_agent
     Span tls                # "TLSv1.3", or absent
+    Span consumer           # who was authenticated, or absent
     uint8_t http_minor      # downstream: HTTP/1.<minor>
     Address client
     uint16_t client_port

@@ -85,6 +85,7 @@ cdef class SampleExchange:
         target: str | bytes | None = None,
         host: str | bytes | None = None,
         user_agent: str | bytes | None = None,
+        consumer: str | bytes | None = None,
         tls: str | bytes | None = None,
         detail: str | bytes | None = None,
         client: str = "",
@@ -115,6 +116,7 @@ cdef class SampleExchange:
         record.target = self._keep(target)
         record.host = self._keep(host)
         record.user_agent = self._keep(user_agent)
+        record.consumer = self._keep(consumer)
         record.tls = self._keep(tls)
         record.detail = self._keep(detail)
         record.http_minor = http_minor

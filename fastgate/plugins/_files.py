@@ -67,7 +67,7 @@ class WatchedFile(Generic[T]):
         try:
             data = await asyncio.to_thread(self._read)
             self.value = await asyncio.to_thread(self._parse, data)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(f"{self._path}: {_reason(error)}") from error
         self._seen = hashlib.sha256(data).digest()
         self._host.spawn(self._watch(), f"watch {self._path.name}")
@@ -85,7 +85,7 @@ class WatchedFile(Generic[T]):
                 self._problem = ""
                 return
             value = await asyncio.to_thread(self._parse, data)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self._failed(_reason(error))
             return
         self.value = value
@@ -123,6 +123,8 @@ class WatchedFile(Generic[T]):
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return f"it is not UTF-8 at byte {error.start}"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

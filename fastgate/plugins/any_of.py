@@ -27,7 +27,7 @@ class AnyOfConfig(PluginConfig):
             "Names of plugins that authenticate, in the order in which they are asked. They need not stand "
             "in a route themselves, and their `report_only` is not looked at.",
             "plugin-ref",
-            least=2,
+            least=1,
         ),
     ]
 
@@ -49,12 +49,14 @@ class AnyOf(Plugin):
     async def on_request(self, exchange: Exchange) -> Response | None:
         refusals: list[Response] = []
         passed = False
+        before = exchange.consumer
         for member in self._members:
             answer = member.on_request(exchange)
             if inspect.isawaitable(answer):
                 answer = await answer
             if answer is not None:
                 refusals.append(answer)
+                exchange.consumer = before  # whatever it thought of the caller before it refused
             elif exchange.consumer is not None:
                 exchange.context[self._key] = member
                 return None

@@ -37,10 +37,11 @@ class ApiKeyConfig(GateKeeperConfig, frozen=True, kw_only=True):
 
 
 class ApiKey(Plugin):
-    """Keys are kept and looked up as SHA-256. A look-up by digest takes its time by the digest's bytes, and
-    a caller who does not know the key cannot choose those: what the time could tell, a part of some stored
-    digest, brings nobody nearer to a key. So no comparison in constant time is needed, nor a walk over all.
-    """
+    """Lets in who has a key."""
+
+    # Keys are kept and looked up as SHA-256. A look-up by digest takes its time by the digest's bytes, and
+    # a caller who does not know the key cannot choose those: what the time could tell, a part of some stored
+    # digest, brings nobody nearer to a key. So no comparison in constant time is needed, nor a walk over all.
 
     Config = ApiKeyConfig
     config: ApiKeyConfig

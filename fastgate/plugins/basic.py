@@ -64,8 +64,10 @@ class _Users(NamedTuple):
 
 
 class Basic(Plugin):
-    """Hashing costs some 50 ms and 64 MiB on purpose, so it runs in the gateway's bounded threads, once for
-    requests that come together with the same credentials, and not at all while these are remembered."""
+    """Lets in who knows a password (RFC 7617)."""
+
+    # Hashing costs some 50 ms and 64 MiB on purpose, so it runs in the gateway's bounded threads, once for
+    # requests that come together with the same credentials, and not at all while these are remembered.
 
     Config = BasicConfig
     config: BasicConfig
@@ -96,8 +98,8 @@ class Basic(Plugin):
         self._key = secrets.token_bytes(32)
         # RFC 7617 2.1.
         self._challenge = (("www-authenticate", f'Basic realm="{self.config.realm}", charset="UTF-8"'),)
-        self._nobody = await host.in_thread(stand_in)
-        self._own = self._users({user.name: self._known(user) for user in self.config.users})
+        own = {user.name: self._known(user) for user in self.config.users}
+        self._own = await host.in_thread(self._users, own)
         if self.config.file is not None:
             self._file = WatchedFile(host, host.folder / self.config.file, self._parse)
             await self._file.open()
@@ -110,7 +112,8 @@ class Basic(Plugin):
         return _Known(_text(user.hash), user.to_consumer(user.consumer or user.name, self.name))
 
     def _users(self, users: dict[str, _Known]) -> _Users:
-        return _Users(users, tuple(known.hash for known in users.values()) or (self._nobody,))
+        """May hash, and is called in a thread."""
+        return _Users(users, tuple(known.hash for known in users.values()) or (stand_in(),))
 
     def _parse(self, data: bytes) -> _Users:
         users = dict(self._own.by_name)

@@ -93,6 +93,8 @@ class _Passed(NamedTuple):
 
 
 class ForwardAuth(Plugin):
+    """Lets in what a service of yours lets in."""
+
     Config = ForwardAuthConfig
     config: ForwardAuthConfig
 

@@ -64,6 +64,8 @@ class _Signed(NamedTuple):
 
 
 class HmacSignature(Plugin):
+    """Lets in what was signed with a known key (HTTP message signatures, RFC 9421)."""
+
     Config = HmacConfig
     config: HmacConfig
 

@@ -72,6 +72,8 @@ class MtlsConfig(GateKeeperConfig, frozen=True, kw_only=True):
 
 
 class Mtls(Plugin):
+    """Lets in who has a client certificate, as a proxy in front tells of it."""
+
     Config = MtlsConfig
     config: MtlsConfig
 
@@ -174,7 +176,7 @@ def _check_client(client: Client) -> str:
         try:
             normal_subject(text)
         except ValueError:
-            return f"{text!r} is no subject in the form of RFC 4514"
+            return f'{text!r} is no subject in the form of RFC 4514: "CN=orders,O=Example", without spaces'
     for text in client.sans:
         kind, _, rest = text.partition(":")
         at = {"dns": rest.removeprefix("*."), "uri": re.sub(r"(?<=/)\*$", "", rest)}.get(kind, rest)
@@ -218,10 +220,22 @@ def _load_ca(data: bytes) -> Store:
 def _verify_chain(
     store: Store, leaf: Certificate, chain: tuple[Certificate, ...], now: datetime.datetime
 ) -> str:
-    from cryptography.x509.verification import PolicyBuilder, VerificationError
+    from cryptography.x509 import SubjectAlternativeName
+    from cryptography.x509.verification import (
+        Criticality,
+        ExtensionPolicy,
+        PolicyBuilder,
+        VerificationError,
+    )
 
+    # Clients may have a subject alone; who must have a name is a matter of `clients`.
+    own = ExtensionPolicy.webpki_defaults_ee().may_be_present(
+        SubjectAlternativeName, Criticality.AGNOSTIC, None
+    )
+    others = ExtensionPolicy.webpki_defaults_ca()
+    policy = PolicyBuilder().store(store).time(now).extension_policies(ca_policy=others, ee_policy=own)
     try:
-        PolicyBuilder().store(store).time(now).build_client_verifier().verify(leaf, list(chain))
+        policy.build_client_verifier().verify(leaf, list(chain))
     except VerificationError:
         return "the certificate does not lead to a CA of ca_file"
     return ""

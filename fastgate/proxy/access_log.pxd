@@ -27,6 +27,7 @@ cdef enum LogField:
     LOG_TIME_TOTAL
     LOG_TLS
     LOG_USER_AGENT
+    LOG_CONSUMER
     LOG_HEADERS
     LOG_LITERAL             # in a template alone
 

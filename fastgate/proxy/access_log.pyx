@@ -10,7 +10,8 @@ from libc.string cimport strlen
 ACCESS_LOG_FIELDS: tuple[str, ...] = (
     "time", "request_id", "listener", "client", "client_port", "method", "path", "query", "host", "protocol",
     "route", "upstream", "endpoint", "attempts", "status", "reason", "detail", "bytes_in", "bytes_out",
-    "time_queue", "time_connect", "time_upstream_head", "time_total", "tls", "user_agent", "headers",
+    "time_queue", "time_connect", "time_upstream_head", "time_total", "tls", "user_agent", "consumer",
+    "headers",
 )
 
 cdef Span[128] _LOG_REASONS
@@ -377,7 +378,7 @@ cdef class AccessLog:
         # its own.
         text = <size_t>(record.request_id.len + record.listener.len + record.route.len + record.upstream.len
                         + record.endpoint.len + record.method.len + record.target.len + record.host.len
-                        + record.user_agent.len + record.tls.len + record.detail.len)
+                        + record.user_agent.len + record.tls.len + record.detail.len + record.consumer.len)
         if self.header_count:
             for i in range(record.field_count):
                 text += <size_t>record.fields[i].value.len + 4
@@ -431,6 +432,7 @@ cdef class AccessLog:
         at = _log_seconds(_log_put(at, b',"time_total":'), record.total_ns, b"null")
         at = self._quoted(at, b',"tls":', record.tls)
         at = self._quoted(at, b',"user_agent":', agent)
+        at = self._quoted(at, b',"consumer":', record.consumer)
         if self.header_count:
             at = self._headers(_log_put(at, b',"headers":'), record)
         at = _log_put(at, b"}\n")
@@ -496,6 +498,8 @@ cdef class AccessLog:
                 text = _LOG_REASONS[record.reason]
         elif field == LOG_DETAIL:
             text = record.detail
+        elif field == LOG_CONSUMER:
+            text = record.consumer
         elif field == LOG_TLS:
             text = record.tls
         elif field == LOG_USER_AGENT:
@@ -514,7 +518,7 @@ cdef class AccessLog:
         cdef size_t fields = 64 + self.header_room
         cdef char* at
         cdef int i
-        longest = max(longest, <size_t>max(record.user_agent.len, max(record.tls.len, record.detail.len)))
+        longest = max(longest, <size_t>max(max(record.user_agent.len, record.consumer.len), max(record.tls.len, record.detail.len)))
         if self.header_count:
             for i in range(record.field_count):
                 fields += 8 * (<size_t>record.fields[i].value.len + 4)

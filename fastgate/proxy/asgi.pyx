@@ -13,7 +13,7 @@ cdef int open_app(Endpoint endpoint, Exchange x) except -1:
     if x.upgrading:
         x.detail = NO_UPGRADE
         return R_UPSTREAM_UPGRADE
-    if endpoint.open >= endpoint.max_open and x.kind != KIND_SUBREQUEST:
+    if endpoint.open >= endpoint.max_open and not x.pinned:
         return R_QUEUE_FULL
     x.attempt = AsgiSide(endpoint)
     return R_NONE
@@ -258,6 +258,7 @@ cdef class AsgiSide(EndpointSide):
             self.pieces = []
             self.state = U_CLOSED
             self.call.wake()                # whoever waits for the client hears that it is gone
+            self.call = None
         return 0
 
     cdef int _arm(self, int64_t now) except -1:

@@ -685,6 +685,7 @@ cdef class Exchange(Timed):
         record.target = self.raw_target
         record.host = self.view.host
         record.user_agent = self.facts.user_agent
+        record.consumer = self.view.consumer
         record.http_minor = self.facts.http_minor
         record.client = self.view.client
         record.client_port = self.client_port

@@ -286,6 +286,7 @@ cdef Exchange subrequest(Worker worker, Upstream upstream, bytes head, bytes bod
     cdef HeadLimits limits
     cdef Py_ssize_t size
     cdef int reason = R_NONE
+    cdef int i
     cdef Subrequest side
     future = worker.loop.create_future()
     memset(&scan, 0, sizeof(scan))
@@ -315,6 +316,9 @@ cdef Exchange subrequest(Worker worker, Upstream upstream, bytes head, bytes bod
         x.view.field_count = max(0, split_fields(PyBytes_AS_STRING(head), size, x.fields, x.field_room))
         x.view.fields = x.fields
         reason = read_request_facts(x.fields, x.view.field_count, &x.facts)
+        for i in range(x.view.field_count):
+            if x.fields[i].id in (F_FORWARDED, F_X_FORWARDED_FOR, F_X_FORWARDED_PROTO, F_X_FORWARDED_HOST):
+                x.fields[i].drop = 0        # said by who asks, and not written anew by the inner listener
     if reason == R_NONE:
         reason = normalise_target(x.view.method_id, x.raw_target, x.facts.host, &x.target, &x.scratch)
     if reason != R_NONE or x.facts.body == BODY_CHUNKED or max(0, x.facts.content_length) != len(body):

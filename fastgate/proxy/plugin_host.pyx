@@ -229,9 +229,11 @@ cdef class _Resumed:
             self._leave(real)
 
     def throw(self, *error):
-        # A task that is cancelled before its first step never hands on what the coroutine waits for.
+        # A task that is cancelled before its first step never hears what the coroutine waits for: we cancel that in its place.
+        waits_for, self.waits_for = self.waits_for, None
         self.begun = True
-        self.waits_for = None
+        if waits_for is not None and not waits_for.cancel() and not waits_for.cancelled():
+            waits_for.exception()               # it has failed meanwhile, and nobody else will look
         real = self._enter()
         try:
             return self.coroutine.throw(*error)

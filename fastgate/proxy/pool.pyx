@@ -63,7 +63,7 @@ cdef class Endpoint(Seat):
                 x.attempt = connection
                 return R_NONE
             connection.abandon()
-        if x.kind == KIND_SUBREQUEST:
+        if x.pinned:
             # In front: whoever waits behind it gets the next one.
             self.waiting.appendleft(x)
             if self.upstream.load.enter_connection():
@@ -105,7 +105,7 @@ cdef class Endpoint(Seat):
     cdef int release(self, Upstream1 connection, int64_t now) except -1:
         # A connection that is ready for a request.
         cdef bint surplus = self.open > self.max_open or self.open > max(1, self.counted)
-        if self.waiting and not (surplus and (<Exchange>self.waiting[0]).kind != KIND_SUBREQUEST):
+        if self.waiting and (not surplus or (<Exchange>self.waiting[0]).pinned):
             (<Exchange>self.waiting.popleft()).connected(connection, not connection.reused, now)
         elif not surplus and self.idle.count < self.max_idle and not self.worker.draining and not self.retired:
             self.idle.push(connection)

@@ -186,10 +186,17 @@ class PluginServices:
             async with (
                 asyncio.timeout(timeout),
                 self._services.client().stream(
-                    method, url, headers=dict(headers or {}), content=body or None, timeout=timeout
+                    method,
+                    url,
+                    headers={"Accept-Encoding": "identity", **(headers or {})},
+                    content=body or None,
+                    timeout=timeout,
                 ) as answer,
             ):
-                async for part in answer.aiter_bytes():
+                # Undone codings could make megabytes of what was counted as kilobytes.
+                if answer.headers.get("content-encoding", "identity") != "identity":
+                    raise _core.SubrequestError("fetch-failed", "an encoded body, which nobody asked for")
+                async for part in answer.aiter_raw():
                     parts.append(part)
                     size += len(part)
                     if size > limit:

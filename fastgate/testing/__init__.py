@@ -1,6 +1,6 @@
 """Tests against a real gateway, in process: free ports, fake upstreams, a clock to move, faults on purpose.
 
-    pytest_plugins = ["fastgate.testing"]              # in the top conftest.py, or in the test module itself
+    pytest_plugins = ["fastgate.testing"]              # in the top conftest.py
 
     async def test_orders(fastgate_gateway):
         async with fastgate_gateway("gateway.toml") as gw:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 
@@ -36,12 +37,20 @@ class Loop:
     def call_later(self, _delay: float, _callback: Callable[[], None]) -> Handle:
         return Handle()
 
-    def call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
+    def call_soon(
+        self, callback: Callable[..., None], *arguments: Any, context: Context | None = None
+    ) -> Handle:
         self.soon.append((callback, arguments))
+        return Handle()
 
     def create_future(self) -> asyncio.Future[Any]:
-        """Where the test itself runs in a loop."""
-        return asyncio.get_running_loop().create_future()
+        return asyncio.Future(loop=self)  # type: ignore[arg-type]
+
+    def get_debug(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        raise AssertionError(context)
 
     def create_task(self, coroutine: Coroutine[Any, Any, None]) -> Task:
         self.tasks.append(Task(coroutine))

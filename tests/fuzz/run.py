@@ -9,6 +9,7 @@ from random import Random
 
 from fastgate import _core
 
+from .chaos import run_chaos
 from .crowd import run_crowd
 from .detours import run_detours
 from .grammar import PIECES, load, mutate, split
@@ -83,9 +84,19 @@ KINDS: dict[str, Callable[[Rig, Random], str]] = {
     "target": target,
     "crowd": run_crowd,
     "detours": run_detours,
+    "chaos": run_chaos,
 }
 # How often each comes: those that hold a whole connection are the point.
-WEIGHTS = {"client": 5, "upstream": 3, "proxy": 1, "chunked": 2, "target": 1, "crowd": 1, "detours": 1}
+WEIGHTS = {
+    "client": 5,
+    "upstream": 3,
+    "proxy": 1,
+    "chunked": 2,
+    "target": 1,
+    "crowd": 1,
+    "detours": 1,
+    "chaos": 1,
+}
 
 
 def one(rig: Rig, seed: int) -> tuple[str, str]:

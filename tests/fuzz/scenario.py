@@ -7,14 +7,17 @@ ends come is drawn from the input's own random generator, so a failure is repeat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
+from types import MappingProxyType
+from typing import Any
 
 import h11
 from support.built import built
 
 from fastgate import _core
 from fastgate.config import loads, model
+from fastgate.server.build import inner
 from fastgate.upstreams.source import EndpointSpec
 
 from .grammar import split
@@ -94,9 +97,9 @@ def spec_of(endpoint: model.Endpoint) -> EndpointSpec:
 class Rig:
     """The core with one configuration; every scenario makes its own connections and leaves none."""
 
-    def __init__(self, text: str = CONFIG) -> None:
+    def __init__(self, text: str = CONFIG, plugins: Mapping[str, type[Any]] = MappingProxyType({})) -> None:
         self.loop = Loop(self._connect)
-        config = loads(text).config
+        config = loads(text, plugins=plugins).config
         counters = _core.Counters([route.name for route in config.routes], list(config.upstreams), 1)
         counters.use_worker(0)
         self.worker = _core.Worker(
@@ -107,7 +110,8 @@ class Rig:
             max_per_address=0,
             flush_interval=10**9,
         )
-        self.snapshot = built(config, self.worker)
+        self.snapshot, self.plugins = built(config, self.worker)
+        inner(self.worker)
         for running in self.snapshot.upstreams.values():
             running._publish(
                 tuple(map(spec_of, running.config.endpoints))

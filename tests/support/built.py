@@ -1,15 +1,26 @@
-"""A configuration without plugins in Python, compiled for a worker that no gateway runs."""
+"""A configuration compiled for a worker that no gateway runs."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fastgate import _core
-from fastgate.config import Config
+from fastgate.config import Config, model
 from fastgate.server.build import Snapshot, build, lay_ground
-from fastgate.server.plugins import PreparedPlugins
+from fastgate.server.plugin_services import LocalStore, Services, SystemClock
+from fastgate.server.plugins import PreparedPlugins, RunningPlugin
 from fastgate.server.upstreams import Estate
 
 
-def built(config: Config, worker: _core.Worker) -> Snapshot:
+def built(config: Config, worker: _core.Worker) -> tuple[Snapshot, PreparedPlugins]:
+    """Its plugins in Python are made, not provisioned."""
     estate = Estate()
     ground = lay_ground(config, worker, estate)
-    return build(config, ground, estate, PreparedPlugins(config, {}, ground.cores))
+    services = Services(worker, SystemClock())
+    running = {
+        name: RunningPlugin(use, services, Path(), LocalStore(name))
+        for name, use in config.plugins.items()
+        if isinstance(use, model.PluginUse)
+    }
+    plugins = PreparedPlugins(config, running, ground.cores)
+    return build(config, ground, estate, plugins), plugins

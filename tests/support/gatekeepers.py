@@ -54,21 +54,31 @@ def assert_refused_because(
     gateway: Gateway, send: Callable[[], Response], status: int, code: str, detail: str
 ) -> None:
     """detail: a regular expression; the log tells it, and the client does not hear of it."""
-    since = gateway.mark()
     response = send()
     assert_refused(response, status, code)
-    [record] = gateway.wait_log(since)[:1]
+    record = record_of(gateway, response)
     assert record["reason"] == code
     assert re.search(detail, record["detail"]), record["detail"]
     assert record["detail"].encode() not in response.body
 
 
+def record_of(gateway: Gateway, response: Response) -> dict[str, Any]:
+    """What the access log says of a refusal."""
+    wanted = json.loads(response.body)["request_id"]
+
+    def found() -> list[dict[str, Any]]:
+        return [record for record in gateway.log if record["request_id"] == wanted]
+
+    wait_for(lambda: bool(found()))
+    return found()[0]
+
+
 def wait_for(ready: Callable[[], bool], timeout: float = 5.0) -> None:
-    """For what is announced to nobody, such as that a file was read again: we look every 20 ms."""
+    """For what is announced to nobody, such as that a file was read again: we look every 5 ms."""
     deadline = time.monotonic() + timeout
     while not ready():
         assert time.monotonic() < deadline, f"not in {timeout} s"
-        time.sleep(0.02)
+        time.sleep(0.005)
 
 
 def problems_of(plugin: Table, **tables: Any) -> str:

@@ -37,7 +37,9 @@ class TokenPlace:
             return self._only(request.headers.get_all(self.header), f"the header {self.header}")
         if self.cookie:
             # The Cookie fields themselves: `request.cookies` keeps the first of several with one name.
-            return self._only(_cookie_values(request, self.cookie), f"the cookie {self.cookie}")
+            pairs = (pair.partition("=") for pair in _cookie_pairs(request))
+            values = [value.strip() for name, _, value in pairs if name.strip() == self.cookie]
+            return self._only(values, f"the cookie {self.cookie}")
         if self.query:
             try:
                 values = [value for name, value in request.query if name == self.query]
@@ -56,8 +58,8 @@ class TokenPlace:
             ]
             request.raw_query = "&".join(kept)
         elif self.cookie:
-            pairs = [pair for field in request.headers.get_all("cookie") for pair in _pairs(field)]
-            kept = [f"{name}={value}" for name, value in pairs if name != self.cookie]
+            pairs = _cookie_pairs(request)
+            kept = [pair.strip() for pair in pairs if pair.partition("=")[0].strip() != self.cookie]
             if kept:
                 request.headers["cookie"] = "; ".join(kept)
             else:
@@ -97,15 +99,6 @@ class TokenPlace:
         return token
 
 
-def _pairs(field: str) -> list[tuple[str, str]]:
-    """Of one Cookie field (RFC 6265 4.2.1)."""
-    return [
-        (name.strip(), value.strip())
-        for name, equals, value in (pair.partition("=") for pair in field.split(";"))
-        if equals
-    ]
-
-
-def _cookie_values(request: Request, name: str) -> list[str]:
-    fields = request.headers.get_all("cookie")
-    return [value for field in fields for found, value in _pairs(field) if found == name]
+def _cookie_pairs(request: Request) -> list[str]:
+    """RFC 6265 4.2.1."""
+    return [pair for field in request.headers.get_all("cookie") for pair in field.split(";")]

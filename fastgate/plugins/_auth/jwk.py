@@ -8,6 +8,7 @@ joserfc and cryptography are loaded when they are first used: they take a moment
 
 from __future__ import annotations
 
+import base64
 from typing import Any, Final, NamedTuple
 
 from fastgate.plugins._auth.strict import json_object
@@ -94,7 +95,10 @@ def _from_jwk(jwk: Any) -> Key:
         public[name] = _text(jwk, name)
         if not 0 < len(public[name]) <= _LONGEST[name]:
             raise ValueError(f"{name} is missing or too long")
-    return _checked(Key(kid, kind, curve, alg, _imported(kind, public)))
+    if kind == "RSA":
+        # Before it is imported: joserfc warns of small keys, and large ones take their time.
+        _check_bits(int.from_bytes(base64.urlsafe_b64decode(public["n"] + "==")).bit_length())
+    return Key(kid, kind, curve, alg, _imported(kind, public))
 
 
 def _text(jwk: dict[str, Any], name: str) -> str:
@@ -116,12 +120,9 @@ def _imported(kind: str, value: Any) -> Any:
         raise ValueError(f"no {kind} key: {error}") from None
 
 
-def _checked(key: Key) -> Key:
-    if key.kind == "RSA" and key.key.public_key.key_size not in RSA_BITS:
-        raise ValueError(
-            f"RSA keys have {RSA_BITS.start} to {RSA_BITS.stop - 1} bits, not {key.key.public_key.key_size}"
-        )
-    return key
+def _check_bits(bits: int) -> None:
+    if bits not in RSA_BITS:
+        raise ValueError(f"RSA keys have {RSA_BITS.start} to {RSA_BITS.stop - 1} bits, not {bits}")
 
 
 def key_from_pem(data: bytes) -> Key:
@@ -137,7 +138,8 @@ def key_from_pem(data: bytes) -> Key:
     except UnsupportedAlgorithm as error:
         raise ValueError(str(error)) from None
     if isinstance(public, RSAPublicKey):
-        return _checked(Key("", "RSA", "", "", _imported("RSA", public)))
+        _check_bits(public.key_size)
+        return Key("", "RSA", "", "", _imported("RSA", public))
     if isinstance(public, Ed25519PublicKey):
         return Key("", "OKP", "Ed25519", "", _imported("OKP", public))
     curves = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}

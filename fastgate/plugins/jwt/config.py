@@ -144,6 +144,10 @@ def problems(config: JwtConfig) -> Iterator[tuple[str, str]]:
     names = [name.lower() for name in config.claims_to_headers.values()]
     if len(set(names)) < len(names):
         yield "claims_to_headers", "two claims go into one header"
+    for name in names:
+        # Such headers are taken from every request before it is looked at.
+        if name in ("authorization", "cookie", config.token_header):
+            yield "claims_to_headers", f"{name} is what the client itself has to say"
     seen: set[str] = set()
     for at, issuer in enumerate(config.issuers):
         here = f"issuers.{at}"
