@@ -52,7 +52,7 @@ class RequestValidation(Plugin):
         ] = 32 * 1024
 
         check_interval: Annotated[
-            int, doc("How often to look whether the file was replaced.", "duration", minimum=1)
+            int, doc("How often to look whether the file was replaced.", "duration", minimum=1_000_000)
         ] = 5 * 1_000_000_000
 
     config: Config
@@ -83,8 +83,8 @@ class RequestValidation(Plugin):
                 self._host.count("reload_failures")
 
     def _refresh(self) -> bool:
-        """Reads the file if it is another than before. Raises OSError or ValueError; then nothing changes, and this
-        version is not tried again."""
+        """Reads the file if it is another than before. Raises OSError or ValueError; then nothing changes,
+        and this version is not tried again."""
         stat = self._path.stat()
         version = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if version == self._version:
