@@ -29,9 +29,10 @@ from fastgate.server.operations import (
     UpstreamView,
     changes,
 )
-from fastgate.server.plugin_services import LocalStore, SystemClock
+from fastgate.server.plugin_services import SystemClock
 from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
 from fastgate.server.redis_limits import RedisLimits, redis_limits_of
+from fastgate.server.shared_store import SharedValues
 from fastgate.server.sockets import Listening, OpenError
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
@@ -142,7 +143,8 @@ class Gateway:
         )
         inner(self.worker)
         self._limits = RedisLimits()
-        self._plugins = Plugins(self.worker, SystemClock(), LocalStore)
+        self._shared = SharedValues(config.source, config.shared)
+        self._plugins = Plugins(self.worker, SystemClock(), self._shared.of)
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
             return await self._enforce(config)
@@ -171,6 +173,7 @@ class Gateway:
             await self.worker.drain(patience)
             await self._plugins.close()
             await self._limits.keep([])
+            await self._shared.close()
             await self._apps.close(patience)
             await self._estate.close()
             self.worker.close()

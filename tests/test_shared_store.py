@@ -1,0 +1,102 @@
+"""What plugins share on a machine, and through Redis: for processes that come, go and are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support.redis import Redis
+
+from fastgate.config import model
+from fastgate.plugins import Shared
+from fastgate.server.shared_store import HostMemory, HostStore, SharedValues
+
+
+def memory(tmp_path: Path, entries: int = 64) -> HostMemory:
+    return HostMemory(str(tmp_path / "gateway.toml"), entries)
+
+
+def files() -> list[Path]:
+    return list(Path("/dev/shm").glob(f"fastgate-{os.geteuid()}-shared-*"))
+
+
+async def holds(one: Shared, other: Shared, foreign: Shared) -> None:
+    assert await one.get("a") is None
+    await one.set("a", b"1", 5)
+    assert await other.get("a") == b"1"
+    assert await foreign.get("a") is None, "a plugin's keys are its own"
+    await other.set("a", b"22", 0.05)
+    assert await one.get("a") == b"22"
+    assert [await each.set_if_absent("once", b"x", 5) for each in (one, other)] == [True, False]
+    assert await other.get("once") == b"x"
+    assert [await each.add("count", 2, 5) for each in (one, other, one)] == [2, 4, 6]
+    assert await one.get("count") == b"6"
+    await one.delete("once")
+    assert await other.set_if_absent("once", b"y", 5)
+    with pytest.raises(ValueError, match="at most 1024 bytes, not 1025"):
+        await one.set("long", b"x" * 1025, 1)
+    await one.set("long", b"x" * 1024, 1)
+    assert await other.get("long") == b"x" * 1024
+    await asyncio.sleep(0.06)  # the clock is the kernel's, or Redis'
+    assert await one.get("a") is None
+
+
+async def test_on_a_machine(tmp_path: Path) -> None:
+    first, second = memory(tmp_path), memory(tmp_path)
+    await holds(HostStore(first, "p"), HostStore(second, "p"), HostStore(second, "q"))
+    first.close()
+    second.close()
+    assert not files(), "the last one tidies up"
+
+
+async def test_in_redis(tmp_path: Path) -> None:
+    with Redis(tmp_path) as redis:
+        place = model.RedisPlace(url=redis.url, timeout=1_000_000_000)
+        values = SharedValues("", model.SharedValues(redis=place))
+        one = values.of("p")
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                await one.get("x")
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+        await holds(one, values.of("p"), values.of("q"))
+        redis.kill()
+        with pytest.raises(OSError, match="Redis"):
+            await one.get("a")
+        await values.close()
+
+
+async def test_what_is_full_forgets_what_ends_soonest(tmp_path: Path) -> None:
+    kept = memory(tmp_path, 8)
+    store = HostStore(kept, "p")
+    for number in range(8):
+        await store.set(f"{number}", b"x", 100 - number)
+    await store.set("new", b"x", 50)
+    assert await store.get("7") is None
+    assert [await store.get(f"{number}") for number in range(7)] == [b"x"] * 7
+    kept.close()
+
+
+def test_who_is_killed_leaves_no_lock(tmp_path: Path) -> None:
+    kept = memory(tmp_path)
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            own = HostStore(memory(tmp_path), "p")
+            while True:
+                asyncio.run(own.set("a", b"x" * 1000, 5))
+        time.sleep(0.02)  # in the middle of it
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        store = HostStore(kept, "p")
+        asyncio.run(store.set("b", b"there", 5))
+        assert asyncio.run(store.get("a")) in (b"x" * 1000, None)
+        assert asyncio.run(store.get("b")) == b"there"
+    kept.close()
