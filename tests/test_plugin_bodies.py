@@ -31,6 +31,7 @@ def gateway_config(address: str) -> dict[str, Any]:
             {"name": "wrap", "match": {"prefix": "/wrap"}, "upstream": "up", "plugins": ["wrap"]},
             {"name": "both", "match": {"prefix": "/both"}, "upstream": "up", "plugins": ["upper", "wrap"]},
             {"name": "open", "match": {"prefix": "/open"}, "upstream": "up", "plugins": ["passed"]},
+            {"name": "waits", "match": {"prefix": "/waits"}, "upstream": "up", "plugins": ["wrap", "act"]},
             {"name": "acts", "match": {"prefix": "/acts"}, "upstream": "up", "plugins": ["upper", "act"]},
         ],
         plugins={
@@ -93,6 +94,18 @@ def test_whole_bodies(gateway: Gateway, upstream: Upstream) -> None:
     assert get(gateway, "/wrap").body == b""
     upstream.script(up.reply(200, b"abc"))
     assert get(gateway, "/both?suspend").body == b"[ABC]!"[:-1].replace(b"]", b"]!")
+
+
+def test_a_hook_that_waits_does_not_hold_a_whole_body_back(gateway: Gateway, upstream: Upstream) -> None:
+    rest = threading.Event()
+    upstream.script(
+        up.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc"), up.wait_for(rest), up.send(b"def")
+    )
+    with gateway.client() as client:
+        client.send(request("GET", "/waits", X_Act="response:sleep"))
+        upstream.wait_requests(1)
+        rest.set()
+        assert client.response().body == b"[abcdef]"
 
 
 def test_a_whole_body_beyond_the_limit(gateway: Gateway, upstream: Upstream) -> None:

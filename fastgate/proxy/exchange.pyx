@@ -577,7 +577,7 @@ cdef class Exchange(Timed):
         observe_failure(self, reason, now)
         self.rise()
         leave_pending(self)
-        if self.phase >= X_ANSWERING:
+        if self.phase >= X_RESPONDING:
             return self.fail(reason, detail)
         if self.phase == X_SENT:
             if self.hedge is not None:

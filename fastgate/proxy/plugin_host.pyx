@@ -967,7 +967,7 @@ cdef class PluginRun:
                 return self._refused(R_PLUGIN_BODY, None)
             if not self.last:
                 self.state = RUN_IDLE           # until it is whole
-                return 0
+                return self.x.client_drained()  # a hook of its head may have held the upstream back
         if self.piece is None:
             self.piece = bytes(self.held)
             self.held = bytearray()

@@ -1,0 +1,1 @@
+"""One limit across processes: what is admitted, and what Redis costs."""
