@@ -1,0 +1,108 @@
+"""``Shared`` for all replicas: values in Redis, by redis-py, which knows Sentinel and Cluster."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from fastgate.config.model import Secret
+from fastgate.server.host_store import check_value, life_ns
+
+# One step, so that no counter is ever left without its end. KEYS[1], ARGV: by, milliseconds.
+ADD: Final = (
+    "local n = redis.call('INCRBY', KEYS[1], ARGV[1]) redis.call('PEXPIRE', KEYS[1], ARGV[2]) return n"
+)
+
+
+class RedisPlace(Protocol):
+    """What is needed of a table `redis` of the configuration."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def username(self) -> str: ...
+    @property
+    def password(self) -> str | Secret | None: ...
+    @property
+    def sentinels(self) -> tuple[str, ...]: ...
+    @property
+    def sentinel_master(self) -> str: ...
+    @property
+    def cluster(self) -> bool: ...
+    @property
+    def prefix(self) -> str: ...
+
+
+class RedisShare:
+    """The client of all plugins. It connects when it is first needed, and again by itself.
+
+    timeout: seconds that an answer may take; what is late or unreachable raises redis.exceptions.RedisError
+    in the plugin that asks."""
+
+    def __init__(self, place: RedisPlace, timeout: float = 1.0) -> None:
+        self.prefix = place.prefix
+        self._client = _client(place, timeout)
+
+    def store(self, plugin: str) -> RedisStore:
+        return RedisStore(self._client, f"{self.prefix}shared:{len(plugin)}:{plugin}:")
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def _client(place: RedisPlace, timeout: float) -> Any:
+    from redis.asyncio import Redis, RedisCluster, Sentinel
+
+    password = place.password.reveal() if isinstance(place.password, Secret) else place.password
+    options: dict[str, Any] = {
+        "username": place.username or None,
+        "password": password,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+    }
+    if place.cluster:
+        return RedisCluster.from_url(place.url, **options)
+    if place.sentinels:
+        nodes = (each.rpartition(":") for each in place.sentinels)
+        hosts = [(host.strip("[]"), int(port)) for host, _, port in nodes]
+        sentinel: Any = Sentinel(hosts, socket_timeout=timeout)  # type: ignore[no-untyped-call]
+        database = urlsplit(place.url).path.strip("/")
+        return sentinel.master_for(
+            place.sentinel_master, db=int(database) if database.isdecimal() else 0, **options
+        )
+    # redis-py's form of a path has two slashes more.
+    url = place.url.replace("unix:/", "unix:///", 1) if not place.url.startswith("unix://") else place.url
+    return Redis.from_url(url, max_connections=32, **options)
+
+
+class RedisStore:
+    """The ``Shared`` of one plugin."""
+
+    def __init__(self, client: Any, prefix: str) -> None:
+        self._client = client
+        self._prefix = prefix
+
+    def _name(self, key: str) -> bytes:
+        return (self._prefix + key).encode("utf-8", "surrogatepass")
+
+    async def get(self, key: str) -> bytes | None:
+        found: bytes | None = await self._client.get(self._name(key))
+        return found
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        check_value(value)
+        await self._client.set(self._name(key), value, px=_milliseconds(ttl))
+
+    async def add(self, key: str, by: int, ttl: float) -> int:
+        return int(await self._client.eval(ADD, 1, self._name(key), by, _milliseconds(ttl)))
+
+    async def set_if_absent(self, key: str, value: bytes, ttl: float) -> bool:
+        check_value(value)
+        return bool(await self._client.set(self._name(key), value, px=_milliseconds(ttl), nx=True))
+
+    async def delete(self, key: str) -> None:
+        await self._client.delete(self._name(key))
+
+
+def _milliseconds(ttl: float) -> int:
+    return life_ns(ttl) // 1_000_000
