@@ -40,39 +40,39 @@ class RedisShare:
     in the plugin that asks."""
 
     def __init__(self, place: RedisPlace, timeout: float = 1.0) -> None:
+        from redis.asyncio import Redis, RedisCluster, Sentinel
+
         self.prefix = place.prefix
-        self._client = _client(place, timeout)
+        self._client: Any
+        self._sentinels: list[Any] = []
+        password = place.password.reveal() if isinstance(place.password, Secret) else place.password
+        options: dict[str, Any] = {
+            "username": place.username or None,
+            "password": password,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+        }
+        if place.cluster:
+            self._client = RedisCluster.from_url(place.url, **options)
+        elif place.sentinels:
+            nodes = (each.rpartition(":") for each in place.sentinels)
+            hosts = [(host.strip("[]"), int(port)) for host, _, port in nodes]
+            sentinel: Any = Sentinel(hosts, socket_timeout=timeout)  # type: ignore[no-untyped-call]
+            self._sentinels = sentinel.sentinels
+            database = urlsplit(place.url).path.strip("/")
+            options["db"] = int(database) if database.isdecimal() else 0
+            self._client = sentinel.master_for(place.sentinel_master, **options)
+        else:
+            # redis-py's form of a path has two slashes more.
+            url = place.url.replace("unix:/", "unix:///", 1) if "://" not in place.url else place.url
+            self._client = Redis.from_url(url, max_connections=32, **options)
 
     def store(self, plugin: str) -> RedisStore:
         return RedisStore(self._client, f"{self.prefix}shared:{len(plugin)}:{plugin}:")
 
     async def close(self) -> None:
-        await self._client.aclose()
-
-
-def _client(place: RedisPlace, timeout: float) -> Any:
-    from redis.asyncio import Redis, RedisCluster, Sentinel
-
-    password = place.password.reveal() if isinstance(place.password, Secret) else place.password
-    options: dict[str, Any] = {
-        "username": place.username or None,
-        "password": password,
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-    }
-    if place.cluster:
-        return RedisCluster.from_url(place.url, **options)
-    if place.sentinels:
-        nodes = (each.rpartition(":") for each in place.sentinels)
-        hosts = [(host.strip("[]"), int(port)) for host, _, port in nodes]
-        sentinel: Any = Sentinel(hosts, socket_timeout=timeout)  # type: ignore[no-untyped-call]
-        database = urlsplit(place.url).path.strip("/")
-        return sentinel.master_for(
-            place.sentinel_master, db=int(database) if database.isdecimal() else 0, **options
-        )
-    # redis-py's form of a path has two slashes more.
-    url = place.url.replace("unix:/", "unix:///", 1) if not place.url.startswith("unix://") else place.url
-    return Redis.from_url(url, max_connections=32, **options)
+        for each in (self._client, *self._sentinels):
+            await each.aclose()
 
 
 class RedisStore:
