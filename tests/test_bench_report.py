@@ -139,7 +139,9 @@ def test_features_follow_from_the_shape() -> None:
     assert Shape().features() == frozenset()
     survival = frozenset({Feature.ENDPOINTS, Feature.SURVIVAL})
     assert BY_NAME["resilient-8"].shape.features() == survival
-    assert BY_NAME["browser-full"].shape.features() == frozenset(Feature) - survival
+    plugins = frozenset({Feature.PLUGINS})
+    assert BY_NAME["plugin-1"].shape.features() == plugins
+    assert BY_NAME["browser-full"].shape.features() == frozenset(Feature) - survival - plugins
 
 
 # --- the plan ---

@@ -17,7 +17,11 @@ def limiter(rate: tuple[int, int] = (100, SECOND), **changes: object) -> RateLim
         "key": ("client-ip",),
         "rate": SimpleNamespace(count=rate[0], per_ns=rate[1]),
         "burst": 1,
-        "scope": "plugin",
+        "per": "plugin",
+        "scope": "worker",
+        "cost": 1,
+        "cost_header": "",
+        "shared_as": "",
         "ipv6_prefix": 64,
         "max_keys": 1000,
         "report_only": False,
@@ -138,7 +142,7 @@ def test_path_segments_are_found_by_their_names() -> None:
 def test_scope_route_keeps_a_bucket_set_for_each_route() -> None:
     request = SampleRequest()
     for scope, shared in (("plugin", True), ("route", False)):
-        checked = limiter(scope=scope)
+        checked = limiter(per=scope)
         assert share(checked, request, request, "a", "b") is shared
 
 
@@ -146,7 +150,8 @@ def test_two_limiters_do_not_hash_alike_unless_seeded_alike() -> None:
     request = SampleRequest()
     assert limiter().key_hash(request) != limiter().key_hash(request)
     config = SimpleNamespace(
-        name="a", key=("global",), rate=SimpleNamespace(count=1, per_ns=1), burst=1, scope="plugin",
+        name="a", key=("global",), rate=SimpleNamespace(count=1, per_ns=1), burst=1,
+        per="plugin", scope="worker", cost=1, cost_header="", shared_as="",
         ipv6_prefix=64, max_keys=1, report_only=False, headers=(),
     )  # fmt: skip
     one, other = RateLimiter(config, seed=b"x" * 16), RateLimiter(config, seed=b"x" * 16)

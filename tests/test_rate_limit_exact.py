@@ -37,7 +37,8 @@ def build(count: int, per_ns: int, burst: int) -> RateLimiter:
     rate = SimpleNamespace(count=count, per_ns=per_ns)
     return RateLimiter(
         SimpleNamespace(
-            name="exact", key=("global",), rate=rate, burst=burst, scope="plugin", ipv6_prefix=64, max_keys=1,
+            name="exact", key=("global",), rate=rate, burst=burst, per="plugin", scope="worker",
+            cost=1, cost_header="", shared_as="", ipv6_prefix=64, max_keys=1,
             report_only=False, headers=(),
         )
     )  # fmt: skip

@@ -198,7 +198,7 @@ def test_buckets_live_on(start_gateway: StartGateway) -> None:
             }
             for name in ("ab" if first == "a" else "ba")
         ]
-        limit = {"use": "rate-limit", "rate": "1/h", "burst": 2, "scope": "route", **limit}
+        limit = {"use": "rate-limit", "rate": "1/h", "burst": 2, "per": "route", **limit}
         return config(routes=routes, plugins={"limit": limit})
 
     gateway = start_gateway(tables("1"))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.forks import in_children
-from support.redis import RedisServer
+from support.redis import Redis
 
+from fastgate.config.model import RedisPlace
 from fastgate.plugins.api import Busy, Shared
 from fastgate.server.host_store import MAX_VALUE, PAGE, SET, HostTable
 from fastgate.server.redis_store import RedisShare
@@ -22,24 +23,29 @@ Stores = Callable[[str], Shared]
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with RedisServer("--requirepass", "sesame") as server:
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    # A Unix socket's path has 107 bytes at most, which pytest's folders of workers may exceed.
+    with (
+        tempfile.TemporaryDirectory(prefix="fg-redis-") as short,
+        Redis(
+            tmp_path_factory.mktemp("redis"), "--requirepass", "sesame", "--unixsocket", f"{short}/socket"
+        ) as server,
+    ):
         yield server
 
 
-def place(url: str, password: str = "sesame", **changes: object) -> Any:
-    plain = {"username": "", "sentinels": (), "sentinel_master": "", "cluster": False, "prefix": "fg:"}
-    return SimpleNamespace(url=url, password=password, **(plain | changes))
+def place(url: str, password: str = "sesame", **others: Any) -> RedisPlace:
+    return RedisPlace(url=url, password=password or None, **others)
 
 
 @pytest.fixture(params=["host", "redis", "redis by its socket"])
-async def stores(request: pytest.FixtureRequest, tmp_path: Path, redis: RedisServer) -> AsyncIterator[Stores]:
+async def stores(request: pytest.FixtureRequest, tmp_path: Path, redis: Redis) -> AsyncIterator[Stores]:
     if request.param == "host":
         table = HostTable(tmp_path / "store")
         yield table.store
         table.close()
         return
-    share = RedisShare(place(redis.url if request.param == "redis" else redis.unix_url))
+    share = RedisShare(place(redis.url if request.param == "redis" else f"unix:{redis.options[-1]}"))
     yield lambda plugin: share.store(f"{request.node.name}:{plugin}")
     await share.close()
 
@@ -229,10 +235,10 @@ def test_files_that_are_not_believed(tmp_path: Path, leave: Callable[[Path], Non
 # -- Redis
 
 
-async def test_redis_comes_back() -> None:
+async def test_redis_comes_back(tmp_path: Path) -> None:
     from redis.exceptions import RedisError
 
-    with RedisServer() as server:
+    with Redis(tmp_path) as server:
         share = RedisShare(place(server.url, ""))
         store = share.store("one")
         await store.set("k", b"1", 60)
@@ -245,7 +251,7 @@ async def test_redis_comes_back() -> None:
         await share.close()
 
 
-async def test_wrong_password(redis: RedisServer) -> None:
+async def test_wrong_password(redis: Redis) -> None:
     from redis.exceptions import RedisError
 
     share = RedisShare(place(redis.url, "wrong"))
@@ -255,10 +261,10 @@ async def test_wrong_password(redis: RedisServer) -> None:
 
 
 async def test_sentinel_names_the_master(tmp_path: Path) -> None:
-    with RedisServer() as server:
+    with Redis(tmp_path) as server:
         rules = tmp_path / "sentinel.conf"
         rules.write_text(f"sentinel monitor shop 127.0.0.1 {server.port} 1\n")
-        with RedisServer(config=rules) as sentinel:
+        with Redis(tmp_path, sentinel=rules) as sentinel:
             asks = place(
                 "redis://unused:1/3", "", sentinels=(f"127.0.0.1:{sentinel.port}",), sentinel_master="shop"
             )
@@ -270,9 +276,9 @@ async def test_sentinel_names_the_master(tmp_path: Path) -> None:
 
 async def test_cluster(tmp_path: Path) -> None:
     """One node that has all slots."""
-    with RedisServer("--cluster-enabled", "yes") as node:
-        node.ask("CLUSTER ADDSLOTSRANGE 0 16383")
-        while "cluster_state:ok" not in node.ask("CLUSTER INFO"):  # noqa: ASYNC110 - only asking tells
+    with Redis(tmp_path, "--cluster-enabled", "yes") as node:
+        node.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        while b"cluster_state:ok" not in node.ask("CLUSTER", "INFO"):  # noqa: ASYNC110 - only asking tells
             await asyncio.sleep(0.01)
         share = RedisShare(place(node.url, "", cluster=True))
         store = share.store("one")

@@ -33,5 +33,5 @@ class FastApi(Peer):
     def command(self, place: Place) -> list[str]:
         return [
             sys.executable, "-m", "bench.peers.fastapi_app",
-            str(place.port), str(place.upstream_port), str(place.shape.plugins),
+            str(place.port), str(place.upstream_port), str(place.shape.routes), str(place.shape.plugins),
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The FastAPI gateway. usage: python -m bench.peers.fastapi_app PORT UPSTREAM_PORT HOOKS"""
+"""The FastAPI gateway. usage: python -m bench.peers.fastapi_app PORT UPSTREAM_PORT ROUTES HOOKS"""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 
 import httpx
 import uvicorn
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 from starlette.background import BackgroundTask
 from starlette.responses import StreamingResponse
 
+from bench.model import route_prefix
 from bench.peers.base import KEEP_ALIVE, POOL
 
 HOP_BY_HOP = ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
@@ -26,7 +27,7 @@ def hook() -> Callable[[Request], Awaitable[None]]:
     return no_op
 
 
-def make(upstream_port: int, hooks: int) -> FastAPI:
+def make(upstream_port: int, routes: int, hooks: int) -> FastAPI:
     """The application."""
     limits = httpx.Limits(max_connections=POOL, max_keepalive_connections=POOL)
     client = httpx.AsyncClient(
@@ -40,8 +41,12 @@ def make(upstream_port: int, hooks: int) -> FastAPI:
 
     app = FastAPI(lifespan=lifetime, dependencies=[Depends(hook()) for _ in range(hooks)])
 
+    prefixes = {route_prefix(i) for i in range(routes)}
+
     @app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "DELETE"])
     async def forward(request: Request) -> StreamingResponse:
+        if "/".join(request.url.path.split("/", 3)[:3]) not in prefixes:
+            raise HTTPException(404)
         headers = [(name, value) for name, value in request.headers.items() if name not in HOP_BY_HOP]
         asked = client.build_request(
             request.method, request.url.path, headers=headers, content=await request.body()
@@ -57,9 +62,9 @@ def make(upstream_port: int, hooks: int) -> FastAPI:
 
 def main() -> None:
     """Runs until SIGTERM."""
-    port, upstream_port, hooks = map(int, sys.argv[1:4])
+    port, upstream_port, routes, hooks = map(int, sys.argv[1:5])
     uvicorn.run(
-        make(upstream_port, hooks),
+        make(upstream_port, routes, hooks),
         host="127.0.0.1",
         port=port,
         loop="uvloop",

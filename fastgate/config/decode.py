@@ -21,7 +21,7 @@ from fastgate.config.forms import FORMS
 from fastgate.config.problems import Path, Problems, did_you_mean, either, quote
 from fastgate.config.secrets import SecretSource
 from fastgate.config.texts import parse_header_name
-from fastgate.config.units import BadValue
+from fastgate.config.units import BadValue, split_quota
 
 
 class _Bad:
@@ -409,7 +409,16 @@ def _complete_split(fields: dict[str, Any], path: Path, problems: Problems) -> N
 
 
 def _complete_rate_limit(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    if fields["quota"]:
+        count, period = split_quota(fields["quota"])
+        fields |= {"quota_count": count, "quota_period": period}
+        if fields["rate"] is None:
+            hours = {"hour": 1, "day": 24, "month": 30 * 24}[period]
+            fields |= {"rate": model.Rate(count, hours * 3600 * 1_000_000_000), "burst": count}
     rate = fields["rate"]
+    if rate is None and not problems.failed((*path, "rate")):
+        problems.error(path, f"{table_label(path)} needs the key {quote('rate')}")
+        problems.mark((*path, "rate"))
     if rate and not fields["burst"]:
         fields["burst"] = max(1, rate.count * 1_000_000_000 // rate.per_ns)
 

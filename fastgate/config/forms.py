@@ -33,6 +33,8 @@ FORMS: Final[dict[str, Form]] = {
     "duration": Form(units.parse_duration, "duration", units.DURATION_PATTERN, units.format_duration),
     "size": Form(units.parse_size, "size", units.SIZE_PATTERN, lambda v: _quoted(units.format_size(v))),
     "rate": Form(units.parse_rate, "rate", units.RATE_PATTERN, units.format_rate),
+    "quota": _form(units.parse_quota, "quota", r"^[0-9]{1,12}/(hour|day|month)$"),
+    "redis-url": _form(texts.parse_redis_url, "address of Redis", r"^(redis://|unix:/).+$"),
     "byte-rate": Form(
         units.parse_byte_rate,
         "bytes per second",

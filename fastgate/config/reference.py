@@ -61,6 +61,7 @@ _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
     ("routes.limits", model.RouteLimits),
     ("routes.timeouts", model.RouteTimeouts),
     ('[plugins.NAME] with use = "rate-limit"', model.RateLimit),
+    ("plugins.NAME.redis", model.RedisPlace),
     ('[plugins.NAME] with use = "ip-filter"', model.IpFilter),
     ("[plugins.NAME] in Python", model.PluginUse),
 )

@@ -59,6 +59,10 @@ def check_rules(
 
 
 def _named_plugin(plugin: Plugin, name: str, base: FilePath, problems: Problems) -> Plugin:
+    if isinstance(plugin, RateLimit):
+        # Text that came from no file belongs to nobody else.
+        source = FilePath(problems.file)
+        return replace(plugin, name=name, shared_as=str(source.resolve()) if source.is_file() else "")
     if not isinstance(plugin, IpFilter):
         return replace(plugin, name=name)
     lists: dict[str, tuple[str, ...]] = {"allow": plugin.allow, "block": plugin.block}
@@ -127,8 +131,40 @@ def _check_plugin(context: Context, path: Path, plugin: Plugin) -> None:
     if isinstance(plugin, IpFilter):
         if not (plugin.allow or plugin.block or context.problems.failed(path)):
             context.problems.warning(path, "an ip-filter without `allow` and `block` lets everyone in")
-    elif isinstance(plugin, RateLimit) and "global" in plugin.key and len(plugin.key) > 1:
-        context.problems.warning((*path, "key"), 'key: "global" adds nothing beside other keys')
+    elif isinstance(plugin, RateLimit):
+        if "global" in plugin.key and len(plugin.key) > 1:
+            context.problems.warning((*path, "key"), 'key: "global" adds nothing beside other keys')
+        _check_limit_scope(context, path, plugin)
+        if plugin.cost > plugin.burst and not context.problems.failed(path):
+            context.problems.error(
+                (*path, "cost"),
+                f"cost: {plugin.cost} is more than `burst` ({plugin.burst}), so no request would ever pass",
+            )
+
+
+def _check_limit_scope(context: Context, path: Path, limit: RateLimit) -> None:
+    problems, redis = context.problems, limit.redis
+    if limit.scope != "redis":
+        for key in ("redis", "on_error", "lease"):
+            if context.written((*path, key)) is not None:
+                context.no_effect((*path, key), f'`scope` is "{limit.scope}"', 'write scope = "redis"')
+        if limit.algorithm != "token-bucket":
+            problems.error(
+                (*path, "algorithm"),
+                f"algorithm: {quote(limit.algorithm)} is Redis' alone",
+                'write scope = "redis", with `redis`',
+            )
+    elif redis is None and not problems.failed((*path, "redis")):
+        problems.error(path, 'scope: "redis" needs the table `redis`, which says where it is')
+    if redis is not None:
+        if bool(redis.sentinels) != bool(redis.sentinel_master):
+            problems.error((*path, "redis"), "redis: `sentinels` and `sentinel_master` go together")
+        if redis.sentinels and redis.cluster:
+            problems.error((*path, "redis"), "redis: a cluster has no sentinels")
+    if (limit.algorithm == "quota") != bool(limit.quota) and not problems.failed((*path, "quota")):
+        problems.error(path, '`quota` and algorithm = "quota" go together')
+    if limit.lease and limit.algorithm != "token-bucket":
+        context.no_effect((*path, "lease"), "only a token bucket lends tokens")
 
 
 def _check_unused(context: Context) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Any, Final
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote_from_bytes, urlsplit
 
 from fastgate.config.problems import did_you_mean, either, quote
 from fastgate.config.units import BadValue
@@ -312,6 +312,28 @@ def parse_endpoints_file(text: str, options: dict[str, Any]) -> str:
     if not text.endswith((".json", ".toml")):
         raise BadValue(f"expected a file whose name ends with .json or .toml, got {quote(text)}")
     return parse_file(text, options)
+
+
+def parse_redis_url(text: str, options: dict[str, Any]) -> str:
+    wanted = 'expected "redis://HOST:PORT/DATABASE" or "unix:/path"'
+    parts = urlsplit(text)
+    if "@" in text:
+        raise BadValue(f"{wanted} without credentials: `username` and `password` have their own keys")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc:
+        return text
+    database = parts.path.strip("/")
+    if (
+        parts.scheme != "redis"
+        or not parts.hostname
+        or port == 0
+        or not (database.isdecimal() or not database)
+    ):
+        raise BadValue(f"{wanted}, got {quote(text)}")
+    return text
 
 
 def parse_log_path(text: str, options: dict[str, Any]) -> str:

@@ -122,6 +122,24 @@ def parse_rate(text: str, options: dict[str, Any]) -> Rate:
     return Rate(count, _NS[match[2]])
 
 
+QUOTA_PERIODS = ("hour", "day", "month")
+
+
+def parse_quota(text: str, options: dict[str, Any]) -> str:
+    """As it is written; ``split_quota`` takes it apart."""
+    match = re.fullmatch(r"([0-9]{1,12})/([a-z]+)", text)
+    if not match or match[2] not in QUOTA_PERIODS or int(match[1]) < 1:
+        raise BadValue(
+            f'expected a number, "/" and hour, day or month, such as "10000/day", got {quote(text)}'
+        )
+    return text
+
+
+def split_quota(text: str) -> tuple[int, str]:
+    count, _, period = text.partition("/")
+    return int(count), period
+
+
 def format_rate(rate: Rate) -> str:
     unit = next(unit for unit, ns in _NS.items() if ns == rate.per_ns)
     return f'"{rate.count}/{unit}"'

@@ -54,7 +54,7 @@ cdef bint table_open(BucketTable* table, uint32_t capacity) noexcept nogil
 cdef void table_close(BucketTable* table) noexcept nogil
 # The key's bucket, made (full) if there is none, then the most recently used. Valid until the next call.
 cdef Bucket* table_bucket(BucketTable* table, Hash128 key, uint64_t full, int64_t now_ns) noexcept nogil
-# Takes a token if there is one. `now_ns` before the last call's counts as no time passed.
-cdef bint bucket_take(Bucket* bucket, const BucketRule* rule, int64_t now_ns) noexcept nogil
+# Takes so many units if they are there. `now_ns` before the last call's counts as no time passed.
+cdef bint bucket_take(Bucket* bucket, const BucketRule* rule, uint64_t units, int64_t now_ns) noexcept nogil
 # ValueError where `rate_error` has something to say.
 cdef int bucket_rule(BucketRule* rule, object count, object per_ns, object burst) except -1

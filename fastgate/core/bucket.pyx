@@ -160,7 +160,7 @@ cdef Bucket* table_bucket(BucketTable* table, Hash128 key, uint64_t full, int64_
     return bucket
 
 
-cdef bint bucket_take(Bucket* bucket, const BucketRule* rule, int64_t now_ns) noexcept nogil:
+cdef bint bucket_take(Bucket* bucket, const BucketRule* rule, uint64_t units, int64_t now_ns) noexcept nogil:
     cdef int64_t passed = now_ns - bucket.seen_ns
     if passed > 0:
         # Comparing before multiplying keeps `passed * gain` below `full + gain`, inside 64 bits (see
@@ -172,9 +172,9 @@ cdef bint bucket_take(Bucket* bucket, const BucketRule* rule, int64_t now_ns) no
             if bucket.level > rule.full:
                 bucket.level = rule.full
         bucket.seen_ns = now_ns
-    if bucket.level < rule.cost:
+    if bucket.level < units:
         return False
-    bucket.level -= rule.cost
+    bucket.level -= units
     return True
 
 

@@ -11,12 +11,15 @@ cdef class RateLimiter:
     # -- what it was built from
     cdef readonly str name
     cdef readonly bint report_only
-    cdef readonly bint per_route        # scope = "route": the route is part of the key
+    cdef readonly bint per_route        # per = "route": the route is part of the key
     cdef readonly object burst
     cdef BucketRule rule
     cdef RequestKey key                 # its seed is secret
-    # -- the buckets
+    cdef readonly int64_t cost          # tokens of a request
+    cdef bytes cost_header              # of the upstream's answer: what it really cost; None: none
+    # -- the buckets: of this process, or of the host
     cdef BucketTable table
+    cdef readonly SharedBuckets shared  # None: of this process
     # -- how its headers begin; the numbers follow
     cdef bint draft_headers
     cdef bint x_headers
@@ -34,6 +37,8 @@ cdef class RateLimiter:
     cdef bint check(
         self, const RequestView* view, uint64_t route_id, int64_t now_ns, RateVerdict* verdict
     ) noexcept nogil
+    # What a request turned out to cost beyond `cost` (or below it).
+    cdef void charge(self, const RequestView* view, uint64_t route_id, int64_t tokens, int64_t now_ns) noexcept nogil
     # Whole seconds until one token is there, at least 1: the Retry-After of a refusal.
     cdef int64_t retry_after_s(self, const RateVerdict* verdict) noexcept nogil
     # Complete field lines ("Name: value" CRLF) for the response: Retry-After if refused, and those that

@@ -21,12 +21,22 @@ cdef enum:
     _RL_MAX_KEYS = 1 << 30
 
 
+def _shared_path(config):
+    # One file for each limit: another rate, or another way to make keys, is another limit.
+    if not config.shared_as or not os.path.isdir("/dev/shm"):
+        return ""
+    identity = repr((config.shared_as, config.name, config.key, config.rate, config.burst, config.per,
+                     config.ipv6_prefix, config.max_keys))
+    digest = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
+    return f"/dev/shm/fastgate-{os.geteuid()}-limit-{digest}"
+
+
 cdef class RateLimiter:
-    """Token buckets by key, from a config RateLimit (attributes name, key, rate, burst, scope, ipv6_prefix,
-    max_keys, report_only, headers).
+    """Token buckets by key, from a config RateLimit (attributes name, key, rate, burst, per, scope, ipv6_prefix,
+    max_keys, report_only, headers, cost, cost_header, shared_as).
 
     seed: 16 bytes that key the hash; random by default. Raises ValueError for what no bucket can keep
-    (`rate_error`). The buckets belong to this process.
+    (`rate_error`). The buckets belong to this process, or (scope "host") to all that give the same `shared_as`.
     """
 
     def __init__(self, config: object, *, seed: bytes | None = None) -> None:
@@ -34,17 +44,25 @@ cdef class RateLimiter:
             raise TypeError("a RateLimiter is built once")
         self.name = config.name
         self.report_only = config.report_only
-        self.per_route = config.scope == "route"
+        self.per_route = config.per == "route"
+        self.cost = config.cost
+        self.cost_header = config.cost_header.lower().encode("ascii") or None
         self.burst = config.burst
         if not 1 <= config.max_keys <= _RL_MAX_KEYS:
             raise ValueError(f"max_keys is 1 to {_RL_MAX_KEYS}")
         bucket_rule(&self.rule, config.rate.count, config.rate.per_ns, config.burst)
+        if config.scope == "host":
+            self.shared = SharedBuckets(
+                _shared_path(config), count=config.rate.count, per_ns=config.rate.per_ns, burst=config.burst,
+                capacity=config.max_keys,
+            )
+            seed = self.shared.seed
+        elif not table_open(&self.table, config.max_keys):
+            raise MemoryError
         self.key = RequestKey(
             config.key, seed=os.urandom(16) if seed is None else seed, ipv6_prefix=config.ipv6_prefix
         )
         self._lay_headers(config.headers)
-        if not table_open(&self.table, config.max_keys):
-            raise MemoryError
 
     def __dealloc__(self):
         table_close(&self.table)
@@ -74,9 +92,20 @@ cdef class RateLimiter:
     cdef bint check(
         self, const RequestView* view, uint64_t route_id, int64_t now_ns, RateVerdict* verdict
     ) noexcept nogil:
-        cdef Bucket* bucket = table_bucket(&self.table, self._key(view, route_id), self.rule.full, now_ns)
+        cdef Hash128 key = self._key(view, route_id)
+        cdef Bucket* bucket
+        cdef uint64_t left = 0
+        cdef bint taken
+        if self.shared is not None:
+            taken = self.shared.take(key.low, <uint64_t>self.cost, now_ns, &left)
+            # In units of the rule, as the fields are written from them.
+            verdict.level = <uint64_t>(<double>left / <double>self.shared.interval * <double>self.rule.cost)
+        else:
+            bucket = table_bucket(&self.table, key, self.rule.full, now_ns)
+            taken = bucket_take(bucket, &self.rule, self.rule.cost * <uint64_t>self.cost, now_ns)
+            verdict.level = bucket.level
         verdict.refused = 0
-        if bucket_take(bucket, &self.rule, now_ns):
+        if taken:
             verdict.limited = 0
             self.passed += 1
         else:
@@ -86,8 +115,24 @@ cdef class RateLimiter:
             else:
                 self.limited += 1
                 verdict.refused = 1
-        verdict.level = bucket.level
         return verdict.refused
+
+    cdef void charge(self, const RequestView* view, uint64_t route_id, int64_t tokens, int64_t now_ns) noexcept nogil:
+        cdef Hash128 key = self._key(view, route_id)
+        cdef Bucket* bucket
+        cdef uint64_t most
+        if self.shared is not None:
+            self.shared.charge(key.low, tokens, now_ns)
+            return
+        bucket = table_bucket(&self.table, key, self.rule.full, now_ns)
+        bucket_take(bucket, &self.rule, 0, now_ns)
+        # A bucket of one process owes nothing: it is empty at the worst.
+        if tokens >= 0:
+            most = bucket.level // self.rule.cost
+            bucket.level -= min(<uint64_t>tokens, most) * self.rule.cost
+        else:
+            most = (self.rule.full - bucket.level) // self.rule.cost
+            bucket.level += min(<uint64_t>(-tokens), most) * self.rule.cost
 
     cdef int64_t _seconds(self, uint64_t units) noexcept nogil:
         # The time in which `units` flow in, in seconds rounded up.
@@ -95,10 +140,11 @@ cdef class RateLimiter:
         return <int64_t>(ns // 1000000000 + (ns % 1000000000 != 0))
 
     cdef int64_t retry_after_s(self, const RateVerdict* verdict) noexcept nogil:
-        if verdict.level >= self.rule.cost:
+        cdef uint64_t wanted = self.rule.cost * <uint64_t>self.cost
+        if verdict.level >= wanted:
             return 1
         # RFC 9110 10.2.3 allows 0, which only makes a client come back at once.
-        return max(<int64_t>1, self._seconds(self.rule.cost - verdict.level))
+        return max(<int64_t>1, self._seconds(wanted - verdict.level))
 
     cdef void write_headers(self, const RateVerdict* verdict, Out* out) noexcept nogil:
         cdef int64_t remaining, reset
@@ -152,6 +198,10 @@ cdef class RateLimiter:
         finally:
             out_free(&out)
 
+    def charge_request(self, request: SampleRequest, int64_t tokens, int64_t now_ns, str route=""):
+        """`charge` for a request made in Python."""
+        self.charge(&(<SampleRequest?>request).view, route_id(route), tokens, now_ns)
+
     def key_hash(self, request: SampleRequest, str route="") -> int:
         """The 128-bit hash that stands for the request's key."""
         cdef Hash128 key = self._key(
@@ -161,15 +211,17 @@ cdef class RateLimiter:
 
     @property
     def keys(self) -> int:
-        """Buckets kept now."""
+        """Buckets kept now, of this process."""
         return self.table.used
 
     @property
     def evicted(self) -> int:
-        """Buckets dropped, the longest unused first, because max_keys was reached."""
-        return self.table.evicted
+        """Buckets dropped because max_keys was reached."""
+        return self.table.evicted if self.shared is None else self.shared.evicted
 
     @property
     def size_bytes(self) -> int:
         """Bytes reserved for buckets and chain heads; pages that were never touched cost nothing."""
+        if self.shared is not None:
+            return self.shared.length
         return (self.table.capacity + 1) * sizeof(Bucket) + (<size_t>self.table.mask + 1) * sizeof(uint32_t)

@@ -326,7 +326,7 @@ cdef class PendingFilter(NativeFilter):
     """A limit whose decision may have to be waited for. ``begin(key, ticket)`` is called with 16 bytes that stand for the
     request's key, and settles the ticket, at once or later; it has ``timeout_ns`` for that, then the answer is 503.
 
-    charge: ``charge(key, cost)``, called with the integer of ``cost_header`` in the upstream's answer. scope_route: the route
+    charge: ``charge(key, tokens)``, called with what ``cost_header`` of the upstream's answer says beyond ``cost``. scope_route: the route
     is a part of the key.
     """
 
@@ -348,14 +348,9 @@ cdef class PendingFilter(NativeFilter):
         return self.charge is not None
 
     cdef int observe(self, Exchange x, ResponseHead* head) except -1:
-        cdef int i
-        cdef int64_t cost
-        for i in range(head.field_count):
-            if span_is(head.fields[i].name, PyBytes_AS_STRING(self.cost_header), len(self.cost_header)):
-                cost = parse_decimal(head.fields[i].value)
-                if cost >= 0:
-                    self.charge(self._key_of(x), cost)
-                return 0
+        cdef int64_t cost = cost_of(head, self.cost_header)
+        if cost >= 0:
+            self.charge(self._key_of(x), cost - self.cost)
         return 0
 
     cdef Ticket start(self, PluginRun run):

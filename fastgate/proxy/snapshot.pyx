@@ -34,6 +34,24 @@ cdef class RateLimitFilter(NativeFilter):
         self.limiter.write_headers(&verdict, &x.extra)
         return R_RATE_LIMITED if refused else R_NONE
 
+    cdef bint observes(self) noexcept:
+        return self.limiter.cost_header is not None
+
+    cdef int observe(self, Exchange x, ResponseHead* head) except -1:
+        cdef int64_t cost = cost_of(head, self.limiter.cost_header)
+        if cost >= 0:
+            self.limiter.charge(&x.view, x.route.id, cost - self.limiter.cost, now_ns())
+        return 0
+
+
+cdef int64_t cost_of(ResponseHead* head, bytes header) noexcept:
+    # What an upstream says that a request has cost; -1: it does not say.
+    cdef int i
+    for i in range(head.field_count):
+        if span_is(head.fields[i].name, PyBytes_AS_STRING(header), len(header)):
+            return parse_decimal(head.fields[i].value)
+    return -1
+
 
 cdef class IpFilter(NativeFilter):
     """Allow and block lists of client addresses."""

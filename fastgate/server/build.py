@@ -8,6 +8,7 @@ from fastgate import _core
 from fastgate.config import Config, model
 from fastgate.server.compile_upstream import compile_fallback, compile_fault, compile_retry
 from fastgate.server.plugins import PreparedPlugins
+from fastgate.server.redis_limits import RedisLimits
 from fastgate.server.upstreams import Estate, RunningUpstream
 
 __all__ = ["Ground", "Snapshot", "build", "inner", "lay_ground"]
@@ -16,7 +17,7 @@ __all__ = ["Ground", "Snapshot", "build", "inner", "lay_ground"]
 PRIORITIES = ("critical", "normal", "sheddable")
 
 # What a native plugin's buckets and lists live in; a rate limit's filter is made for each route.
-Native = _core.RateLimiter | _core.IpFilter
+Native = _core.RateLimiter | _core.IpFilter | _core.PendingFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ def build(
     ground: Ground,
     estate: Estate,
     plugins: PreparedPlugins,
+    limits: RedisLimits,
     previous: Snapshot | None = None,
     tables: list[_core.RouteTable] | None = None,
 ) -> Snapshot:
@@ -88,7 +90,7 @@ def build(
         if previous is not None and previous.config.plugins.get(name) == plugin:
             native[name] = previous.plugins[name]
         else:
-            native[name] = _native(name, plugin)
+            native[name] = _native(name, plugin, limits)
     splits = {
         route.name: _core.Splitter(route.name, route.split, states=estate.splits, windows=estate.windows)
         for route in config.routes
@@ -129,8 +131,10 @@ def inner(worker: _core.Worker) -> None:
     )
 
 
-def _native(name: str, plugin: model.RateLimit | model.IpFilter) -> Native:
+def _native(name: str, plugin: model.RateLimit | model.IpFilter, limits: RedisLimits) -> Native:
     if isinstance(plugin, model.RateLimit):
+        if plugin.scope == "redis":
+            return limits.filter_for(plugin)
         return _core.RateLimiter(plugin)
     return _core.IpFilter(name, _core.IpFilterCore(plugin))
 

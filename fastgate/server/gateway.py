@@ -31,6 +31,7 @@ from fastgate.server.operations import (
 )
 from fastgate.server.plugin_services import LocalStore, SystemClock
 from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
+from fastgate.server.redis_limits import RedisLimits, redis_limits_of
 from fastgate.server.sockets import Listening, OpenError
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
@@ -140,6 +141,7 @@ class Gateway:
             flush_interval=config.access_log.flush_interval,
         )
         inner(self.worker)
+        self._limits = RedisLimits()
         self._plugins = Plugins(self.worker, SystemClock(), LocalStore)
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
@@ -168,6 +170,7 @@ class Gateway:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
             await self.worker.drain(patience)
             await self._plugins.close()
+            await self._limits.keep([])
             await self._apps.close(patience)
             await self._estate.close()
             self.worker.close()
@@ -284,7 +287,8 @@ class Gateway:
             ground = lay_ground(config, self.worker, self._estate)
             plugins = await self._plugins.prepare(config, ground.cores)
             undo.push_async_callback(self._plugins.discard, plugins)
-            snapshot = build(config, ground, self._estate, plugins, self._snapshot, tables)
+            undo.push_async_callback(self._limits.keep, redis_limits_of(self.config))
+            snapshot = build(config, ground, self._estate, plugins, self._limits, self._snapshot, tables)
             for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
                 if _key(each) in added:
                     await added[_key(each)].serve(self.worker, compiled)
@@ -300,6 +304,7 @@ class Gateway:
         if admin is not None and admin is not self._admin:
             opened += [(address, "admin API") for address in admin.listening.addresses]
         self._follow(snapshot, plugins, added, admin)
+        await self._limits.keep(redis_limits_of(config))
         if log is not self.log:
             await self._change_log(log)
         return opened
@@ -408,6 +413,7 @@ class Gateway:
     def count(self) -> dict[str, Any]:
         self.worker.show_gauges()
         plugins = {name: dict(one.slot.counts) for name, one in self._plugins.running.items()}
+        plugins |= self._limits.counts()
         return {**self.counters.snapshot(), "plugins": plugins}
 
 

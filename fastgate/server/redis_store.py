@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from fastgate.config.model import Secret
+from fastgate.config.model import RedisPlace, Secret
 from fastgate.server.host_store import check_value, life_ns
 
 # One step, so that no counter is ever left without its end. KEYS[1], ARGV: by, milliseconds.
 ADD: Final = (
     "local n = redis.call('INCRBY', KEYS[1], ARGV[1]) redis.call('PEXPIRE', KEYS[1], ARGV[2]) return n"
 )
-
-
-class RedisPlace(Protocol):
-    """What is needed of a table `redis` of the configuration."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def username(self) -> str: ...
-    @property
-    def password(self) -> str | Secret | None: ...
-    @property
-    def sentinels(self) -> tuple[str, ...]: ...
-    @property
-    def sentinel_master(self) -> str: ...
-    @property
-    def cluster(self) -> bool: ...
-    @property
-    def prefix(self) -> str: ...
 
 
 class RedisShare:

@@ -9,6 +9,7 @@ from fastgate.config import Config, model
 from fastgate.server.build import Snapshot, build, lay_ground
 from fastgate.server.plugin_services import LocalStore, Services, SystemClock
 from fastgate.server.plugins import PreparedPlugins, RunningPlugin
+from fastgate.server.redis_limits import RedisLimits
 from fastgate.server.upstreams import Estate
 
 
@@ -23,4 +24,4 @@ def built(config: Config, worker: _core.Worker) -> tuple[Snapshot, PreparedPlugi
         if isinstance(use, model.PluginUse)
     }
     plugins = PreparedPlugins(config, running, ground.cores)
-    return build(config, ground, estate, plugins), plugins
+    return build(config, ground, estate, plugins, RedisLimits()), plugins

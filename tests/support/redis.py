@@ -1,82 +1,33 @@
-"""A real Redis: a process on a Unix socket and a port of its own, that can be killed and started again."""
+"""A real Redis on a free loopback port, without persistence; it can be killed and started again."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
 
-START_SECONDS = 10.0
+from support.upstream import free_port
 
 
-class RedisServer:
-    """A context manager; leaving it kills the server. Nothing is kept on disk: a restart begins empty.
+class Redis:
+    """sentinel: the file of a Sentinel, which it is then."""
 
-    extra: more of redis-server's options (``"--requirepass", "x"``). config: the file of a Sentinel, then."""
-
-    def __init__(self, *extra: str, config: Path | None = None) -> None:
-        # A Unix socket's path has 107 bytes at most: not below pytest's folder.
-        self.folder = Path(tempfile.mkdtemp(prefix="fg-redis-"))
-        self.path = self.folder / "redis.sock"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self._extra = extra
-        self._config = config
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, folder: Path, *options: str, port: int = 0, sentinel: Path | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.options = options
+        self.sentinel = sentinel
+        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"redis://127.0.0.1:{self.port}"
 
-    @property
-    def unix_url(self) -> str:
-        return f"unix:{self.path}"
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def start(self) -> None:
-        """Returns once it answers."""
-        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        if self._config is not None:
-            words = [str(self._config), "--sentinel", *place]
-        else:
-            words = [*place, "--unixsocket", str(self.path), "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(
-            ["redis-server", *words, *self._extra], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        until = time.monotonic() + START_SECONDS
-        while not self._answers():
-            assert self._process.poll() is None, "redis-server has ended"
-            assert time.monotonic() < until, "redis-server does not answer"
-            time.sleep(0.01)
-
-    def _answers(self) -> bool:
-        try:
-            return self.ask("PING").startswith(("+PONG", "-NOAUTH"))
-        except OSError:
-            return False
-
-    def ask(self, line: str) -> str:
-        """The first packet of the answer to an inline command."""
-        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
-            connection.sendall(f"{line}\r\n".encode())
-            return connection.recv(65536).decode()
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def __enter__(self) -> RedisServer:
+    def __enter__(self) -> Redis:
         self.start()
         return self
 
@@ -84,4 +35,40 @@ class RedisServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.kill()
-        shutil.rmtree(self.folder)
+
+    def start(self) -> None:
+        program = shutil.which("redis-server")
+        assert program, "redis-server is not installed (Debian: redis-server)"
+        kind = [] if self.sentinel is None else [str(self.sentinel), "--sentinel"]
+        self.process = subprocess.Popen(
+            [program, *kind, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+             "--appendonly", "no", "--dir", str(self.folder), *self.options],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 10
+        while b"PONG" not in (answer := self.ask("PING")) and b"NOAUTH" not in answer:
+            assert time.monotonic() < deadline, "redis-server does not answer"
+            time.sleep(0.01)
+
+    def ask(self, *words: str) -> bytes:
+        """The raw reply; empty where nobody answers."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+                sock.sendall((" ".join(words) + "\r\n").encode())
+                return sock.recv(65536)
+        except OSError:
+            return b""
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self) -> None:
+        """It takes connections and answers nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)

@@ -20,7 +20,7 @@ from fastgate.config.model.actions import (
 )
 from fastgate.config.model.basics import UNLIMITED, Rate, Secret, StatusRange
 from fastgate.config.model.health import HealthCheck, Outlier
-from fastgate.config.model.plugins import IpFilter, Plugin, PluginUse, RateLimit
+from fastgate.config.model.plugins import IpFilter, Plugin, PluginUse, RateLimit, RedisPlace
 from fastgate.config.model.resilience import Breaker, Concurrency, Hedge, Retry
 from fastgate.config.model.root import Config
 from fastgate.config.model.route import (
@@ -58,8 +58,8 @@ __all__ = [
     "UNLIMITED", "AccessLog", "Admin", "Breaker", "Concurrency", "Condition", "Config", "Dns",
     "Endpoint", "EndpointsFile", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge",
     "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "Match", "Mirror",
-    "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "Regions", "Respond",
-    "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts", "Secret", "Server", "Split",
+    "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
+    "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts", "Secret", "Server", "Split",
     "SplitOverride", "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
     "UpstreamTimeouts",
 ]  # fmt: skip

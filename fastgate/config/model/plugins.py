@@ -4,7 +4,31 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Struct
 
-from fastgate.config.model.basics import MS, SECOND, Rate, derived, doc
+from fastgate.config.model.basics import MS, SECOND, Rate, Secret, derived, doc
+
+
+class RedisPlace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where Redis is. Needs the extra `fastgate[redis]`."""
+
+    url: Annotated[
+        str,
+        doc(
+            '"redis://host:6379/0" or "unix:/path/redis.sock"; with `sentinels` only its database counts, '
+            "with `cluster` any of its nodes will do.",
+            "redis-url",
+        ),
+    ] = "redis://127.0.0.1:6379/0"
+    username: Annotated[str, doc("For AUTH; empty: the default user.")] = ""
+    password: Annotated[
+        str | Secret | None, doc("For AUTH.", "header-value", secret=True, default="none: no AUTH")
+    ] = None
+    sentinels: Annotated[
+        tuple[str, ...], doc("Addresses of Sentinels, which name the master.", "authority")
+    ] = ()
+    sentinel_master: Annotated[str, doc("The name of the master there.")] = ""
+    cluster: Annotated[bool, doc("It is a Redis Cluster.")] = False
+    prefix: Annotated[str, doc("What every key begins with.")] = "fastgate:"
+    timeout: Annotated[int, doc("How long a decision may take.", "duration", minimum=MS)] = 5 * MS
 
 
 class RateLimit(
@@ -24,15 +48,68 @@ class RateLimit(
             least=1,
         ),
     ] = ("client-ip",)
-    rate: Annotated[Rate, doc('Tokens that come back: "100/s", "10/m" or "1000/h".', "rate")]
+    rate: Annotated[
+        Rate,
+        doc(
+            'Tokens that come back: "100/s", "10/m" or "1000/h". Needed but for a quota.',
+            "rate",
+            default="that of the quota",
+        ),
+    ] = None  # type: ignore[assignment]  # filled in, or an error
     burst: Annotated[
         int,
         doc("Tokens of a full bucket.", ge=1, le=1_000_000_000, default="one second's worth, at least 1"),
     ] = 0
     scope: Annotated[
+        Literal["worker", "host", "redis"],
+        doc(
+            'Whose requests count together: those of one worker; "host": of all workers and gateways of this '
+            'machine that run the same configuration file; "redis": of all that use the same Redis.'
+        ),
+    ] = "host"
+    per: Annotated[
         Literal["plugin", "route"],
         doc('"plugin": one set of buckets wherever the plugin is used; "route": a set for each route.'),
     ] = "plugin"
+    cost: Annotated[int, doc("Tokens that a request takes.", ge=1, le=1_000_000)] = 1
+    cost_header: Annotated[
+        str,
+        doc(
+            "Header of the service's answer that tells, as a whole number, what the request really cost; the "
+            "difference is taken then.",
+            "header-name",
+            empty=True,
+        ),
+    ] = ""
+    algorithm: Annotated[
+        Literal["token-bucket", "sliding-window", "quota"],
+        doc(
+            '"sliding-window": `rate` within any window, without a burst; "quota": `quota` in each calendar '
+            'period. Both with scope = "redis" only.'
+        ),
+    ] = "token-bucket"
+    quota: Annotated[
+        str, doc('"10000/day"; also "/hour" and "/month". Periods are of UTC.', "quota", empty=True)
+    ] = ""
+    quota_count: Annotated[int, derived("The number in `quota`.")] = 0
+    quota_period: Annotated[str, derived("The period in `quota`.")] = ""
+    redis: RedisPlace | None = None
+    on_error: Annotated[
+        Literal["local", "open", "closed"],
+        doc(
+            'While Redis can\'t be asked: "local" holds the limit in each worker by itself, "open" lets all '
+            'pass, "closed" refuses all (503).'
+        ),
+    ] = "local"
+    lease: Annotated[
+        int,
+        doc(
+            "Tokens that a worker takes ahead from Redis for a key that it was asked for less than 100 ms "
+            "ago. So much, for each worker, may go unused.",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 0
     ipv6_prefix: Annotated[int, doc("IPv6 clients count together by this many bits.", ge=1, le=128)] = 64
     max_keys: Annotated[int, doc("Buckets that are kept; the oldest go first.", ge=1, le=10_000_000)] = (
         100_000
@@ -44,6 +121,9 @@ class RateLimit(
     ] = ("ratelimit",)
     consumers: Annotated[tuple[str, ...], doc("Only these consumers; empty: everyone.")] = ()
     plan: Annotated[str, doc("Only consumers of this plan; empty: of any.")] = ""
+    shared_as: Annotated[
+        str, derived("What gateways have in common that share it: the path of the file.")
+    ] = ""
 
 
 class IpFilter(

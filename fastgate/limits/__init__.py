@@ -1,0 +1,1 @@
+"""Limits that replicas share: decisions by Redis, on connections of the gateway's own."""
