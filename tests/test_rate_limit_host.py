@@ -166,7 +166,7 @@ def test_what_it_really_cost() -> None:
 
 
 def hammer(name: str, start: float, seconds: float, count: int) -> int:
-    checked, asked, passed = limiter(name, count=count, burst=1), SampleRequest("192.0.2.1"), 0
+    checked, asked, passed = limiter(name, count=count, burst=100), SampleRequest("192.0.2.1"), 0
     while time.monotonic() < start:
         pass
     while time.monotonic() < start + seconds:
@@ -186,7 +186,7 @@ def forked(name: str, start: float, seconds: float, count: int) -> tuple[int, in
 
 
 def test_processes_at_once_admit_what_one_would(name: str) -> None:
-    kept = limiter(name, count=1000, burst=1)  # so that the file outlives each of them
+    kept = limiter(name, count=1000, burst=100)  # so that the file outlives each of them
     start = time.monotonic() + 0.1
     children = [forked(name, start, 1.0, 1000) for _ in range(4)]
     passed = 0
@@ -194,19 +194,21 @@ def test_processes_at_once_admit_what_one_would(name: str) -> None:
         passed += int(os.read(read, 100))
         os.close(read)
         os.waitpid(child, 0)
-    assert abs(passed - 1000) <= 20
+    # A bucket of a tenth of a second, so that nothing is lost where none of them is given a core.
+    assert abs(passed - 1100) <= 22
     del kept
 
 
 def test_who_is_killed_leaves_it_usable(name: str) -> None:
-    kept = limiter(name, count=1000, burst=1)
+    kept = limiter(name, count=1000, burst=100)
     for _ in range(5):
         child, read = forked(name, time.monotonic(), 10, 1000)
         time.sleep(0.02)  # in the middle of a decision, or between two
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(read)
-    assert abs(hammer(name, time.monotonic(), 0.5, 1000) - 500) <= 10
+    hammer(name, time.monotonic(), 0.05, 1000)
+    assert abs(hammer(name, time.monotonic(), 0.5, 1000) - 500) <= 15
     del kept
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from fastgate.config import reflect
 from fastgate.config.decode_plugin import COMMON
 from fastgate.config.forms import FORMS
-from fastgate.config.model import Config, Fallback, PluginUse, SplitOverride, Upstream
+from fastgate.config.model import Config, Fallback, PluginUse, RateLimit, SplitOverride, Upstream
 from fastgate.config.plugin_types import BUILT_IN, built_in, installed
 from fastgate.config.units import BadValue
 
@@ -74,6 +74,7 @@ _ONE_OF: dict[type[Struct], dict[str, Any]] = {
         ]
     },
     Fallback: {"oneOf": [{"required": ["upstream"]}, {"required": ["respond"]}]},
+    RateLimit: {"anyOf": [{"required": ["rate"]}, {"required": ["quota"]}]},
     SplitOverride: {"anyOf": [{"required": ["header"]}, {"required": ["cookie"]}]},
 }
 

@@ -190,7 +190,13 @@ class RespConnection(asyncio.Protocol):
     async def _greet(self) -> None:
         # A server that takes connections but answers nothing is not there.
         for what in (*self._greeting, command("PING")):
-            answered: asyncio.Future[Any] = self._loop.create_future() self._put(what, lambda reply,
-            answered=answered: answered.done() or answered.set_result(reply))  # type: ignore[misc] reply =
-            await answered if isinstance(reply, Exception):
+            answered: asyncio.Future[Any] = self._loop.create_future()
+
+            def told(reply: Any, answered: asyncio.Future[Any] = answered) -> None:
+                if not answered.done():
+                    answered.set_result(reply)
+
+            self._put(what, told)
+            reply = await answered
+            if isinstance(reply, Exception):
                 raise reply

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from msgspec import field
 
-from fastgate.plugins import Busy, Consumer, Exchange, Host, Plugin, PluginConfig, Response, Secret, doc
-from fastgate.plugins._auth.ask import Asker, Unavailable, basic, is_safe_url, within
+from fastgate.plugins import Consumer, Exchange, Host, Plugin, PluginConfig, Response, Secret, doc
+from fastgate.plugins._auth.ask import Asker, Unavailable, basic, is_safe_url
 from fastgate.plugins._auth.bearer import BadToken, TokenPlace
 from fastgate.plugins._auth.challenge import challenge
 from fastgate.plugins._auth.claims import scopes_of
@@ -137,11 +137,11 @@ class Introspection(Plugin):
     def provision(self, host: Host) -> None:
         config = self.config
         self._host = host
-        self._timeout = config.server_timeout / SECOND
-        self._asker = Asker(host, config.upstream, self._timeout)
+        timeout = config.server_timeout / SECOND
+        self._asker = Asker(host, config.upstream, timeout)
         self._url = config.url or config.path
         self._place = TokenPlace(max_size=config.max_token)
-        self._flights: SingleFlight[Verdict] = SingleFlight(host, "introspection", MAX_FLIGHTS)
+        self._flights: SingleFlight[Verdict] = SingleFlight(host, "introspection", timeout, MAX_FLIGHTS)
         # Apart, so that made-up tokens don't drive good ones out.
         self._active, self._inactive = Memory(config.cache), Memory(config.cache)
         self._scopes = frozenset(config.scopes)
@@ -166,7 +166,7 @@ class Introspection(Plugin):
             return exchange.refuse(401, "authentication-required", "no token", headers=headers)
         try:
             verdict = await self._verdict(token)
-        except (Unavailable, Busy) as error:
+        except Unavailable as error:
             self._host.count("unavailable")
             headers = {"retry-after": RETRY_AFTER}
             return exchange.refuse(503, "authentication-unavailable", str(error), headers=headers)
@@ -186,13 +186,13 @@ class Introspection(Plugin):
     # -- what is known of a token
 
     async def _verdict(self, token: str) -> Verdict:
-        """Raises Unavailable, Busy."""
+        """Raises Unavailable."""
         digest = sha256(token.encode()).hexdigest()
         now = self._host.clock.now()
         known = self._active.get(digest, now) or self._inactive.get(digest, now)
         if known is not None:
             return known
-        return await within(self._timeout, self._flights.run(digest, lambda: self._asked(digest, token)))
+        return await self._flights.run(digest, lambda: self._asked(digest, token))
 
     async def _asked(self, digest: str, token: str) -> Verdict:
         config = self.config

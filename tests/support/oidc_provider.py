@@ -85,6 +85,12 @@ class OidcProvider:
         self.knobs = Knobs()
         self.seen, self.hosts = [], []
 
+    def new_refresh_token(self, **login: str) -> str:
+        """One that a login with these values could have given."""
+        token = secrets.token_urlsafe(24)
+        self._refresh[token] = login
+        return token
+
     def forget_refresh_tokens(self) -> None:
         self._refresh.clear()
 
@@ -215,8 +221,7 @@ class OidcProvider:
             "id_token": self.knobs.sign(self, claims) if self.knobs.sign else self.signed(claims),
         }
         if self.knobs.refresh:
-            tokens["refresh_token"] = secrets.token_urlsafe(24)
-            self._refresh[tokens["refresh_token"]] = login
+            tokens["refresh_token"] = self.new_refresh_token(**login)
         return tokens
 
     def signed(self, claims: dict[str, Any], key: RSAKey | None = None) -> str:

@@ -59,7 +59,8 @@ __all__ = [
     "Endpoint", "EndpointsFile", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge",
     "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "Match", "Mirror",
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
-    "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts", "Secret", "Server", "Split",
-    "SplitOverride", "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
+    "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts",
+    "Secret", "Server", "Split", "SplitOverride",
+    "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
     "UpstreamTimeouts",
 ]  # fmt: skip

@@ -53,10 +53,12 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
 
 
 class Asker:
-    """Asks URLs. upstream: where their paths are asked instead, with the URL's host, if it has one, as
-    Host; "": the URLs themselves. timeout: seconds."""
+    """Asks URLs. upstream: where their paths are asked instead, with the URL's host, if it has one, as Host;
+    "": the URLs themselves. timeout: seconds."""
 
     def __init__(self, host: Host, upstream: str, timeout: float, limit: int = MAX_ANSWER) -> None:
+        if not upstream:
+            import httpx  # noqa: F401 - what fetch needs: now, since it takes a moment
         self._host, self._upstream, self._timeout, self._limit = host, upstream, timeout, limit
 
     async def fetch(

@@ -49,7 +49,7 @@ class Logins:
             verifier=secrets.token_urlsafe(48),
             return_to=return_to,
             redirect_uri=self.origin(exchange.request) + config.callback_path,
-            begun=int(self._host.clock.now()),
+            begun=self._host.clock.now(),
         )
         hashed = hashlib.sha256(login.verifier.encode()).digest()
         parameters = {
@@ -77,7 +77,7 @@ class Logins:
 
     def _clear_oldest(self, found: Found) -> list[str]:
         now = self._host.clock.now()
-        begun: list[tuple[int, str]] = []
+        begun: list[tuple[float, str]] = []
         for tag, sealed in self._cookies.logins(found).items():
             login = self._vault.open_login(sealed, now)
             begun.append((0 if login is None else login.begun, tag))

@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 from typing import Final
 
-from fastgate.plugins import Busy, Host
-from fastgate.plugins._auth.ask import Unavailable, within
+from fastgate.plugins import Host
+from fastgate.plugins._auth.ask import Unavailable
 from fastgate.plugins._auth.flight import SingleFlight
 from fastgate.plugins.oidc.config import SECOND, Config
 from fastgate.plugins.oidc.id_token import SPENT, checked_claims
@@ -28,7 +28,9 @@ _POLL: Final = 0.05
 class Renewal:
     def __init__(self, host: Host, config: Config, provider: Provider) -> None:
         self._host, self._config, self._provider = host, config, provider
-        self._flights: SingleFlight[Session | None] = SingleFlight(host, "refresh")
+        self._flights: SingleFlight[Session | None] = SingleFlight(
+            host, "refresh", config.provider_timeout / SECOND
+        )
         # Mark -> what came of it (None: refused), and until when it is remembered, oldest first.
         self._recent: dict[str, tuple[Session | None, float]] = {}
 
@@ -44,11 +46,7 @@ class Renewal:
         known = self._recent.get(mark)
         if known is not None and known[1] > self._host.clock.monotonic():
             return known[0]
-        try:
-            flight = self._flights.run(mark, lambda: self._renew(mark, session))
-            return await within(self._config.provider_timeout / SECOND, flight)
-        except Busy as error:
-            raise Unavailable(str(error)) from None
+        return await self._flights.run(mark, lambda: self._renew(mark, session))
 
     async def was_replaced(self, session: Session) -> bool:
         """Whether there is a newer session in its place, so that this one must not be written any more."""

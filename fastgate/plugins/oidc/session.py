@@ -20,7 +20,7 @@ class Login(Struct, frozen=True, array_like=True):
     verifier: str
     return_to: str
     redirect_uri: str
-    begun: int
+    begun: float
 
 
 class Session(Struct, frozen=True, array_like=True):
