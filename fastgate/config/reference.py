@@ -27,6 +27,7 @@ _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
     ("[admin]", model.Admin),
     ("[dns]", model.Dns),
     ("[access_log]", model.AccessLog),
+    ("[shared]", model.Shared),
     ("[[listeners]]", model.Listener),
     ("listeners.limits", model.ListenerLimits),
     ("listeners.timeouts", model.ListenerTimeouts),

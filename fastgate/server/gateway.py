@@ -29,9 +29,10 @@ from fastgate.server.operations import (
     UpstreamView,
     changes,
 )
-from fastgate.server.plugin_services import LocalStore, SystemClock
+from fastgate.server.plugin_services import SystemClock
 from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
 from fastgate.server.redis_limits import RedisLimits, redis_limits_of
+from fastgate.server.shared import SharedStores
 from fastgate.server.sockets import Listening, OpenError
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
@@ -142,12 +143,14 @@ class Gateway:
         )
         inner(self.worker)
         self._limits = RedisLimits()
-        self._plugins = Plugins(self.worker, SystemClock(), LocalStore)
+        self._shared = SharedStores(config)
+        self._plugins = Plugins(self.worker, SystemClock(), self._shared.store)
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
             return await self._enforce(config)
         except BaseException:
             await self._end_watching()
+            await self._shared.close()
             self.worker.close()
             if self.log is not None:
                 await self._close_log(self.log)
@@ -170,6 +173,7 @@ class Gateway:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
             await self.worker.drain(patience)
             await self._plugins.close()
+            await self._shared.close()
             await self._limits.keep([])
             await self._apps.close(patience)
             await self._estate.close()
@@ -237,6 +241,8 @@ class Gateway:
             config, warnings = loaded.config, report(loaded.warnings)
         if self._draining:
             raise ReloadError("it is draining")
+        if config.shared != before.shared:
+            warnings.append("fastgate: [shared] has changed, which needs a restart")
         try:
             opened = await self._enforce(config)
         except OpenError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -36,34 +35,6 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return _core.monotonic_ns() / 1e9
-
-
-class LocalStore:
-    """A plugin's shared values, of this process alone."""
-
-    def __init__(self, plugin: str) -> None:
-        self._values: dict[str, tuple[bytes, float]] = {}
-
-    async def get(self, key: str) -> bytes | None:
-        value, until = self._values.get(key, (None, 0.0))
-        return value if until > time.monotonic() else None
-
-    async def set(self, key: str, value: bytes, ttl: float) -> None:
-        self._values[key] = (value, time.monotonic() + ttl)
-
-    async def add(self, key: str, by: int, ttl: float) -> int:
-        total = int(await self.get(key) or 0) + by
-        await self.set(key, b"%d" % total, ttl)
-        return total
-
-    async def set_if_absent(self, key: str, value: bytes, ttl: float) -> bool:
-        if await self.get(key) is not None:
-            return False
-        await self.set(key, value, ttl)
-        return True
-
-    async def delete(self, key: str) -> None:
-        self._values.pop(key, None)
 
 
 class _Call(Generic[T]):

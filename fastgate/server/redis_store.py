@@ -18,10 +18,14 @@ class RedisShare:
     """The client of all plugins. It connects when it is first needed, and again by itself.
 
     timeout: seconds that an answer may take; what is late or unreachable raises redis.exceptions.RedisError
-    in the plugin that asks."""
+    in the plugin that asks. A command whose connection ends is sent once more: a counter may then count
+    twice, and who was the first in ``set_if_absent`` may be told that it was not."""
 
     def __init__(self, place: RedisPlace, timeout: float = 1.0) -> None:
         from redis.asyncio import Redis, RedisCluster, Sentinel
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+        from redis.exceptions import ConnectionError as NoConnection
 
         self.prefix = place.prefix
         self._client: Any
@@ -32,6 +36,9 @@ class RedisShare:
             "password": password,
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
+            # Once more, on a new connection: those of before Redis was restarted are dead, which only asking
+            # tells.
+            "retry": Retry(NoBackoff(), 1, supported_errors=(NoConnection,)),
         }
         if place.cluster:
             self._client = RedisCluster.from_url(place.url, **options)

@@ -40,6 +40,7 @@ from fastgate.config.model.server import (
     ListenerLimits,
     ListenerTimeouts,
     Server,
+    Shared,
 )
 from fastgate.config.model.upstream import (
     Endpoint,
@@ -60,7 +61,7 @@ __all__ = [
     "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "Match", "Mirror",
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
     "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts",
-    "Secret", "Server", "Split", "SplitOverride",
+    "Secret", "Server", "Shared", "Split", "SplitOverride",
     "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
     "UpstreamTimeouts",
 ]  # fmt: skip
