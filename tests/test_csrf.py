@@ -102,6 +102,12 @@ def test_every_method_that_is_not_safe_is_checked(gateway: Gateway, method: str)
     refused(post(gateway, "/plain/x", "Sec-Fetch-Site: cross-site", method=method), "csrf-refused")
 
 
+def test_a_web_socket_is_no_safe_request(gateway: Gateway) -> None:
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    refused(ask(gateway, "/plain/x", *upgrade, "Origin: https://evil.example", host=HOST), "csrf-refused")
+    assert ask(gateway, "/plain/x", *upgrade, "Origin: https://shop.example", host=HOST).status == 200
+
+
 @pytest.mark.parametrize(
     ("target", "exempt"),
     [("/plain/hooks", True), ("/plain/hooks/x", True), ("/plain/%68ooks/x", True), ("/plain/hooksx", False),
@@ -154,6 +160,8 @@ def test_forged_stolen_and_doubled_tokens(gateway: Gateway) -> None:
         ("Cookie: sid=alice",),
         (f"Cookie: sid=alice; csrf-token={mine}",),
         ("Cookie: sid=alice", f"X-CSRF-Token: {mine}"),
+        (f"Cookie: sid=alice; csrf-token={mine}", "X-CSRF-Token: x"),
+        (f"Cookie: sid=alice; csrf-token={mine}", f"X-CSRF-Token: {theirs}"),
         ("Cookie: sid=alice; csrf-token=x", "X-CSRF-Token: x"),
         ("Cookie: sid=alice; csrf-token=", "X-CSRF-Token:"),
         # the attacker's own token, planted by a sibling domain

@@ -276,6 +276,14 @@ def test_logout_holds_for_other_tabs_and_copies(someone: Browser, provider: Oidc
     assert someone.get("/", accept="*/*").status_code == 401
 
 
+def test_a_session_that_was_ended_is_not_written_anew(someone: Browser, provider: OidcProvider) -> None:
+    copy = made_session(provider, id="ended", seen=int(time.time()) - 3000)
+    someone.plant(copy)
+    assert someone.get(LOGOUT, sec_fetch_site="same-origin").status_code == 303
+    someone.plant(copy)
+    assert someone.get("/", accept="*/*").status_code == 401
+
+
 # -- the session's cookies
 
 

@@ -178,6 +178,18 @@ def test_a_planted_login_cookie(someone: Browser, site: Gateway, provider: OidcP
     assert provider.count("/token") == 0
 
 
+def test_a_login_cookie_under_the_name_of_another(someone: Browser, site: Gateway) -> None:
+    someone.callback()
+    [first] = someone.logins
+    url = someone.callback()
+    logins = someone.logins
+    second = next(name for name in logins if name != first)
+    someone.plant({second: logins[first]})
+    since = site.mark()
+    refused(someone.get(url))
+    assert "not that of the login" in why(site, since)
+
+
 @pytest.mark.parametrize("sealed", ["", "x", "~", "A" * 16, "A" * 4000])
 def test_a_login_cookie_that_is_none(someone: Browser, sealed: str) -> None:
     url = someone.callback()
@@ -222,6 +234,9 @@ ID_TOKENS: dict[str, Callable[[OidcProvider, dict[str, Any]], str]] = {
     "alg none": unsigned,
     "HMAC with the public key": with_public_key,
     "a key in the header": with_own_key,
+    "another algorithm of the same key": lambda provider, true: jwt.encode(
+        {"alg": "PS256", "kid": "one"}, true, provider.key, algorithms=["PS256"]
+    ),
     "another key": lambda provider, true: provider.signed(true, STRANGER),
     "signature cut": lambda provider, true: provider.signed(true)[:-8],
     "claims changed": lambda provider, true: ".".join(

@@ -22,7 +22,8 @@ from fastgate.plugins.oidc.config import Config as OidcConfig
 from fastgate.plugins.oidc.provider import Provider
 from fastgate.plugins.oidc.renewal import Renewal
 from fastgate.plugins.oidc.session import Session
-from fastgate.server.plugin_services import LocalStore, PluginServices, Services, SystemClock
+from fastgate.server.plugin_services import PluginServices, Services, SystemClock
+from fastgate.server.shared_store import HostMemory, HostStore
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def server() -> Iterator[OidcProvider]:
 
 @asynccontextmanager
 async def workers(server: OidcProvider) -> AsyncIterator[list[Renewal]]:
-    store = LocalStore("site")
+    store = HostStore(HostMemory("", 64), "site")
     services = [Services(cast(Any, None), SystemClock()) for _ in range(2)]
     hosts = [PluginServices(each, "site", Path(), store, {}) for each in services]
     config = OidcConfig(

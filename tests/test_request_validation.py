@@ -16,7 +16,7 @@ from support.web import ask, one_route_each, problems
 
 from fastgate.plugins.request_validation.documents import BadDocumentError, load_file, parse_json
 from fastgate.plugins.request_validation.openapi import OpenApi
-from fastgate.plugins.request_validation.schemas import Schema
+from fastgate.plugins.request_validation.schemas import EXPLAIN_BYTES, Schema
 
 JSON = "Content-Type: application/json"
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -135,6 +135,7 @@ def module_gateway(module_upstream: Upstream, tmp_path_factory: pytest.TempPathF
     (folder / "order.json").write_text(json.dumps(ORDER))
     (folder / "api.yaml").write_text(API)
     (folder / "old.json").write_text(json.dumps(API_3_0))
+    (folder / "changing.json").write_text("true")
     schema = {"schema": "order.json"}
     plugins: dict[str, dict[str, Any]] = {
         "order": {**schema, "max_depth": 20, "limit": "2MiB", "max_errors": 3},
@@ -144,6 +145,7 @@ def module_gateway(module_upstream: Upstream, tmp_path_factory: pytest.TempPathF
         "api": {"openapi": "api.yaml", "unknown_query": "refuse"},
         "lax": {"openapi": "api.yaml", "base_path": "/lax", "unknown": "pass"},
         "old": {"openapi": "old.json"},
+        "changing": {"schema": "changing.json", "check_interval": "10ms"},
     }
     with Gateway(one_route_each(module_upstream.address, "request-validation", plugins), folder) as gateway:
         yield gateway
@@ -283,6 +285,24 @@ def test_report_only_lets_pass(gateway: Gateway) -> None:
     assert post(gateway, {"item": 1}, target="/report").json()["body"] == '{"item": 1}'
 
 
+def replace(path: Path, text: str) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
+def test_a_file_that_is_replaced(gateway: Gateway) -> None:
+    path = gateway.file.parent / "changing.json"
+    assert post(gateway, {}, target="/changing").status == 200
+    deadline = time.monotonic() + 5
+    replace(path, '{"required": ["a"]}')
+    while post(gateway, {}, target="/changing").status == 200:
+        assert time.monotonic() < deadline
+    replace(path, '{"pattern": "(?=a)"}')
+    gateway.wait_stderr("fastgate: changing.json stays as it was")
+    invalid(post(gateway, {}, target="/changing"))
+
+
 # -- OpenAPI
 
 PET = "/api/v1/pets/7"
@@ -374,6 +394,9 @@ def test_where_others_may_pass(gateway: Gateway) -> None:
         (b'{"name":"x","role":"admin"}', (JSON,), ""),
         (b"name=x&age=3&nick=a&nick=b", (FORM,), None),
         (b"name=x+y%26", (FORM,), None),
+        (b"name=%FF", (FORM,), ""),
+        (b"name=\xff", (FORM,), ""),
+        (b"n\xff=x", (FORM,), ""),
         (b"name=x&age=old", (FORM,), "/age"),
         (b"name=x&name=y", (FORM,), ""),
         (b"name=x&role=admin", (FORM,), ""),
@@ -459,6 +482,18 @@ def test_documents_that_are_refused(document: Any, told: str) -> None:
         OpenApi(document)
 
 
+def test_a_reference_to_a_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("true")
+    with pytest.raises(ValueError, match="Retrieval is disabled"):
+        Schema({"$ref": (tmp_path / "other.json").as_uri()})
+
+
+def test_errors_of_large_values_are_not_described() -> None:
+    schema = Schema({"type": "string"})
+    assert "string" in schema.check(1, EXPLAIN_BYTES, 8)[0].message
+    assert "too many" in schema.check(1, EXPLAIN_BYTES + 1, 8)[0].message
+
+
 def test_references_that_go_in_a_circle_end() -> None:
     tree = {"type": "object", "properties": {"kin": {"$ref": "#/components/schemas/Tree"}}}
     parameter = {"name": "a", "in": "query", "schema": {"$ref": "#/components/schemas/Tree"}}
@@ -481,6 +516,8 @@ def test_depth_is_counted() -> None:
     assert parse_json(b"[[1]]", 3) == [[1]]
     with pytest.raises(BadDocumentError):
         parse_json(b"[[1]]", 2)
+    with pytest.raises(BadDocumentError):
+        parse_json(b"1" * 1000, 2)
 
 
 def test_a_schema_that_is_unsafe_keeps_the_gateway_from_starting(tmp_path: Path) -> None:

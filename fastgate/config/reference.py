@@ -27,7 +27,7 @@ _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
     ("[admin]", model.Admin),
     ("[dns]", model.Dns),
     ("[access_log]", model.AccessLog),
-    ("[shared]", model.Shared),
+    ("[shared]", model.SharedValues),
     ("[[listeners]]", model.Listener),
     ("listeners.limits", model.ListenerLimits),
     ("listeners.timeouts", model.ListenerTimeouts),
@@ -62,7 +62,7 @@ _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
     ("routes.limits", model.RouteLimits),
     ("routes.timeouts", model.RouteTimeouts),
     ('[plugins.NAME] with use = "rate-limit"', model.RateLimit),
-    ("plugins.NAME.redis", model.RedisPlace),
+    ("plugins.NAME.redis, shared.redis", model.RedisPlace),
     ('[plugins.NAME] with use = "ip-filter"', model.IpFilter),
     ("[plugins.NAME] in Python", model.PluginUse),
 )

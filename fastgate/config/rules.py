@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from fastgate.config.cidr_files import read_cidr_file
-from fastgate.config.model import Admin, Config, IpFilter, Listener, Plugin, RateLimit, RedisPlace
+from fastgate.config.model import Admin, Config, IpFilter, Listener, Plugin, RateLimit
 from fastgate.config.problems import Path, Problems, quote
 from fastgate.config.rules_context import Context, every_upstream_of
 from fastgate.config.rules_plugins import check_order, check_references, references
@@ -44,7 +44,6 @@ def check_rules(
     context = Context(config, document, base, problems, read_endpoints)
     _check_listeners(context)
     _check_server(context)
-    _check_shared(context)
     for name, upstream in config.upstreams.items():
         check_upstream(context, ("upstreams", name), upstream)
     for name, plugin in config.plugins.items():
@@ -143,25 +142,6 @@ def _check_plugin(context: Context, path: Path, plugin: Plugin) -> None:
             )
 
 
-def _check_shared(context: Context) -> None:
-    shared, problems = context.config.shared, context.problems
-    if shared.scope != "redis" and shared.redis is not None:
-        context.no_effect(("shared", "redis"), f'`scope` is "{shared.scope}"', 'write scope = "redis"')
-    elif shared.scope == "redis" and shared.redis is None and not problems.failed(("shared", "redis")):
-        problems.error(("shared",), 'scope: "redis" needs the table `redis`, which says where it is')
-    if shared.scope == "redis" and context.written(("shared", "max_entries")) is not None:
-        context.no_effect(("shared", "max_entries"), '`scope` is "redis"', "leave it out")
-    if shared.redis is not None:
-        _check_redis(context, ("shared", "redis"), shared.redis)
-
-
-def _check_redis(context: Context, path: Path, redis: RedisPlace) -> None:
-    if bool(redis.sentinels) != bool(redis.sentinel_master):
-        context.problems.error(path, "redis: `sentinels` and `sentinel_master` go together")
-    if redis.sentinels and redis.cluster:
-        context.problems.error(path, "redis: a cluster has no sentinels")
-
-
 def _check_limit_scope(context: Context, path: Path, limit: RateLimit) -> None:
     problems, redis = context.problems, limit.redis
     if limit.scope != "redis":
@@ -177,7 +157,10 @@ def _check_limit_scope(context: Context, path: Path, limit: RateLimit) -> None:
     elif redis is None and not problems.failed((*path, "redis")):
         problems.error(path, 'scope: "redis" needs the table `redis`, which says where it is')
     if redis is not None:
-        _check_redis(context, (*path, "redis"), redis)
+        if bool(redis.sentinels) != bool(redis.sentinel_master):
+            problems.error((*path, "redis"), "redis: `sentinels` and `sentinel_master` go together")
+        if redis.sentinels and redis.cluster:
+            problems.error((*path, "redis"), "redis: a cluster has no sentinels")
     if (limit.algorithm == "quota") != bool(limit.quota) and not problems.failed((*path, "quota")):
         problems.error(path, '`quota` and algorithm = "quota" go together')
     if limit.lease and limit.algorithm != "token-bucket":

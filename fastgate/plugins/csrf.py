@@ -77,10 +77,13 @@ class Csrf(Plugin):
         token = self.config.token
         if token:
             exchange.context[self._note] = self._due(request, token)
-        if request.method in _SAFE or self._exempt(request.path):
+        # A WebSocket begins as a GET, and carries the cookies of its host to whatever page opens it.
+        upgrades = "upgrade" in request.headers
+        if (request.method in _SAFE and not upgrades) or self._exempt(request.path):
             return None
         why = self._foreign(request)
-        if not why and token:
+        # Scripts can't set headers of a WebSocket: where it comes from has to do.
+        if not why and token and not upgrades:
             why = self._bad_token(request, token)
         return exchange.refuse(403, "csrf-refused", why) if why else None
 

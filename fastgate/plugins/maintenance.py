@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Mapping
@@ -9,10 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
-from fastgate.plugins import Exchange, Host, Plugin, PluginConfig, Response, Secret, doc
+from fastgate.plugins import Busy, Exchange, Host, Plugin, PluginConfig, Response, Secret, doc
 
 # How long one look at the switch file holds, in seconds.
 LOOK_EVERY: Final = 1.0
+# And how often the page is looked at.
+PAGE_EVERY: Final = 5.0
 MAX_BODY: Final = 1 << 20
 
 
@@ -84,10 +87,27 @@ class Maintenance(Plugin):
         if self.config.file:
             self._file = host.folder / self.config.file
         if self.config.body_file:
-            with (host.folder / self.config.body_file).open("rb") as file:
-                self._body = file.read(MAX_BODY + 1)
-            if len(self._body) > MAX_BODY:
-                raise ValueError(f"body_file is over {MAX_BODY} bytes")
+            self._page = host.folder / self.config.body_file
+            self._body = self._read_page()
+            host.spawn(self._watch_page(host), "watch body_file")
+
+    def _read_page(self) -> bytes:
+        with self._page.open("rb") as file:
+            body = file.read(MAX_BODY + 1)
+        if len(body) > MAX_BODY:
+            raise ValueError(f"body_file is over {MAX_BODY} bytes")
+        return body
+
+    async def _watch_page(self, host: Host) -> None:
+        seen = 0
+        while True:
+            await asyncio.sleep(PAGE_EVERY)
+            try:
+                changed = self._page.stat().st_mtime_ns
+                if changed != seen:
+                    self._body, seen = await host.in_thread(self._read_page), changed
+            except (OSError, ValueError, Busy) as error:
+                host.log.warning("body_file stays as it was: %s", error)
 
     def on_request(self, exchange: Exchange) -> Response | None:
         known = self._knows_secret(exchange)

@@ -32,7 +32,7 @@ from fastgate.server.operations import (
 from fastgate.server.plugin_services import SystemClock
 from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
 from fastgate.server.redis_limits import RedisLimits, redis_limits_of
-from fastgate.server.shared import SharedStores
+from fastgate.server.shared_store import SharedValues
 from fastgate.server.sockets import Listening, OpenError
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
@@ -143,14 +143,13 @@ class Gateway:
         )
         inner(self.worker)
         self._limits = RedisLimits()
-        self._shared = SharedStores(config)
-        self._plugins = Plugins(self.worker, SystemClock(), self._shared.store)
+        self._shared = SharedValues(config.source, config.shared)
+        self._plugins = Plugins(self.worker, SystemClock(), self._shared.of)
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
             return await self._enforce(config)
         except BaseException:
             await self._end_watching()
-            await self._shared.close()
             self.worker.close()
             if self.log is not None:
                 await self._close_log(self.log)
@@ -173,8 +172,8 @@ class Gateway:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
             await self.worker.drain(patience)
             await self._plugins.close()
-            await self._shared.close()
             await self._limits.keep([])
+            await self._shared.close()
             await self._apps.close(patience)
             await self._estate.close()
             self.worker.close()
@@ -241,8 +240,6 @@ class Gateway:
             config, warnings = loaded.config, report(loaded.warnings)
         if self._draining:
             raise ReloadError("it is draining")
-        if config.shared != before.shared:
-            warnings.append("fastgate: [shared] has changed, which needs a restart")
         try:
             opened = await self._enforce(config)
         except OpenError as error:

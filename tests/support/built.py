@@ -7,9 +7,10 @@ from pathlib import Path
 from fastgate import _core
 from fastgate.config import Config, model
 from fastgate.server.build import Snapshot, build, lay_ground
-from fastgate.server.plugin_services import LocalStore, Services, SystemClock
+from fastgate.server.plugin_services import Services, SystemClock
 from fastgate.server.plugins import PreparedPlugins, RunningPlugin
 from fastgate.server.redis_limits import RedisLimits
+from fastgate.server.shared_store import HostMemory, HostStore
 from fastgate.server.upstreams import Estate
 
 
@@ -18,8 +19,9 @@ def built(config: Config, worker: _core.Worker) -> tuple[Snapshot, PreparedPlugi
     estate = Estate()
     ground = lay_ground(config, worker, estate)
     services = Services(worker, SystemClock())
+    memory = HostMemory("", 64)
     running = {
-        name: RunningPlugin(use, services, Path(), LocalStore(name))
+        name: RunningPlugin(use, services, Path(), HostStore(memory, name))
         for name, use in config.plugins.items()
         if isinstance(use, model.PluginUse)
     }

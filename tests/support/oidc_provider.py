@@ -56,7 +56,7 @@ class OidcProvider:
         self.hosts: list[str] = []
         self.revoked: queue.Queue[str] = queue.Queue()
         self.issuer = ""
-        self.key = RSAKey.generate_key(2048, {"kid": "one", "use": "sig", "alg": "RS256"}, auto_kid=False)
+        self.key = RSAKey.generate_key(2048, {"kid": "one", "use": "sig"}, auto_kid=False)
         self._codes: dict[str, dict[str, str]] = {}
         self._refresh: dict[str, dict[str, str]] = {}
         self._loop = asyncio.new_event_loop()

@@ -14,13 +14,10 @@ from support.upstream import free_port
 
 
 class Redis:
-    """sentinel: the file of a Sentinel, which it is then."""
-
-    def __init__(self, folder: Path, *options: str, port: int = 0, sentinel: Path | None = None) -> None:
+    def __init__(self, folder: Path, *options: str, port: int = 0) -> None:
         self.folder = folder
         self.port = port or free_port()
         self.options = options
-        self.sentinel = sentinel
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -39,10 +36,9 @@ class Redis:
     def start(self) -> None:
         program = shutil.which("redis-server")
         assert program, "redis-server is not installed (Debian: redis-server)"
-        kind = [] if self.sentinel is None else [str(self.sentinel), "--sentinel"]
         self.process = subprocess.Popen(
-            [program, *kind, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-             "--appendonly", "no", "--dir", str(self.folder), *self.options],
+            [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+             "--dir", str(self.folder), *self.options],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + 10

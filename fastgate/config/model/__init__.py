@@ -20,7 +20,7 @@ from fastgate.config.model.actions import (
 )
 from fastgate.config.model.basics import UNLIMITED, Rate, Secret, StatusRange
 from fastgate.config.model.health import HealthCheck, Outlier
-from fastgate.config.model.plugins import IpFilter, Plugin, PluginUse, RateLimit, RedisPlace
+from fastgate.config.model.plugins import IpFilter, Plugin, PluginUse, RateLimit, RedisPlace, SharedValues
 from fastgate.config.model.resilience import Breaker, Concurrency, Hedge, Retry
 from fastgate.config.model.root import Config
 from fastgate.config.model.route import (
@@ -40,7 +40,6 @@ from fastgate.config.model.server import (
     ListenerLimits,
     ListenerTimeouts,
     Server,
-    Shared,
 )
 from fastgate.config.model.upstream import (
     Endpoint,
@@ -61,7 +60,7 @@ __all__ = [
     "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "Match", "Mirror",
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
     "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts",
-    "Secret", "Server", "Shared", "Split", "SplitOverride",
+    "Secret", "Server", "SharedValues", "Split", "SplitOverride",
     "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
     "UpstreamTimeouts",
 ]  # fmt: skip

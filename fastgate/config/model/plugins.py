@@ -31,6 +31,18 @@ class RedisPlace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     timeout: Annotated[int, doc("How long a decision may take.", "duration", minimum=MS)] = 5 * MS
 
 
+class SharedValues(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where plugins keep what they share (used nonces, logins under way). Read at the start; a reload does
+    not change it."""
+
+    redis: Annotated[
+        RedisPlace | None, doc("Shared by all that use this Redis; absent: by the gateways of this machine.")
+    ] = None
+    max_entries: Annotated[
+        int, doc("Values that are kept on this machine, of 1 KiB each.", ge=8, le=1_000_000)
+    ] = 8192
+
+
 class RateLimit(
     Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="use", tag="rate-limit"
 ):

@@ -5,9 +5,9 @@ from typing import Annotated
 from msgspec import Struct
 
 from fastgate.config.model.basics import derived, doc
-from fastgate.config.model.plugins import Plugin
+from fastgate.config.model.plugins import Plugin, SharedValues
 from fastgate.config.model.route import Route
-from fastgate.config.model.server import AccessLog, Admin, Dns, Listener, Server, Shared
+from fastgate.config.model.server import AccessLog, Admin, Dns, Listener, Server
 from fastgate.config.model.upstream import Upstream
 
 
@@ -18,7 +18,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     admin: Admin | None = None
     dns: Dns = Dns()
     access_log: AccessLog = AccessLog()
-    shared: Shared = Shared()
+    shared: SharedValues = SharedValues()
     listeners: Annotated[tuple[Listener, ...], doc("Where clients connect.", least=1)] = ()
     upstreams: Annotated[dict[str, Upstream], doc("Groups of endpoints, by name.", names="name")] = {}
     routes: Annotated[

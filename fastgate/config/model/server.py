@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from msgspec import Struct
 
 from fastgate.config.model.basics import KIB, MIB, MINUTE, MS, SECOND, derived, doc
-from fastgate.config.model.plugins import RedisPlace
 
 
 class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,23 +34,6 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=10_000_000,
         ),
     ] = 1024
-
-
-class Shared(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where plugins keep the small values that they share. A change of it needs a restart."""
-
-    scope: Annotated[
-        Literal["host", "redis"],
-        doc(
-            "Who shares: all workers and gateways of this machine that run the same file; "
-            '"redis": all that use the same Redis.'
-        ),
-    ] = "host"
-    redis: RedisPlace | None = None
-    max_entries: Annotated[
-        int,
-        doc("Values that are kept on the host; up to 2.2 KB of memory each.", ge=32, le=1_000_000),
-    ] = 10_000
 
 
 class Admin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

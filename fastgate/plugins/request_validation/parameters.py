@@ -75,17 +75,17 @@ class Parameter(NamedTuple):
             return MISSING
         if "array" in self.types.names and not self.json:
             if self.explode:
-                return [scalar(_text(one, decode), self.types.items) for one in texts]
+                return [scalar(decoded(one, decode), self.types.items) for one in texts]
             return self._list(_only(texts), decode)
         if "object" in self.types.names and not self.json:
             return self._flat_object(_only(texts).split(","), decode)
-        return self._value(_text(_only(texts), decode))
+        return self._value(decoded(_only(texts), decode))
 
     def _list(self, text: str, decode: Any) -> list[Any]:
         # Split before it is decoded: an encoded comma is part of an item.
         delimiter = _DELIMITERS.get(self.style)
         parts = delimiter.split(text) if delimiter else text.split(",")
-        return [scalar(_text(part, decode), self.types.items) for part in parts]
+        return [scalar(decoded(part, decode), self.types.items) for part in parts]
 
     def _simple(self, text: str, decode: Any) -> Any:
         separator = ","
@@ -94,13 +94,13 @@ class Parameter(NamedTuple):
         elif self.style == "matrix":
             return self._matrix(text, decode)
         if "array" in self.types.names and not self.json:
-            return [scalar(_text(part, decode), self.types.items) for part in text.split(separator)]
+            return [scalar(decoded(part, decode), self.types.items) for part in text.split(separator)]
         if "object" in self.types.names and not self.json:
             parts = text.split(separator)
             if self.explode:
                 return self._object([_pair(part) for part in parts], decode)
             return self._flat_object(parts, decode)
-        return self._value(_text(text, decode))
+        return self._value(decoded(text, decode))
 
     def _matrix(self, text: str, decode: Any) -> Any:
         pairs = [_pair(part) for part in _after(text, ";").split(";")]
@@ -109,13 +109,13 @@ class Parameter(NamedTuple):
         if any(key != self.name for key, _ in pairs):
             raise BadDocumentError("not of the style matrix")
         if "array" in self.types.names and self.explode:
-            return [scalar(_text(value, decode), self.types.items) for _, value in pairs]
+            return [scalar(decoded(value, decode), self.types.items) for _, value in pairs]
         value = _only([value for _, value in pairs])
         if "array" in self.types.names:
             return self._list(value, decode)
         if "object" in self.types.names:
             return self._flat_object(value.split(","), decode)
-        return self._value(_text(value, decode))
+        return self._value(decoded(value, decode))
 
     def _deep(self, pairs: Pairs) -> Any:
         found = []
@@ -135,10 +135,10 @@ class Parameter(NamedTuple):
     def _object(self, pairs: Pairs, decode: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, text in pairs:
-            name = _text(key, decode)
+            name = decoded(key, decode)
             if name in found:
                 raise BadDocumentError("given several times")
-            found[name] = scalar(_text(text, decode), self.types.properties.get(name))
+            found[name] = scalar(decoded(text, decode), self.types.properties.get(name))
         return found
 
     def check(self, given: Given, most: int) -> list[Violation]:
@@ -187,7 +187,7 @@ def read_query(raw: str) -> Pairs:
     if raw.count("&") >= MAX_PARAMETERS:
         raise BadDocumentError(f"more than {MAX_PARAMETERS} parameters")
     pairs = [part.partition("=") for part in raw.split("&") if part]
-    return [(_text(key, unquote_plus), value) for key, _, value in pairs]
+    return [(decoded(key, unquote_plus), value) for key, _, value in pairs]
 
 
 def scalar(text: str, types: Types | None) -> Any:
@@ -204,7 +204,8 @@ def scalar(text: str, types: Types | None) -> Any:
     return text
 
 
-def _text(raw: str, decode: Any) -> str:
+def decoded(raw: str, decode: Any) -> str:
+    """Percent escapes and UTF-8 read. Raises BadDocumentError."""
     try:
         # From the octets of the field (latin-1) to UTF-8, which is what percent escapes stand for.
         text: str = decode(raw) if raw.isascii() else decode(raw.encode("latin-1").decode())

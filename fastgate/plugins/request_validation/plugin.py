@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import unquote_plus
 
 import orjson
 
 from fastgate.plugins import Busy, Exchange, Host, Plugin, PluginConfig, Request, Response, doc
 from fastgate.plugins.request_validation.documents import BadDocumentError, load_file, parse_json
 from fastgate.plugins.request_validation.openapi import Match, MediaType, OpenApi
-from fastgate.plugins.request_validation.parameters import Given, Types, read_query, scalar
+from fastgate.plugins.request_validation.parameters import Given, Types, decoded, read_query, scalar
 from fastgate.plugins.request_validation.schemas import Schema, Violation
 
 _CHARSET: Final = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
@@ -49,6 +51,10 @@ class RequestValidation(Plugin):
             int, doc("Bodies larger than this are checked in a thread, so that others need not wait.", "size")
         ] = 32 * 1024
 
+        check_interval: Annotated[
+            int, doc("How often to look whether the file was replaced.", "duration", minimum=1_000_000)
+        ] = 5 * 1_000_000_000
+
     config: Config
 
     @classmethod
@@ -59,16 +65,37 @@ class RequestValidation(Plugin):
 
     async def provision(self, host: Host) -> None:
         self._host = host
+        self._path = host.folder / (self.config.schema or self.config.openapi)
         self._schema: Schema | None = None
         self._api: OpenApi | None = None
-        await host.in_thread(self._load)
+        self._version = (0, 0, 0)
+        await host.in_thread(self._refresh)
+        host.spawn(self._watch(), "watch the file")
 
-    def _load(self) -> None:
-        config, folder = self.config, self._host.folder
-        if config.schema:
-            self._schema = Schema(load_file(folder / config.schema))
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.check_interval / 1e9)
+            try:
+                if await self._host.in_thread(self._refresh):
+                    self._host.log.info("%s was read anew", self._path.name)
+            except (OSError, ValueError, Busy) as error:
+                self._host.log.warning("%s stays as it was: %s", self._path.name, error)
+                self._host.count("reload_failures")
+
+    def _refresh(self) -> bool:
+        """Reads the file if it is another than before. Raises OSError or ValueError; then nothing changes,
+        and this version is not tried again."""
+        stat = self._path.stat()
+        version = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if version == self._version:
+            return False
+        self._version = version
+        document = load_file(self._path)
+        if self.config.schema:
+            self._schema = Schema(document)
         else:
-            self._api = OpenApi(load_file(folder / config.openapi), config.base_path)
+            self._api = OpenApi(document, self.config.base_path)
+        return True
 
     async def on_request(self, exchange: Exchange) -> Response | None:
         request = exchange.request
@@ -205,12 +232,10 @@ def _find(content_type: str, allowed: tuple[MediaType, ...]) -> MediaType | None
 
 
 def _form(body: bytes, types: Types) -> dict[str, Any]:
-    from urllib.parse import unquote_plus
-
     found: dict[str, Any] = {}
     for key, raw in read_query(body.decode("latin-1")):
         wanted = types.properties.get(key)
-        text = unquote_plus(raw)
+        text = decoded(raw, unquote_plus)
         if wanted is not None and "array" in wanted.names:
             found.setdefault(key, []).append(scalar(text, wanted.items))
         elif key in found:

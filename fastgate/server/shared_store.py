@@ -1,0 +1,257 @@
+"""What plugins share: small values that all workers and gateways of this machine with the same configuration
+file see, or all that use the same Redis.
+
+On the machine they lie in a file in shared memory. A value has eight places where it can be, found by a hash of
+plugin and key; those are locked for each access by a record lock, which the kernel takes back from a process that
+dies. Is there no place left, what ends soonest goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import logging
+import mmap
+import os
+import stat
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from fastgate.config import model
+from fastgate.plugins.api import Shared
+
+__all__ = ["HostMemory", "HostStore", "SharedValues"]
+
+log: Final = logging.getLogger("fastgate.plugins")
+MOST_BYTES: Final = 1024
+PLACES: Final = 8
+_HEAD: Final = struct.Struct("=16sQI")  # digest of plugin and key, end on the monotonic clock (ns), length
+_SIZE: Final = _HEAD.size + MOST_BYTES
+_SHM: Final = Path("/dev/shm")
+
+
+class _Place(NamedTuple):
+    at: int
+    digest: bytes
+    until: int
+    length: int
+
+
+class HostMemory:
+    """The file. source: the configuration's path, which names it; "": nobody else's."""
+
+    def __init__(self, source: str, entries: int) -> None:
+        self._sets = max(1, entries // PLACES)
+        self._path: Path | None = None
+        folder = _SHM if _SHM.is_dir() else None
+        if source and folder is not None:
+            name = hashlib.blake2b(f"{Path(source).resolve()} {entries}".encode(), digest_size=12).hexdigest()
+            try:
+                self._open(folder / f"fastgate-{os.geteuid()}-shared-{name}")
+            except OSError as error:
+                log.warning("shared values: %s; they are this gateway's alone", error)
+        if self._path is None:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                self._fd = os.dup(file.fileno())
+        size = self._sets * PLACES * _SIZE
+        if os.fstat(self._fd).st_size < size:
+            os.ftruncate(self._fd, size)
+        self._map = mmap.mmap(self._fd, size)
+
+    def _open(self, path: Path) -> None:
+        for _ in range(10):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            there = os.fstat(fd)
+            if not stat.S_ISREG(there.st_mode) or there.st_uid != os.geteuid() or there.st_mode & 0o077:
+                os.close(fd)
+                raise OSError(0, f"{path} is not a file of this user alone")
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            # The last one before us may have removed it meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat(follow_symlinks=False).st_ino == there.st_ino:
+                    self._fd, self._path = fd, path
+                    return
+            os.close(fd)
+        raise OSError(0, f"{path} comes and goes")
+
+    def close(self) -> None:
+        self._map.close()
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody else has it
+                self._path.unlink()
+        os.close(self._fd)
+
+    @contextlib.contextmanager
+    def _locked(self, digest: bytes) -> Iterator[list[_Place]]:
+        begin = int.from_bytes(digest[:8]) % self._sets * PLACES * _SIZE
+        fcntl.lockf(self._fd, fcntl.LOCK_EX, PLACES * _SIZE, begin)
+        try:
+            yield [
+                _Place(at, *_HEAD.unpack_from(self._map, at))
+                for at in range(begin, begin + PLACES * _SIZE, _SIZE)
+            ]
+        finally:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, PLACES * _SIZE, begin)
+
+    def get(self, digest: bytes) -> bytes | None:
+        with self._locked(digest) as places:
+            return self._value(self._find(places, digest))
+
+    def put(self, digest: bytes, value: bytes, ttl: float, *, only_new: bool = False) -> bool:
+        with self._locked(digest) as places:
+            place = self._find(places, digest)
+            if only_new and place is not None:
+                return False
+            self._write(place or self._room(places), digest, value, ttl)
+            return True
+
+    def add(self, digest: bytes, by: int, ttl: float) -> int:
+        with self._locked(digest) as places:
+            place = self._find(places, digest)
+            value = self._value(place)
+            total = (int(value) if value else 0) + by
+            left = ttl if place is None else (place.until - time.monotonic_ns()) / 1e9
+            self._write(place or self._room(places), digest, b"%d" % total, left)
+            return total
+
+    def delete(self, digest: bytes) -> None:
+        with self._locked(digest) as places:
+            place = self._find(places, digest)
+            if place is not None:
+                _HEAD.pack_into(self._map, place.at, bytes(16), 0, 0)
+
+    def _find(self, places: list[_Place], digest: bytes) -> _Place | None:
+        now = time.monotonic_ns()
+        return next((each for each in places if each.digest == digest and each.until > now), None)
+
+    def _room(self, places: list[_Place]) -> _Place:
+        return min(places, key=lambda each: each.until)
+
+    def _value(self, place: _Place | None) -> bytes | None:
+        if place is None or place.length > MOST_BYTES:
+            return None
+        begin = place.at + _HEAD.size
+        return self._map[begin : begin + place.length]
+
+    def _write(self, place: _Place, digest: bytes, value: bytes, ttl: float) -> None:
+        # Ended first: who is killed in between leaves nothing, and not a half.
+        _HEAD.pack_into(self._map, place.at, digest, 0, 0)
+        begin = place.at + _HEAD.size
+        self._map[begin : begin + len(value)] = value
+        until = time.monotonic_ns() + int(ttl * 1e9)
+        _HEAD.pack_into(self._map, place.at, digest, max(0, until), len(value))
+
+
+def _checked(value: bytes) -> bytes:
+    if len(value) > MOST_BYTES:
+        raise ValueError(f"a shared value has at most {MOST_BYTES} bytes, not {len(value)}")
+    return value
+
+
+class HostStore:
+    """``Shared`` of one plugin, on this machine."""
+
+    def __init__(self, memory: HostMemory, plugin: str) -> None:
+        self._memory = memory
+        self._plugin = plugin
+
+    def _digest(self, key: str) -> bytes:
+        return hashlib.blake2b(f"{self._plugin}\0{key}".encode(), digest_size=16).digest()
+
+    async def get(self, key: str) -> bytes | None:
+        return self._memory.get(self._digest(key))
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        self._memory.put(self._digest(key), _checked(value), ttl)
+
+    async def add(self, key: str, by: int, ttl: float) -> int:
+        return self._memory.add(self._digest(key), by, ttl)
+
+    async def set_if_absent(self, key: str, value: bytes, ttl: float) -> bool:
+        return self._memory.put(self._digest(key), _checked(value), ttl, only_new=True)
+
+    async def delete(self, key: str) -> None:
+        self._memory.delete(self._digest(key))
+
+
+class RedisStore:
+    """``Shared`` of one plugin, in Redis. Every method raises OSError while Redis can't be asked."""
+
+    def __init__(self, place: Any, prefix: str) -> None:
+        self._place = place
+        self._prefix = prefix
+
+    async def _ask(self, key: str, *words: str | bytes | int) -> Any:
+        from fastgate.limits.resp import command
+
+        name = f"{self._prefix}{key}".encode()
+        connection = self._place.connection(name)
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def told(reply: Any) -> None:
+            if not answered.done():
+                answered.set_result(reply)
+
+        if connection is None or not connection.send(command(words[0], name, *words[1:]), told):
+            raise OSError("Redis can't be asked")
+        reply = await answered
+        if isinstance(reply, Exception):
+            raise OSError(f"Redis: {reply or type(reply).__name__}")
+        return reply
+
+    async def get(self, key: str) -> bytes | None:
+        found: bytes | None = await self._ask(key, "GET")
+        return found
+
+    async def set(self, key: str, value: bytes, ttl: float) -> None:
+        await self._ask(key, "SET", _checked(value), "PX", _milliseconds(ttl))
+
+    async def add(self, key: str, by: int, ttl: float) -> int:
+        total: int = await self._ask(key, "INCRBY", by)
+        await self._ask(key, "PEXPIRE", _milliseconds(ttl), "NX")
+        return total
+
+    async def set_if_absent(self, key: str, value: bytes, ttl: float) -> bool:
+        return await self._ask(key, "SET", _checked(value), "PX", _milliseconds(ttl), "NX") is not None
+
+    async def delete(self, key: str) -> None:
+        await self._ask(key, "DEL")
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+class SharedValues:
+    """The stores of a gateway's plugins, as the configuration says. What is made is kept over reloads."""
+
+    def __init__(self, source: str, config: model.SharedValues) -> None:
+        self._source = source
+        self._config = config
+        self._memory: HostMemory | None = None
+        self._place: Any = None
+
+    def of(self, plugin: str) -> Shared:
+        redis = self._config.redis
+        if redis is not None:
+            if self._place is None:
+                from fastgate.limits.places import place_of  # takes hiredis along, for those who need it
+
+                self._place = place_of(redis, ())
+            return RedisStore(self._place, f"{redis.prefix}shared:{plugin}:")
+        if self._memory is None:
+            self._memory = HostMemory(self._source, self._config.max_entries)
+        return HostStore(self._memory, plugin)
+
+    async def close(self) -> None:
+        if self._place is not None:
+            await self._place.close()
+        if self._memory is not None:
+            self._memory.close()
