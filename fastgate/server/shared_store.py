@@ -1,9 +1,10 @@
 """What plugins share: small values that all workers and gateways of this machine with the same configuration
 file see, or all that use the same Redis.
 
-On the machine they lie in a file in shared memory. A value has eight places where it can be, found by a hash of
-plugin and key; those are locked for each access by a record lock, which the kernel takes back from a process that
-dies. Is there no place left, what ends soonest goes.
+On the machine they lie in a file in shared memory. A value has a set of places where it can be, found by a
+hash of plugin and key, with a random key of the file: nobody can aim at one set. It is locked for each access
+by a record lock, which the kernel takes back from a process that dies. Is there no place left, what ends
+soonest goes, but nothing that `set_if_absent` has made: a nonce that was forgotten could be used again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import hashlib
 import logging
 import mmap
 import os
+import secrets
 import stat
 import struct
 import tempfile
@@ -24,14 +26,16 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from fastgate.config import model
-from fastgate.plugins.api import Shared
+from fastgate.plugins.api import Busy, Shared
 
 __all__ = ["HostMemory", "HostStore", "SharedValues"]
 
 log: Final = logging.getLogger("fastgate.plugins")
 MOST_BYTES: Final = 1024
-PLACES: Final = 8
+PLACES: Final = 32  # of a set; there are twice as many as entries, so that few sets are ever full
 _HEAD: Final = struct.Struct("=16sQI")  # digest of plugin and key, end on the monotonic clock (ns), length
+# In the length: made by `set_if_absent`.
+_KEPT: Final = 1 << 16
 _SIZE: Final = _HEAD.size + MOST_BYTES
 _SHM: Final = Path("/dev/shm")
 
@@ -47,7 +51,7 @@ class HostMemory:
     """The file. source: the configuration's path, which names it; "": nobody else's."""
 
     def __init__(self, source: str, entries: int) -> None:
-        self._sets = max(1, entries // PLACES)
+        self._sets = max(1, 2 * entries // PLACES)
         self._path: Path | None = None
         folder = _SHM if _SHM.is_dir() else None
         if source and folder is not None:
@@ -59,12 +63,29 @@ class HostMemory:
         if self._path is None:
             with tempfile.TemporaryFile(dir=folder) as file:
                 self._fd = os.dup(file.fileno())
-        size = self._sets * PLACES * _SIZE
-        if os.fstat(self._fd).st_size < size:
-            os.ftruncate(self._fd, size)
-        self._map = mmap.mmap(self._fd, size)
+        # The key of the hash lies behind the places.
+        end = self._sets * PLACES * _SIZE
+        fcntl.lockf(self._fd, fcntl.LOCK_EX, 16, end)
+        if os.fstat(self._fd).st_size != end + 16:
+            os.ftruncate(self._fd, end)
+            os.pwrite(self._fd, secrets.token_bytes(16), end)
+        fcntl.lockf(self._fd, fcntl.LOCK_UN, 16, end)
+        self._map = mmap.mmap(self._fd, end + 16)
+        self._seed = self._map[end : end + 16]
+
+    def _sweep(self, path: Path) -> None:
+        # What killed gateways have left: nobody holds a lock on it. Who opens it at this moment looks again.
+        for each in path.parent.glob(f"{path.name.rpartition('-')[0]}-*"):
+            with contextlib.suppress(OSError):
+                fd = os.open(each, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    each.unlink()
+                finally:
+                    os.close(fd)
 
     def _open(self, path: Path) -> None:
+        self._sweep(path)
         for _ in range(10):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             there = os.fstat(fd)
@@ -79,6 +100,10 @@ class HostMemory:
                     return
             os.close(fd)
         raise OSError(0, f"{path} comes and goes")
+
+    def digest(self, plugin: str, key: str) -> bytes:
+        text = f"{plugin}\0{key}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, digest_size=16, key=self._seed).digest()
 
     def close(self) -> None:
         self._map.close()
@@ -109,7 +134,7 @@ class HostMemory:
             place = self._find(places, digest)
             if only_new and place is not None:
                 return False
-            self._write(place or self._room(places), digest, value, ttl)
+            self._write(place or self._room(places), digest, value, ttl, _KEPT if only_new else 0)
             return True
 
     def add(self, digest: bytes, by: int, ttl: float) -> int:
@@ -132,21 +157,25 @@ class HostMemory:
         return next((each for each in places if each.digest == digest and each.until > now), None)
 
     def _room(self, places: list[_Place]) -> _Place:
-        return min(places, key=lambda each: each.until)
+        now = time.monotonic_ns()
+        given = [each for each in places if each.until <= now or not each.length & _KEPT]
+        if not given:
+            raise Busy("no room for one more shared value that may not be forgotten")
+        return min(given, key=lambda each: each.until)
 
     def _value(self, place: _Place | None) -> bytes | None:
-        if place is None or place.length > MOST_BYTES:
+        if place is None or place.length & ~_KEPT > MOST_BYTES:
             return None
         begin = place.at + _HEAD.size
-        return self._map[begin : begin + place.length]
+        return self._map[begin : begin + (place.length & ~_KEPT)]
 
-    def _write(self, place: _Place, digest: bytes, value: bytes, ttl: float) -> None:
+    def _write(self, place: _Place, digest: bytes, value: bytes, ttl: float, kept: int = 0) -> None:
         # Ended first: who is killed in between leaves nothing, and not a half.
         _HEAD.pack_into(self._map, place.at, digest, 0, 0)
         begin = place.at + _HEAD.size
         self._map[begin : begin + len(value)] = value
         until = time.monotonic_ns() + int(ttl * 1e9)
-        _HEAD.pack_into(self._map, place.at, digest, max(0, until), len(value))
+        _HEAD.pack_into(self._map, place.at, digest, max(0, until), len(value) | kept)
 
 
 def _checked(value: bytes) -> bytes:
@@ -163,7 +192,7 @@ class HostStore:
         self._plugin = plugin
 
     def _digest(self, key: str) -> bytes:
-        return hashlib.blake2b(f"{self._plugin}\0{key}".encode(), digest_size=16).digest()
+        return self._memory.digest(self._plugin, key)
 
     async def get(self, key: str) -> bytes | None:
         return self._memory.get(self._digest(key))
