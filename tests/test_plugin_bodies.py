@@ -96,16 +96,23 @@ def test_whole_bodies(gateway: Gateway, upstream: Upstream) -> None:
     assert get(gateway, "/both?suspend").body == b"[ABC]!"[:-1].replace(b"]", b"]!")
 
 
-def test_a_hook_that_waits_does_not_hold_a_whole_body_back(gateway: Gateway, upstream: Upstream) -> None:
+@pytest.mark.parametrize(("target", "body"), [("/waits", b"[abcdef]"), ("/acts", b"ABCDEF!")])
+@pytest.mark.parametrize("first", [b"abc", b""])
+def test_a_hook_of_the_head_that_waits_does_not_hold_the_body_back(
+    gateway: Gateway, upstream: Upstream, target: str, body: bytes, first: bytes
+) -> None:
     rest = threading.Event()
     upstream.script(
-        up.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc"), up.wait_for(rest), up.send(b"def")
+        up.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n" + first),
+        up.wait_for(rest),
+        up.send(b"abcdef"[len(first) :]),
     )
+    asked = len(upstream.requests)
     with gateway.client() as client:
-        client.send(request("GET", "/waits", X_Act="response:sleep"))
-        upstream.wait_requests(1)
+        client.send(request("GET", target, X_Act="response:sleep"))
+        upstream.wait_requests(asked + 1)
         rest.set()
-        assert client.response().body == b"[abcdef]"
+        assert client.response().body == body
 
 
 def test_a_whole_body_beyond_the_limit(gateway: Gateway, upstream: Upstream) -> None:

@@ -1,8 +1,8 @@
 """Limits across processes. usage: python -m bench.limits [--seconds N]
 
-host: two gateways and four other processes with one limit, one key, far more offered than admitted. redis: two gateways
-the same way, then with Redis killed and started again in the middle. cost: CPU of the gateway per request at 64 in
-flight, with the limit in Redis over none, in turns.
+host: two gateways and four other processes with one limit, one key, far more offered than admitted. redis: two
+gateways the same way, then with Redis killed and started again in the middle. cost: CPU of the gateway per
+request at 64 in flight, with the limit in Redis over none, in turns.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from types import SimpleNamespace
 
 from bench.peers.base import need
 from fastgate._core import RateLimiter, SampleRequest
+from fastgate.config.model import Rate
 
 RATE = 1000
 BURST = 100
@@ -113,8 +114,8 @@ def worker(file: Path, seconds: float, pipe: int) -> None:
     """A process that asks 1,000 times a second."""
     limiter = RateLimiter(
         SimpleNamespace(
-            name="limit", key=("global",), rate=SimpleNamespace(count=RATE, per_ns=10**9), burst=BURST, per="plugin",
-            scope="host", cost=1, cost_header="", shared_as=str(file.resolve()), ipv6_prefix=64, max_keys=100_000,
+            name="limit", key=("global",), rate=Rate(RATE, 10**9), burst=BURST, per="plugin", scope="host",
+            cost=1, cost_header="", shared_as=str(file.resolve()), ipv6_prefix=64, max_keys=100_000,
             report_only=False, headers=(),
         )
     )  # fmt: skip

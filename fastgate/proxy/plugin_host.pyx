@@ -936,9 +936,12 @@ cdef class PluginRun:
         self.head_sent = True
         if self.chain.body_mode == BODY_CHUNKS and response.whole is None and not bodiless:
             # Its bytes, if there are any yet, go through the hooks.
-            x.client.send_head(x, &head, NULL, 0, False)
-            self.state = RUN_BODY if self.held or self.last else RUN_IDLE
-            return 0
+            sent = x.client.send_head(x, &head, NULL, 0, False)
+            if self.held or self.last:
+                self.state = RUN_BODY
+                return 0
+            self.state = RUN_IDLE
+            return self._sent(sent)
         self.state = RUN_IDLE
         self.held = bytearray()
         x.bytes_out += len(body)

@@ -40,6 +40,14 @@ _SIZE: Final = _HEAD.size + MOST_BYTES
 _SHM: Final = Path("/dev/shm")
 
 
+# In one step: a counter without an end would be there for ever.
+_ADD: Final = """
+local total = redis.call('INCRBY', KEYS[1], ARGV[1])
+if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return total
+"""
+
+
 class _Place(NamedTuple):
     at: int
     digest: bytes
@@ -217,10 +225,11 @@ class RedisStore:
         self._place = place
         self._prefix = prefix
 
-    async def _ask(self, key: str, *words: str | bytes | int) -> Any:
+    async def _ask(self, key: str, word: str, *words: str | bytes | int) -> Any:
         from fastgate.limits.resp import command
 
         name = f"{self._prefix}{key}".encode()
+        script = (_ADD, 1) if word == "EVAL" else ()
         connection = self._place.connection(name)
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -228,7 +237,7 @@ class RedisStore:
             if not answered.done():
                 answered.set_result(reply)
 
-        if connection is None or not connection.send(command(words[0], name, *words[1:]), told):
+        if connection is None or not connection.send(command(word, *script, name, *words), told):
             raise OSError("Redis can't be asked")
         reply = await answered
         if isinstance(reply, Exception):
@@ -243,8 +252,7 @@ class RedisStore:
         await self._ask(key, "SET", _checked(value), "PX", _milliseconds(ttl))
 
     async def add(self, key: str, by: int, ttl: float) -> int:
-        total: int = await self._ask(key, "INCRBY", by)
-        await self._ask(key, "PEXPIRE", _milliseconds(ttl), "NX")
+        total: int = await self._ask(key, "EVAL", by, _milliseconds(ttl))
         return total
 
     async def set_if_absent(self, key: str, value: bytes, ttl: float) -> bool:
