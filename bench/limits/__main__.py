@@ -1,7 +1,7 @@
 """Limits across processes. usage: python -m bench.limits [--seconds N]
 
-host: two gateways and four other processes with one limit, one key, far more offered than admitted. redis: two
-gateways the same way, then with Redis killed and started again in the middle. cost: CPU of the gateway per
+host: two gateways and four other processes with one limit, one key, far more offered than admitted. redis: the
+two gateways, then with Redis killed and started again in the middle. cost: CPU of the gateway per
 request at 64 in flight, with the limit in Redis over none, in turns.
 """
 
@@ -28,7 +28,10 @@ from fastgate.config.model import Rate
 RATE = 1000
 BURST = 100
 ROUTE = '[[routes]]\nname = "all"\nrespond = {{ body = "ok" }}\nplugins = {plugins}\n'
-LIMIT = '[plugins.limit]\nuse = "rate-limit"\nkey = "global"\nrate = "{rate}/s"\nburst = {burst}\nheaders = []\n{more}\n'
+LIMIT = (
+    '[plugins.limit]\nuse = "rate-limit"\nkey = "global"\n'
+    'rate = "{rate}/s"\nburst = {burst}\nheaders = []\n{more}\n'
+)
 
 
 def free_port() -> int:
@@ -206,9 +209,8 @@ def show_cost(folder: Path, seconds: float, redis: Redis) -> None:
                 costs[name].append((gateway.cpu() - before) / sent * 1e6)
                 assert admitted == sent, f"{sent - admitted} refused"
     for name, values in costs.items():
-        print(
-            f"CPU per request, limit {name}: {statistics.median(values):.1f} us ({min(values):.1f}..{max(values):.1f})"
-        )
+        middle, low, high = statistics.median(values), min(values), max(values)
+        print(f"CPU per request, limit {name}: {middle:.1f} us ({low:.1f}..{high:.1f})")
     added = [with_it - without for with_it, without in zip(costs["redis"], costs["none"], strict=True)]
     print(f"Redis scope adds {statistics.median(added):.1f} us ({min(added):.1f}..{max(added):.1f})")
 
