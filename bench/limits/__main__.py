@@ -1,7 +1,7 @@
 """Limits across processes. usage: python -m bench.limits [--seconds N]
 
-host: two gateways and four other processes with one limit, one key, far more offered than admitted. redis: the
-two gateways, then with Redis killed and started again in the middle. cost: CPU of the gateway per
+host: two gateways and four other processes with one limit, one key, far more offered than admitted. redis:
+the two gateways, then with Redis killed and started again in the middle. cost: CPU of the gateway per
 request at 64 in flight, with the limit in Redis over none, in turns.
 """
 
