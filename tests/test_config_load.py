@@ -49,7 +49,9 @@ def test_the_whole_contract() -> None:
     assert config.upstreams["orders"].endpoints[1] == Endpoint(
         address="127.0.0.1:9002", host="127.0.0.1", port=9002, weight=2, zone="a"
     )
-    assert config.plugins["limit"] == RateLimit(name="limit", rate=Rate(100, 10**9), burst=200)
+    assert config.plugins["limit"] == RateLimit(
+        name="limit", rate=Rate(100, 10**9), burst=200, shared_as=str(GOLDEN / "valid" / "contract.toml")
+    )
     office = config.plugins["office"]
     assert isinstance(office, model.IpFilter)
     assert office.allow == ("10.0.0.0/8", "192.0.2.0/24")

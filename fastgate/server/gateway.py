@@ -150,6 +150,7 @@ class Gateway:
             return await self._enforce(config)
         except BaseException:
             await self._end_watching()
+            await self._end_plugins()
             self.worker.close()
             if self.log is not None:
                 await self._close_log(self.log)
@@ -166,14 +167,11 @@ class Gateway:
             for listener in self._listeners.values():
                 listener.close(self.worker)
             self._listeners.clear()
-            await self._end_watching()
-            await self._estate.end_checks()
-            # Discovery goes on meanwhile: there may be requests that wait for endpoints.
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
-            await self.worker.drain(patience)
-            await self._plugins.close()
-            await self._limits.keep([])
-            await self._shared.close()
+            # The worker in the same turn: who sees its idle connection end must find it draining. Discovery goes
+            # on meanwhile: there may be requests that wait for endpoints.
+            await asyncio.gather(self.worker.drain(patience), self._end_watching(), self._estate.end_checks())
+            await self._end_plugins()
             await self._apps.close(patience)
             await self._estate.close()
             self.worker.close()
@@ -186,6 +184,12 @@ class Gateway:
     async def _end_watching(self) -> None:
         self._watching.cancel()
         await asyncio.wait((self._watching,))
+
+    async def _end_plugins(self) -> None:
+        """With what they share, and the limits that others decide."""
+        await self._plugins.close()
+        await self._limits.keep([])
+        await self._shared.close()
 
     def reopen_log(self) -> None:
         """Opens the access log's file anew, after it was renamed (SIGUSR1)."""

@@ -44,7 +44,11 @@ class Loop:
         return Handle()
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)  # type: ignore[arg-type]
+        """Of the loop in which the test itself runs, if it does."""
+        try:
+            return asyncio.get_running_loop().create_future()
+        except RuntimeError:
+            return asyncio.Future(loop=self)  # type: ignore[arg-type]
 
     def get_debug(self) -> bool:
         return False
