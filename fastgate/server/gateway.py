@@ -168,8 +168,8 @@ class Gateway:
                 listener.close(self.worker)
             self._listeners.clear()
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
-            # The worker in the same turn: who sees its idle connection end must find it draining. Discovery goes
-            # on meanwhile: there may be requests that wait for endpoints.
+            # The worker in the same turn: who sees its idle connection end must find it draining. Discovery
+            # goes on meanwhile: there may be requests that wait for endpoints.
             await asyncio.gather(self.worker.drain(patience), self._end_watching(), self._estate.end_checks())
             await self._end_plugins()
             await self._apps.close(patience)
