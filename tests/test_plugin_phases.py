@@ -265,8 +265,10 @@ def test_errors_of_the_gateway(gateway: Gateway, upstream: Upstream) -> None:
 def test_subrequests(gateway: Gateway, upstream: Upstream) -> None:
     mark = upstream.mark()
     upstream.script(up.reply(404, b"hm")).script(up.reply())
-    ask(gateway, "b.request:subrequest=other")
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    ask(gateway, "b.request:subrequest=other", traceparent=trace)
     asked, forwarded = mark.requests
+    assert asked.all("traceparent") == forwarded.all("traceparent") == [trace]
     assert (asked.method, asked.target, asked.all("x-from")) == ("GET", "/asked?a=b", ["b"])
     assert asked.get("x-request-id") == forwarded.get("x-request-id")
     assert forwarded.get("x-answer") == "404 hm"

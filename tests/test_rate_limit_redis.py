@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import upstream as up
 from support.answers import refused
 from support.client import request
 from support.gateway import Gateway, config
-from support.redis import Redis
+from support.redis import Redis, sentinel_of
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +179,35 @@ def test_a_reload_keeps_what_is_equal_and_ends_the_rest(redis: Redis, start_gate
     while redis.ask("CLIENT LIST").count(b"id=") > 1:
         assert time.monotonic() < deadline, "its connection is still open"
         time.sleep(0.01)
+
+
+def test_the_master_that_sentinel_names(tmp_path: Path, start_gateway: Any) -> None:
+    with Redis(tmp_path) as master, sentinel_of(master, tmp_path, "limits") as sentinel:
+        place = {"sentinels": [f"127.0.0.1:{sentinel.port}"], "sentinel_master": "limits"}
+        gateway = start_gateway(tables(master, place=place | {"url": "redis://sentinel.invalid/0"}))
+        wait_decides(gateway)
+        assert [ask(gateway, "sentinel").status for _ in range(6)] == [200] * 5 + [429]
+        assert b"fastgate:limit:" in master.ask("KEYS *")
+
+
+def test_the_nodes_of_a_cluster(tmp_path: Path, start_gateway: Any) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    with (
+        Redis(folders[0], "--cluster-enabled", "yes", "--cluster-port", str(up.free_port())) as one,
+        Redis(folders[1], "--cluster-enabled", "yes", "--cluster-port", str(up.free_port())) as other,
+    ):
+        one.ask("CLUSTER ADDSLOTSRANGE 0 8191")
+        other.ask("CLUSTER ADDSLOTSRANGE 8192 16383")
+        other.ask("CLUSTER SET-CONFIG-EPOCH 2")
+        one.ask(f"CLUSTER MEET 127.0.0.1 {other.port} {other.options[-1]}")
+        deadline = time.monotonic() + 20
+        while any(b"cluster_state:ok" not in each.ask("CLUSTER INFO") for each in (one, other)):
+            assert time.monotonic() < deadline, "the cluster does not come together"
+            time.sleep(0.05)
+        gateway = start_gateway(tables(one, place={"cluster": True}))
+        wait_decides(gateway)
+        for number in range(12):
+            assert [ask(gateway, f"node-{number}").status for _ in range(6)] == [200] * 5 + [429]
+        assert all(b"fastgate:limit:" in each.ask("KEYS *") for each in (one, other)), "both have keys"

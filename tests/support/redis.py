@@ -18,6 +18,7 @@ class Redis:
         self.folder = folder
         self.port = port or free_port()
         self.options = options
+        self.file: Path | None = None  # a configuration of its own, in place of what is said below
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,11 +37,12 @@ class Redis:
     def start(self) -> None:
         program = shutil.which("redis-server")
         assert program, "redis-server is not installed (Debian: redis-server)"
-        self.process = subprocess.Popen(
-            [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-             "--dir", str(self.folder), *self.options],
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        words = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        if self.file is not None:
+            words = [str(self.file)]
+        else:
+            words += ["--port", str(self.port)]
+        self.process = subprocess.Popen([program, *words, *self.options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while b"PONG" not in (answer := self.ask("PING")) and b"NOAUTH" not in answer:
             assert time.monotonic() < deadline, "redis-server does not answer"
@@ -68,3 +70,12 @@ class Redis:
     def go_on(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
+
+
+def sentinel_of(master: Redis, folder: Path, name: str) -> Redis:
+    """A Sentinel that watches it under this name; not started."""
+    file = folder / "sentinel.conf"
+    sentinel = Redis(folder, "--sentinel")
+    file.write_text(f"port {sentinel.port}\nsentinel monitor {name} 127.0.0.1 {master.port} 1\n")
+    sentinel.file = file
+    return sentinel
