@@ -141,6 +141,21 @@ def test_a_file_that_is_not_ours_is_replaced(name: str, kind: int) -> None:
         path.with_name("fastgate-test-target").unlink(missing_ok=True)
 
 
+def test_a_place_given_back_owes_nothing(name: str) -> None:
+    """Two processes that claim a bucket for one key at one time: one gives its own back, used or not."""
+    before = files()
+    checked = limiter(name, max_keys=8)
+    (path,) = files() - before
+    while not checked.check_request(SampleRequest("192.0.2.1"), START).refused:
+        pass
+    with path.open("r+b") as file:
+        for place in range(8):
+            file.seek(4096 + 16 * place)
+            file.write(bytes(8))
+    asked = SampleRequest("192.0.2.2")
+    assert [checked.check_request(asked, START).refused for _ in range(6)] == [False] * 5 + [True]
+
+
 def test_more_keys_than_room() -> None:
     checked = limiter(max_keys=64, count=1, burst=1)
     for client in range(2000):

@@ -225,8 +225,11 @@ cdef class SharedBuckets:
             was = fg_load64(&chosen.key)
             if was == key or not fg_cas64(&chosen.key, was, key):
                 continue
-            if due > now:
+            if was == 0:
+                due = fg_load64(&chosen.due)    # not 0 where a double claim was undone: what another key has used
+            elif due > now:
                 fg_add64(&self.header.evicted, 1)
+            if due > now:
                 fg_cas64(&chosen.due, due, now)
             at = <int>(chosen - set)
             for i in range(SHARED_SET):

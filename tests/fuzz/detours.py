@@ -17,6 +17,7 @@ from .scenario import Finding, Rig, UpstreamEnd, details, read_responses
 
 SECOND = 10**9
 SCENES = 12  # in a row, with one configuration: connections and what was learnt are kept
+LEAPS = 1000  # of 5 s, in one scene: far more than all deadlines together
 SHADOW = 9300  # the port of the upstream that is mirrored to; its requests may come beside others
 
 
@@ -138,7 +139,7 @@ class World:
         rig.upstream_high = random.choice((0, 0, 100))
         rig.faults = None if self.calm else random
         guests = [Visitor(self, b"%d-%d" % (number, each)) for each in range(random.randint(1, 7))]
-        idle = 0
+        idle = leaps = 0
         while idle < 2:
             moved = rig.loop.run() if random.random() < self.pace else True
             for guest in guests:
@@ -153,6 +154,9 @@ class World:
             idle = 0 if moved or waits else idle + 1
             if idle == 2 and rig.worker.exchanges:
                 # Somebody waits for time alone: a back-off, a queue, a head that does not come.
+                leaps += 1
+                if leaps > LEAPS:
+                    raise Finding(f"{rig.worker.exchanges} exchanges that no deadline ends")
                 rig.faults = None
                 self.pass_time(5000)
                 idle = 0
