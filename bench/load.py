@@ -63,6 +63,7 @@ class Paced:
     seconds: float
     wait: dict[str, float]
     service: dict[str, float]
+    statuses: dict[int, int]  # answers by status
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def parse_paced(text: str) -> Paced:
     return Paced(
         raw["due"], raw["answered"], raw["in_time"], raw["refused"], raw["errors"], raw["given_up"],
         raw["seconds"], raw["wait_us"], raw["service_us"],
+        {int(status): count for status, count in raw["statuses"].items()},
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ static char *request;
 static size_t request_size;
 static uint64_t *waits, *services; /* ns from due, ns from sent */
 static long answered, in_time, refused, errors, given_up, reconnects;
+static long statuses[600];
 static int64_t give_up;
 
 static void release(int i) {
@@ -77,6 +78,7 @@ static void issue(int64_t due) {
 static void complete(int i) {
     struct conn *c = &conns[i];
     int64_t now = now_ns();
+    if (c->status >= 100 && c->status < 600) statuses[c->status]++;
     if (c->status >= 200 && c->status < 300) {
         waits[answered] = (uint64_t)(now - c->due);
         services[answered++] = (uint64_t)(now - c->sent);
@@ -195,6 +197,14 @@ int main(int argc, char **argv) {
     printf("{\"due\": %ld, \"answered\": %ld, \"in_time\": %ld, \"refused\": %ld, \"errors\": %ld, \"given_up\": %ld, "
            "\"reconnects\": %ld, \"seconds\": %.6f, ",
            total, answered, in_time, refused, errors, given_up, reconnects, seconds);
+    printf("\"statuses\": {");
+    const char *comma = "";
+    for (int status = 0; status < 600; status++) {
+        if (!statuses[status]) continue;
+        printf("%s\"%d\": %ld", comma, status, statuses[status]);
+        comma = ", ";
+    }
+    printf("}, ");
     print_quantiles("wait_us", waits);
     printf(", ");
     print_quantiles("service_us", services);
