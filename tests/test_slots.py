@@ -13,7 +13,7 @@ from support.upstream import Upstream
 
 from fastgate._core import Counters, SampleExchange, Slot, SlotsFull, SlotTable
 from fastgate.config import loads
-from fastgate.server import gateway as server
+from fastgate.server import common as server
 from fastgate.server.operations import ReloadError
 
 ROOM = 6

@@ -39,7 +39,7 @@ class AdminServer:
 
     def __init__(self, api: Api, bind: Bind) -> None:
         self._api = api
-        self.listening = Listening(bind, "admin API", backlog=CONNECTIONS, private=True)
+        self.listening = Listening.open(bind, "admin API", backlog=CONNECTIONS, private=True)
         self._serving: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
