@@ -13,7 +13,8 @@ from support.upstream import Upstream
 
 from fastgate._core import Counters, SampleExchange, Slot, SlotsFull, SlotTable
 from fastgate.config import loads
-from fastgate.server import common as server
+from fastgate.server import common
+from fastgate.server import gateway as server
 from fastgate.server.operations import ReloadError
 
 ROOM = 6
@@ -166,7 +167,7 @@ async def test_routes_count_under_their_names() -> None:
 
 async def test_more_names_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reload is refused, in words, and nothing has changed. Names that come and go are never too many."""
-    monkeypatch.setattr(server, "SPARE_NAMES", 3)
+    monkeypatch.setattr(common, "SPARE_NAMES", 3)
     with Upstream() as service:
         told: list[str] = []
         gateway = server.Gateway(config(service.address, "a"), told.append)

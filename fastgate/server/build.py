@@ -62,8 +62,8 @@ def lay_ground(
     config: Config, worker: _core.Worker, estate: Estate, places: CounterPlaces | None = None
 ) -> Ground:
     """Upstreams of the ``estate`` whose configuration is equal are taken over. places: of all routes and
-    upstreams, where another process has assigned them. Raises ``_core.SlotsFull`` when there are more new names of
-    routes or upstreams than the counters have room for."""
+    upstreams, where another process has assigned them. Raises ``_core.SlotsFull`` when there are more new
+    names of routes or upstreams than the counters have room for."""
     if places is None:
         route_slots, upstream_slots = worker.counters.assign(
             [route.name for route in config.routes], list(config.upstreams)

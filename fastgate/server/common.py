@@ -51,7 +51,8 @@ class Common:
         self.counters.use_worker(place)
 
     def assign(self, config: Config, held: tuple[list[int], list[int]]) -> CounterPlaces:
-        """For the workers to follow. held: places that any of them still holds. Raises ``_core.SlotsFull``."""
+        """For the workers to follow. held: places that any of them still holds. Raises
+        ``_core.SlotsFull``."""
         routes = [route.name for route in config.routes]
         upstreams = list(config.upstreams)
         of_routes, of_upstreams = self.counters.assign(routes, upstreams, held)

@@ -105,8 +105,8 @@ class Gateway:
     async def start(self, opener: Opener = open_listener, places: CounterPlaces | None = None) -> Opened:
         """Opens every listener and returns (address, listener's name) of each.
 
-        opener, places: of a worker, what its supervisor has opened and assigned. Raises OpenError or PluginError;
-        then nothing is open.
+        opener, places: of a worker, what its supervisor has opened and assigned. Raises OpenError or
+        PluginError; then nothing is open.
         """
         config = self.config
         loop = asyncio.get_running_loop()

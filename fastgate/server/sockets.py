@@ -33,7 +33,8 @@ class Bind(Protocol):
 class Listening:
     """A bind and its sockets, which listen: one, or two for every address of a port (IPv4 and IPv6).
 
-    ``servers`` is the user's to fill; close() ends all. ``owner``: close() also takes a Unix socket's file away.
+    ``servers`` is the user's to fill; close() ends all. ``owner``: close() also takes a Unix socket's file
+    away.
     """
 
     def __init__(self, bind: Bind, sockets: list[socket.socket], *, owner: bool = True) -> None:
