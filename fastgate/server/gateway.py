@@ -30,7 +30,7 @@ from fastgate.server.operations import (
     SplitView,
     UnknownName,
     UpstreamView,
-    changes,
+    result_of,
 )
 from fastgate.server.plugin_services import SystemClock
 from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
@@ -235,8 +235,15 @@ class Gateway:
             config, warnings = loaded.config, report(loaded.warnings)
         if self._draining:
             raise ReloadError("it is draining")
+        opened = await self.commit(await self.prepare_or_tell(config))
+        return result_of(before, config, opened, warnings)
+
+    async def prepare_or_tell(
+        self, config: Config, opener: Opener = open_listener, places: CounterPlaces | None = None
+    ) -> Prepared:
+        """`prepare`, with every failure as a ReloadError that says why."""
         try:
-            opened = await self.commit(await self.prepare(config))
+            return await self.prepare(config, opener, places)
         except OpenError as error:
             raise ReloadError(f"{error}{self._hint(config)}") from error
         except PluginError as error:
@@ -249,14 +256,6 @@ class Gateway:
             # A defect of ours; the configuration in force is not touched by it.
             traceback.print_exc(file=sys.stderr)
             raise ReloadError(f"a defect: {error!r}") from error
-        return ReloadResult(
-            listeners=changes(*({each.name: each for each in c.listeners} for c in (before, config))),
-            upstreams=changes(before.upstreams, config.upstreams),
-            routes=changes(*({each.name: each for each in c.routes} for c in (before, config))),
-            plugins=changes(before.plugins, config.plugins),
-            listening=tuple(opened),
-            warnings=tuple(warnings),
-        )
 
     def _hint(self, config: Config) -> str:
         """For an address that is in use by ourselves."""
@@ -417,10 +416,14 @@ class Gateway:
                     )
 
     def count(self) -> dict[str, Any]:
+        plugins = self.plugin_counts()
+        return {**self.counters.snapshot(), "plugins": plugins}
+
+    def plugin_counts(self) -> dict[str, dict[str, int]]:
+        """By plugin; and the gauges are up to date."""
         self.worker.show_gauges()
         plugins = {name: dict(one.slot.counts) for name, one in self._plugins.running.items()}
-        plugins |= self._limits.counts()
-        return {**self.counters.snapshot(), "plugins": plugins}
+        return plugins | self._limits.counts()
 
 
 def _has_arm(splitter: _core.Splitter, arm: str) -> None:

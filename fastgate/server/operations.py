@@ -21,7 +21,7 @@ __all__ = [
     "SplitView",
     "UnknownName",
     "UpstreamView",
-    "changes",
+    "result_of",
 ]
 
 # "auto": health and outliers decide.
@@ -160,7 +160,21 @@ class Operations(Protocol):
         """Puts a configuration in force; None: that of the file, read anew. Raises ReloadError."""
 
 
-def changes(before: Mapping[str, object], after: Mapping[str, object]) -> Changes:
+def result_of(
+    before: Config, after: Config, listening: list[tuple[str, str]], warnings: list[str]
+) -> ReloadResult:
+    """What there is to tell when one configuration has taken the place of another."""
+    return ReloadResult(
+        listeners=_changes(*({each.name: each for each in c.listeners} for c in (before, after))),
+        upstreams=_changes(before.upstreams, after.upstreams),
+        routes=_changes(*({each.name: each for each in c.routes} for c in (before, after))),
+        plugins=_changes(before.plugins, after.plugins),
+        listening=tuple(listening),
+        warnings=tuple(warnings),
+    )
+
+
+def _changes(before: Mapping[str, object], after: Mapping[str, object]) -> Changes:
     return Changes(
         kept=sum(name in before and before[name] == after[name] for name in after),
         added=tuple(name for name in after if name not in before),
