@@ -88,27 +88,27 @@ class Fake:
         if self.error is not None:
             raise self.error
 
-    def upstreams(self) -> list[UpstreamView]:
+    async def upstreams(self) -> list[UpstreamView]:
         self._ask("upstreams")
         return [UPSTREAM]
 
-    def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
+    async def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
         self._ask(upstream, address, change)
         return ENDPOINT
 
-    def split(self, route: str) -> SplitView:
+    async def split(self, route: str) -> SplitView:
         self._ask("split", route)
         return SPLIT
 
-    def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
+    async def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
         self._ask("set", route, weights)
         return SPLIT
 
-    def clear_split(self, route: str, arm: str) -> SplitView:
+    async def clear_split(self, route: str, arm: str) -> SplitView:
         self._ask("clear", route, arm)
         return SPLIT
 
-    def count(self) -> dict[str, Any]:
+    async def count(self) -> dict[str, Any]:
         self._ask("count")
         return {"workers": 1, "no_route": None}
 

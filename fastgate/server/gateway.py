@@ -359,11 +359,11 @@ class Gateway:
 
     # -- operations
 
-    def upstreams(self) -> list[UpstreamView]:
+    async def upstreams(self) -> list[UpstreamView]:
         assert self._snapshot is not None
         return [view_upstream(running) for running in self._snapshot.upstreams.values()]
 
-    def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
+    async def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
         assert self._snapshot is not None
         running = self._snapshot.upstreams.get(upstream)
         if running is None:
@@ -377,17 +377,17 @@ class Gateway:
             running.health.set_weight(endpoint, change.weight)
         return view_endpoint(endpoint)
 
-    def split(self, route: str) -> SplitView:
+    async def split(self, route: str) -> SplitView:
         return view_split(self._splitter(route))
 
-    def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
+    async def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
         splitter = self._splitter(route)
         for arm in weights:
             _has_arm(splitter, arm)
         splitter.set_weights(weights)
         return view_split(splitter)
 
-    def clear_split(self, route: str, arm: str) -> SplitView:
+    async def clear_split(self, route: str, arm: str) -> SplitView:
         splitter = self._splitter(route)
         _has_arm(splitter, arm)
         splitter.set_weights({arm: None})  # that takes a rollback back, too
@@ -417,7 +417,11 @@ class Gateway:
                         describe_verdict(verdict),
                     )
 
-    def count(self) -> dict[str, Any]:
+    async def count(self) -> dict[str, Any]:
+        return self.counted()
+
+    def counted(self) -> dict[str, Any]:
+        """The counters; see docs/access-log.md."""
         self.worker.show_gauges()
         plugins = {name: dict(one.slot.counts) for name, one in self._plugins.running.items()}
         plugins |= self._limits.counts()
