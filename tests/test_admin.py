@@ -88,27 +88,27 @@ class Fake:
         if self.error is not None:
             raise self.error
 
-    def upstreams(self) -> list[UpstreamView]:
+    async def upstreams(self) -> list[UpstreamView]:
         self._ask("upstreams")
         return [UPSTREAM]
 
-    def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
+    async def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
         self._ask(upstream, address, change)
         return ENDPOINT
 
-    def split(self, route: str) -> SplitView:
+    async def split(self, route: str) -> SplitView:
         self._ask("split", route)
         return SPLIT
 
-    def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
+    async def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
         self._ask("set", route, weights)
         return SPLIT
 
-    def clear_split(self, route: str, arm: str) -> SplitView:
+    async def clear_split(self, route: str, arm: str) -> SplitView:
         self._ask("clear", route, arm)
         return SPLIT
 
-    def count(self) -> dict[str, Any]:
+    async def count(self) -> dict[str, Any]:
         self._ask("count")
         return {"workers": 1, "no_route": None}
 
@@ -521,7 +521,7 @@ def test_of_a_gateway(start_gateway: StartGateway, start_upstream: StartUpstream
         ]
         assert [endpoint[key] for key in ("open", "idle", "waiting")] == [1, 1, 0]
         assert admin(gateway, "GET", "/counters")[1]["routes"]["all"]["exchanges"] == 1
-        assert admin(gateway, "GET", "/version")[1]["pid"] == gateway.pid
+        assert admin(gateway, "GET", "/version")[1]["pid"] == gateway.supervisors[-1]
         assert admin(gateway, "GET", "/routes/nowhere/split")[0] == 404
         assert admin(gateway, "PUT", f"/upstreams/up/endpoints/{address}x", b'{"state": "down"}')[0] == 404
         assert admin(gateway, "PUT", f"/upstreams/nope/endpoints/{address}", b'{"state": "down"}')[0] == 404

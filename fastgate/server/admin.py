@@ -60,7 +60,7 @@ class Api:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
         # A path's segments, those in braces being names, and what each method does.
-        self._endpoints: list[tuple[tuple[str, ...], dict[str, Callable[..., Any]]]] = [
+        self._endpoints: list[tuple[tuple[str, ...], dict[str, Callable[..., Awaitable[Any]]]]] = [
             (("upstreams",), {"GET": self._upstreams}),
             (("upstreams", "{}"), {"GET": self._upstream}),
             (("upstreams", "{}", "endpoints", "{}"), {"PUT": self._set_endpoint}),
@@ -78,15 +78,14 @@ class Api:
                 raise Refusal(415, "what changes anything says Content-Type: application/json")
             arguments = (*arguments, request.body)
         try:
-            found = act(*arguments)
-            return await found if isinstance(found, Awaitable) else found
+            return await act(*arguments)
         except UnknownName as error:
             raise Refusal(404, str(error)) from error
         except ReloadError as error:
             problems = [problem._asdict() for problem in error.problems]
             raise Refusal(422, str(error), more={"problems": problems}) from error
 
-    def _find(self, request: Request) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def _find(self, request: Request) -> tuple[Callable[..., Awaitable[Any]], tuple[Any, ...]]:
         segments = _segments(request.target)
         for pattern, methods in self._endpoints:
             pairs = list(zip(pattern, segments, strict=False))
@@ -99,45 +98,45 @@ class Api:
 
     # -- what each does
 
-    def _upstreams(self) -> object:
-        return {"upstreams": self._operations.upstreams()}
+    async def _upstreams(self) -> object:
+        return {"upstreams": await self._operations.upstreams()}
 
-    def _upstream(self, name: str) -> object:
-        for upstream in self._operations.upstreams():
+    async def _upstream(self, name: str) -> object:
+        for upstream in await self._operations.upstreams():
             if upstream.name == name:
                 return upstream
         raise UnknownName(f'no upstream is named "{name}"')
 
-    def _set_endpoint(self, upstream: str, address: str, body: bytes) -> object:
+    async def _set_endpoint(self, upstream: str, address: str, body: bytes) -> object:
         change = _decode(body, EndpointChange)
         if change == EndpointChange():
             raise Refusal(422, "give `state`, `weight` or both")
-        return self._operations.set_endpoint(upstream, address, change)
+        return await self._operations.set_endpoint(upstream, address, change)
 
-    def _split(self, route: str) -> object:
-        return self._operations.split(route)
+    async def _split(self, route: str) -> object:
+        return await self._operations.split(route)
 
-    def _set_split(self, route: str, body: bytes) -> object:
+    async def _set_split(self, route: str, body: bytes) -> object:
         change = _decode(body, SplitChange)
         if isinstance(change.weights, UnsetType) == isinstance(change.clear, UnsetType):
             raise Refusal(422, "give `weights` or `clear`, one of them")
         try:
             if not isinstance(change.clear, UnsetType):
-                return self._operations.clear_split(route, change.clear)
+                return await self._operations.clear_split(route, change.clear)
             assert not isinstance(change.weights, UnsetType)
-            return self._operations.set_split(route, change.weights)
+            return await self._operations.set_split(route, change.weights)
         except ValueError as error:
             raise Refusal(422, str(error)) from error
 
-    def _counters(self) -> object:
-        return self._operations.count()
+    async def _counters(self) -> object:
+        return await self._operations.count()
 
     async def _reload(self, body: bytes) -> object:
         if body:
             _decode(body, Nothing)
         return await self._operations.reload()
 
-    def _version(self) -> object:
+    async def _version(self) -> object:
         return {**versions(), "pid": os.getpid()}
 
 

@@ -35,11 +35,15 @@ _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?"
 
 
 class AdminServer:
-    """Serves an Api: on sockets that listen from the beginning (OpenError), from start() to close()."""
+    """Serves an Api, from start() to close(): on these sockets, or on those that it opens (OpenError)."""
 
-    def __init__(self, api: Api, bind: Bind) -> None:
+    def __init__(self, api: Api, bind: Bind, sockets: list[socket.socket] | None = None) -> None:
         self._api = api
-        self.listening = Listening.open(bind, "admin API", backlog=CONNECTIONS, private=True)
+        self.listening = (
+            Listening(bind, sockets)
+            if sockets
+            else Listening.open(bind, "admin API", backlog=CONNECTIONS, private=True)
+        )
         self._serving: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:

@@ -27,8 +27,8 @@ T = TypeVar("T")
 
 
 class Fleet:
-    """Implements ``operations.Operations``. States, weights and splits lie in memory that the workers share, so
-    any of them can tell and change them; what each has under way is added up."""
+    """Implements ``operations.Operations``. States, weights and splits lie in memory that the workers share,
+    so any of them can tell and change them; what each has under way is added up."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor

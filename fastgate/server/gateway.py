@@ -99,6 +99,7 @@ class Gateway:
         self._lost_lines = 0  # of logs that another one took the place of
         self._changing = asyncio.Lock()
         self._draining = False
+        self.draining = asyncio.Event()  # nothing new is taken any more
 
     # -- life
 
@@ -159,9 +160,10 @@ class Gateway:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
             # The worker in the same turn: who sees its idle connection end must find it draining. Discovery
             # goes on meanwhile: there may be requests that wait for endpoints.
-            await asyncio.gather(
-                self.worker.drain(patience, grace), self._end_watching(), self._estate.end_checks()
-            )
+            draining = asyncio.ensure_future(self.worker.drain(patience, grace))
+            await asyncio.sleep(0)
+            self.draining.set()
+            await asyncio.gather(draining, self._end_watching(), self._estate.end_checks())
             await self._end_plugins()
             await self._apps.close(patience)
             await self._estate.close()
@@ -357,11 +359,11 @@ class Gateway:
 
     # -- operations
 
-    def upstreams(self) -> list[UpstreamView]:
+    async def upstreams(self) -> list[UpstreamView]:
         assert self._snapshot is not None
         return [view_upstream(running) for running in self._snapshot.upstreams.values()]
 
-    def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
+    async def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
         assert self._snapshot is not None
         running = self._snapshot.upstreams.get(upstream)
         if running is None:
@@ -375,17 +377,17 @@ class Gateway:
             running.health.set_weight(endpoint, change.weight)
         return view_endpoint(endpoint)
 
-    def split(self, route: str) -> SplitView:
+    async def split(self, route: str) -> SplitView:
         return view_split(self._splitter(route))
 
-    def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
+    async def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
         splitter = self._splitter(route)
         for arm in weights:
             _has_arm(splitter, arm)
         splitter.set_weights(weights)
         return view_split(splitter)
 
-    def clear_split(self, route: str, arm: str) -> SplitView:
+    async def clear_split(self, route: str, arm: str) -> SplitView:
         splitter = self._splitter(route)
         _has_arm(splitter, arm)
         splitter.set_weights({arm: None})  # that takes a rollback back, too
@@ -415,7 +417,11 @@ class Gateway:
                         describe_verdict(verdict),
                     )
 
-    def count(self) -> dict[str, Any]:
+    async def count(self) -> dict[str, Any]:
+        return self.counted()
+
+    def counted(self) -> dict[str, Any]:
+        """The counters; see docs/access-log.md."""
         plugins = self.plugin_counts()
         return {**self.counters.snapshot(), "plugins": plugins}
 

@@ -135,25 +135,26 @@ class ReloadResult(Struct, frozen=True, kw_only=True):
 
 
 class Operations(Protocol):
-    """Each raises UnknownName for a name that is not there."""
+    """Of one process, or of several workers together; then each may have to wait for them. Each raises
+    UnknownName for a name that is not there."""
 
-    def upstreams(self) -> list[UpstreamView]:
+    async def upstreams(self) -> list[UpstreamView]:
         """In the order of the file."""
 
-    def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
+    async def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
         """Puts an operator's word in force, over reloads, and returns what is then."""
 
-    def split(self, route: str) -> SplitView:
+    async def split(self, route: str) -> SplitView:
         """The arms of a route's split."""
 
-    def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
+    async def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
         """Puts weights of arms in force; arms that are not named keep theirs. ValueError: they can't be."""
 
-    def clear_split(self, route: str, arm: str) -> SplitView:
+    async def clear_split(self, route: str, arm: str) -> SplitView:
         """Forgets that an arm was rolled back, and any weight that was set: the file's is in force again.
         ValueError: then no arm would have a weight."""
 
-    def count(self) -> dict[str, Any]:
+    async def count(self) -> dict[str, Any]:
         """The counters; see docs/access-log.md."""
 
     async def reload(self, config: Config | None = None) -> ReloadResult:

@@ -3,13 +3,15 @@
 It serves no traffic. It has the listening sockets, the shared memory, the admin API, and the configuration in
 force, from which each new worker is forked.
 
-Reload. Every worker prepares the configuration beside the one that runs. When all have, it is in force, and each
-is told to change over; if one can't, none does. Who dies in between is forked anew from what is in force.
+Reload. Every worker prepares the configuration beside the one that runs. When all have, it is in force, and
+each is told to change over; if one can't, none does. Who dies in between is forked anew from what is in
+force.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import time
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from types import NoneType
 from typing import Final
 
 from fastgate import _core
-from fastgate.config import Config, ConfigError, Loaded, load
+from fastgate.config import Config, ConfigError, Loaded, load, model
 from fastgate.config.problems import report
 from fastgate.server import carrying
 from fastgate.server.admin import Api
@@ -28,9 +30,11 @@ from fastgate.server.common import Common, CounterPlaces
 from fastgate.server.fleet import Fleet
 from fastgate.server.heartbeat import Heartbeats
 from fastgate.server.identity import identity_of
+from fastgate.server.inheritance import Heirloom, Inheritance
 from fastgate.server.listeners import listener_key, open_listener
 from fastgate.server.operations import ReloadError, ReloadResult, result_of
-from fastgate.server.sockets import Listening, OpenError
+from fastgate.server.sockets import Bind, Listening, OpenError
+from fastgate.server.upgrade import start_successor
 from fastgate.server.worker_handle import WorkerGone, WorkerHandle
 from fastgate.server.worker_process import DrainOrder, WorkerOrder
 from fastgate.server.workers import Workers
@@ -38,13 +42,18 @@ from fastgate.server.workers import Workers
 __all__ = ["Supervisor"]
 
 NS: Final = 1e9
+ADMIN: Final = "admin"
 Opened = list[tuple[str, str]]  # (address, name)
 
 
 class Supervisor:
-    """Runs in an asyncio loop of its own. tell: takes each line that an operator should read."""
+    """Runs in an asyncio loop of its own. tell: takes each line that an operator should read. inheritance:
+    sockets that are open already."""
 
-    def __init__(self, loaded: Loaded, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, loaded: Loaded, tell: Callable[[str], None], inheritance: Inheritance | None = None
+    ) -> None:
+        self._inheritance = inheritance or Inheritance()
         self.config = loaded.config
         self.version = 1
         self.started = time.time()
@@ -66,6 +75,7 @@ class Supervisor:
         self._admin: AdminServer | None = None
         self._api = Api(Fleet(self))
         self._changing = asyncio.Lock()
+        self.succeeded = asyncio.Event()  # another program serves on our sockets
         self._draining = False
 
     # -- life
@@ -77,11 +87,13 @@ class Supervisor:
         self._identity = identity_of(config.server.user)
         with ExitStack() as undo:
             for each in config.listeners:
-                self._listening[listener_key(each)] = listening = open_listener(each)
+                self._listening[listener_key(each)] = listening = self._open(each)
                 undo.callback(listening.close)
             if config.admin is not None:
-                self._admin = AdminServer(self._api, config.admin)
+                taken = self._inheritance.take((ADMIN,), config.admin)
+                self._admin = AdminServer(self._api, config.admin, taken)
                 undo.callback(self._admin.close)
+            self._inheritance.close_rest()
             self._places = self.common.assign(config, ([], []))
             await self.workers.start()
             undo.pop_all()
@@ -90,6 +102,10 @@ class Supervisor:
             await self._admin.start()
             opened += [(address, "admin API") for address in self._admin.listening.addresses]
         return opened
+
+    def _open(self, listener: model.Listener) -> Listening:
+        taken = self._inheritance.take((_label(listener), listener.name), listener)
+        return Listening(listener, taken) if taken else open_listener(listener)
 
     def _order(self, place: int, channel: socket.socket) -> WorkerOrder:
         return WorkerOrder(
@@ -120,6 +136,35 @@ class Supervisor:
             for name, number in report_.items():
                 total[name] = total.get(name, 0) + number
         return total
+
+    async def upgrade(self) -> int:
+        """Starts the program anew beside this one, on the same sockets; its process id. Whoever runs this one
+        then drains it. Raises ReloadError; then nothing has changed."""
+        try:
+            return await self._upgrade()
+        except ReloadError as error:
+            self._tell(f"fastgate: not upgraded: {error}")
+            raise
+
+    async def _upgrade(self) -> int:
+        if self._draining:
+            raise ReloadError("it is draining")
+        async with self._changing:
+            heirlooms = [
+                Heirloom(_label(listening.bind), sock)
+                for listening in self._listening.values()
+                for sock in listening.sockets
+            ]
+            if self._admin is not None:
+                heirlooms += [Heirloom(ADMIN, sock) for sock in self._admin.listening.sockets]
+            pid = await start_successor(heirlooms)
+            for listening in self._listening.values():
+                listening.hand_over()
+            if self._admin is not None:
+                self._admin.listening.hand_over()
+        self._tell(f"fastgate: upgraded: the program with pid {pid} serves")
+        self.succeeded.set()
+        return pid
 
     def reopen_log(self) -> None:
         """Opens the access log's file anew, after it was renamed (SIGUSR1)."""
@@ -257,6 +302,11 @@ class Supervisor:
         ours = {key[1] for key in self._listening} - {0}
         added = {each.port for each in config.listeners if listener_key(each) not in self._listening}
         return " (by a listener that runs now: use another port, or start it anew)" if added & ours else ""
+
+
+def _label(listener: Bind) -> str:
+    assert isinstance(listener, model.Listener)
+    return json.dumps(listener_key(listener))
 
 
 def _opened(config: Config, listening: dict[tuple[object, ...], Listening]) -> Opened:
