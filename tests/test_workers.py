@@ -105,7 +105,8 @@ def test_who_is_killed_is_replaced_within_a_second(tmp_path: Path) -> None:
         assert len(crowd.failures) <= kills * 6
         assert len(crowd.answered) > 300
         counted = gateway.admin("/counters")["routes"]["all"]["exchanges"]
-        assert len(crowd.answered) <= counted, "what dead workers counted is still there"
+        # What dead workers counted is still there, but for what they had answered and not counted yet.
+        assert len(crowd.answered) <= counted + kills
         gateway.assert_idle()
 
 
