@@ -55,6 +55,8 @@ cdef class AsgiSide(EndpointSide):
             headers.append((span_bytes(fields[i].name).lower(), span_bytes(fields[i].value)))
         if x.client_trusted and x.facts.forwarded_proto.ptr != NULL:
             scheme = x.facts.forwarded_proto
+        elif x.client.secure:
+            scheme = span_of(b"https", 5)
         self._take(body, length, end)
         self.call = self.endpoint.app.begin(
             self, span_text(method), span_bytes(target), headers, "1.1" if x.facts.http_minor else "1.0",
