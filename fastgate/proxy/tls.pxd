@@ -17,6 +17,7 @@ cdef class TlsLayer:
     cdef object take_out            # and read and write of the connection
     cdef object read
     cdef object write
+    cdef object shake
     # -- where it stands
     cdef int state                  # TlsState
     cdef bint said_goodbye          # close_notify was sent

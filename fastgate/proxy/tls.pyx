@@ -32,11 +32,12 @@ cdef class TlsLayer:
         self.take_out = self.outgoing.read
         self.read = inner.read
         self.write = inner.write
+        self.shake = inner.do_handshake
 
     cdef bint handshake(self) except -1:
         self.state = TLS_HANDSHAKE
         try:
-            self.socket.do_handshake()
+            self.shake()
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLCertVerificationError as error:
@@ -240,7 +241,7 @@ cdef class TlsServer(TlsShell):
     cdef int _opened(self) except -1:
         cdef Downstream1 inner = self.inner
         self.first = None
-        inner.tls_version = self.tls.socket.version().encode()
+        inner.tls_version = self.tls.socket._sslobj.version().encode()
         self.worker.counters.gauge_add(GAUGE_TLS_HANDSHAKES, 1)
         if self.tls.socket._sslobj.session_reused:
             self.worker.counters.gauge_add(GAUGE_TLS_RESUMED, 1)

@@ -14,6 +14,9 @@ __all__ = ["TicketKeys", "https_redirect", "listener_context"]
 
 _SET_TICKET_KEYS: Final = 59  # SSL_CTRL_SET_TLSEXT_TICKET_KEYS; without keys it tells their length
 
+_SET_CACHE_MODE: Final = 44  # SSL_CTRL_SET_SESS_CACHE_MODE
+_CACHE_OFF: Final = 0
+
 
 class TicketKeys:
     """The keys of session tickets (RFC 5077, RFC 8446 4.6.1), made before the workers are forked.
@@ -36,6 +39,8 @@ class TicketKeys:
             # A context's own structure stands behind what every Python object begins with.
             address = ctypes.c_void_p.from_address(id(context) + object.__basicsize__).value
             self._control(address, _SET_TICKET_KEYS, len(self._keys), self._keys)
+            # A ticket is all that is needed: nothing has to be kept for clients that may never come back.
+            self._control(address, _SET_CACHE_MODE, _CACHE_OFF, None)
 
 
 def _find_control() -> ctypes._NamedFuncPointer | None:
