@@ -552,6 +552,8 @@ cdef class PluginRun:
             self.drained = self.last = self.ended = True
             self.held = bytearray()
             x._drop_attempt()
+        if response.code_status == 205 and response.whole is not None:
+            response.whole = b""                    # RFC 9110 15.3.6
         if response.whole is not None and not self.held:
             self.held = bytearray(response.whole)
             self.last = True
@@ -707,7 +709,7 @@ cdef class PluginRun:
         # 1: a hook goes on behind the end, in a task. What a hook does here holds up nothing.
         cdef PluginSlot slot
         cdef bint suspended = False, well
-        cdef int64_t now = 0
+        cdef int64_t now
         for step in self.chain.steps:
             if not isinstance(step, PluginSlot) or (<PluginSlot>step).on_log is None:
                 continue
@@ -716,6 +718,7 @@ cdef class PluginRun:
             if slot.open_until_ns and self.trial is not slot:
                 now = now_ns()
                 if not slot.admits(now):
+                    self._in_doubt(slot)
                     continue
             try:
                 value = slot.on_log(self.view)

@@ -84,9 +84,9 @@ class RunningPlugin:
 
 
 def _said(use: model.PluginUse, error: BaseException) -> str:
-    text = str(error)
-    kind = type(error).__name__
-    return f"plugin {use.name}: {text or kind}" if isinstance(error, Exception) else f"plugin {use.name}: {kind}"
+    # What is no Exception says its name: an exit status alone tells nobody anything.
+    said = str(error) if isinstance(error, Exception) else ""
+    return f"plugin {use.name}: {said or type(error).__name__}"
 
 
 def _is_cancelled() -> bool:
