@@ -19,7 +19,7 @@ from support.client import Client, request
 from support.gateway import Gateway, config, to_toml
 
 import fastgate
-from fastgate.config import Config, Problem
+from fastgate.config import Config, Problem, loads
 from fastgate.config.model import Admin
 from fastgate.server import admin_http
 from fastgate.server.admin import Api
@@ -28,11 +28,19 @@ from fastgate.server.operations import (
     Changes,
     EndpointChange,
     EndpointView,
+    Health,
+    InForce,
+    ListenerView,
+    LogLevel,
+    Outdated,
     ReloadError,
     ReloadResult,
     SplitView,
+    Unavailable,
     UnknownName,
     UpstreamView,
+    WhyNot,
+    WorkerView,
 )
 
 ENDPOINT = EndpointView(
@@ -76,12 +84,31 @@ RELOADED = ReloadResult(
 )
 
 
+CONFIG = """
+[[listeners]]
+bind = "127.0.0.1:8080"
+
+[upstreams.orders]
+endpoints = ["127.0.0.1:9001"]
+sticky = { secret = "not to be seen" }
+
+[[routes]]
+name = "orders"
+match = { prefix = "/orders", headers = { x-kind = true } }
+upstream = "orders"
+request_headers = { set = { authorization = "nor this", x-plain = "this" } }
+timeouts = { total = "90s" }
+"""
+
+
 @dataclass
 class Fake:
     """Operations that note what was asked, and do as they are told."""
 
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     error: Exception | None = None
+    well: Health = Health(ready=True)
+    level: LogLevel = "info"
 
     def _ask(self, *what: Any) -> None:
         self.asked.append(what)
@@ -112,9 +139,31 @@ class Fake:
         self._ask("count")
         return {"workers": 1, "no_route": None}
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
-        self._ask("reload", config)
+    async def reload(self, config: Config | None = None, *, expected: str | None = None) -> ReloadResult:
+        self._ask("reload", config, *([expected] if expected else []))
         return RELOADED
+
+    async def in_force(self) -> InForce:
+        return InForce(loads(CONFIG, "gateway.toml").config, 3, '"x-3"', 0.0)
+
+    async def health(self) -> Health:
+        return self.well
+
+    async def workers(self) -> list[WorkerView]:
+        return [WorkerView(id=0, pid=7, started=1.0, state="serving")]
+
+    async def listeners(self) -> list[ListenerView]:
+        return []
+
+    async def begin_drain(self) -> None:
+        self._ask("drain")
+
+    async def log_level(self) -> LogLevel:
+        return self.level
+
+    async def set_log_level(self, level: LogLevel) -> LogLevel:
+        self.level = level
+        return level
 
 
 @dataclass
@@ -166,8 +215,9 @@ class Caller:
 @pytest.fixture
 async def caller() -> AsyncIterator[Caller]:
     fake = Fake()
-    server = admin_http.AdminServer(Api(fake), Admin(bind="127.0.0.1:0", host="127.0.0.1", port=0))
-    await server.start()
+    where = Admin(bind="127.0.0.1:0", host="127.0.0.1", port=0)
+    server = admin_http.AdminServer(Api(fake), where)
+    server.follow(await server.prepare(where))
     try:
         yield Caller(server, fake)
     finally:
@@ -306,7 +356,7 @@ async def test_a_defect_is_told_and_served_past(caller: Caller, capfd: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    "target", ["/", "/upstream", "/upstreams/", "/upstreams/a/b", "/reload/now", "*", "//"]
+    "target", ["/nothing", "/upstream", "/upstreams/", "/upstreams/a/b", "/reload/now", "*", "//"]
 )
 async def test_unknown_resources(caller: Caller, target: str) -> None:
     assert (await caller.call("GET", target)).status == 404
@@ -404,8 +454,9 @@ async def test_json_with_parameters(caller: Caller) -> None:
 
 async def test_a_unix_socket_is_its_owners(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
-    admin_server = admin_http.AdminServer(Api(Fake()), Admin(bind=f"unix:{path}", unix_path=str(path)))
-    await admin_server.start()
+    where = Admin(bind=f"unix:{path}", unix_path=str(path))
+    admin_server = admin_http.AdminServer(Api(Fake()), where)
+    admin_server.follow(await admin_server.prepare(where))
     try:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         caller = Caller(admin_server, Fake())

@@ -53,9 +53,9 @@ def run(config: Config, ready: Callable[[], None] | None = None, *, reload_on_ha
 async def _serve(config: Config, ready: Callable[[], None] | None, reload_on_hangup: bool) -> int:
     from fastgate.server.gateway import Gateway, OpenError, PluginError
 
-    gateway = Gateway(config, _say)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    gateway = Gateway(config, _say, stop=stop.set)
     hangup = asyncio.Event()
     if reload_on_hangup:
         loop.add_signal_handler(signal.SIGHUP, hangup.set)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import UNSET
 
@@ -16,17 +19,26 @@ from fastgate import _core
 from fastgate.config import Config, ConfigError, Loaded, load, model
 from fastgate.config.problems import report
 from fastgate.server.admin import Api
-from fastgate.server.admin_http import AdminServer
+from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.apps import Apps
 from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tables
+from fastgate.server.log_level import log_from, logged_from
 from fastgate.server.operations import (
     EndpointChange,
     EndpointView,
+    Health,
+    InForce,
+    ListenerView,
+    LogLevel,
+    Outdated,
     ReloadError,
     ReloadResult,
     SplitView,
+    Unavailable,
     UnknownName,
     UpstreamView,
+    WhyNot,
+    WorkerView,
     changes,
 )
 from fastgate.server.plugin_services import SystemClock
@@ -92,7 +104,8 @@ class Gateway:
     closes everything. All are called in the loop that serves, start() and drain() once.
 
     tell: takes each line that an operator should read of a reload. read: loads the file of a configuration
-    anew, in any thread. apps: applications that endpoints may name without a module.
+    anew, in any thread. apps: applications that endpoints may name without a module. stop: begins the end of
+    the process, as a signal does; None where the admin API is not to do that.
     """
 
     def __init__(
@@ -102,10 +115,15 @@ class Gateway:
         *,
         read: Callable[[str], Loaded] = load,
         apps: Mapping[str, Application] = {},  # not changed
+        stop: Callable[[], None] | None = None,
     ) -> None:
         self.config = config
+        self._stop = stop
+        self._started = self._applied = time.time()
+        self._version = 0
         self._tell = tell
         self._read = read
+        self._identity = secrets.token_hex(6)
         self._listeners: dict[tuple[object, ...], _Listener] = {}
         self._admin: AdminServer | None = None
         self._api = Api(self)
@@ -208,17 +226,20 @@ class Gateway:
 
     # -- reload
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
+    async def reload(self, config: Config | None = None, *, expected: str | None = None) -> ReloadResult:
         """Puts a configuration in force; None: that of the file, read anew.
 
         What is under way ends as it began. Connections, sockets with the same bind, upstreams and plugins
-        whose configuration is equal live on. How it went is told. Raises ReloadError; then nothing has
+        whose configuration is equal live on. How it went is told. expected: the etag of the one that it is to
+        take the place of. Raises Outdated where that is not in force, and ReloadError; then nothing has
         changed.
         """
         try:
             if self._draining:
                 raise ReloadError("it is draining")
             async with self._changing:
+                if expected is not None and expected != self._etag():
+                    raise Outdated(f"version {self._version} is in force, with another ETag")
                 result = await self._reload(config)
         except ReloadError as error:
             for line in str(error).splitlines():
@@ -282,9 +303,13 @@ class Gateway:
                     added[_key(each)] = listener = _Listener(each)
                     undo.callback(listener.close, self.worker)
             admin = self._admin if config.admin is not None else None
-            if config.admin is not None and (admin is None or admin.listening.bind != config.admin):
-                admin = AdminServer(self._api, config.admin)
-                undo.callback(admin.close)
+            serving: Serving | None = None
+            if config.admin is not None:
+                if admin is None or admin.listening.bind.bind != config.admin.bind:
+                    admin = AdminServer(self._api, config.admin)
+                    undo.callback(admin.close)
+                serving = await admin.prepare(config.admin)
+                undo.callback(serving.close)
             log = self.log
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
@@ -299,8 +324,6 @@ class Gateway:
             for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
                 if _key(each) in added:
                     await added[_key(each)].serve(self.worker, compiled)
-            if admin is not None and admin is not self._admin:
-                await admin.start()
             undo.pop_all()
         opened = [
             (address, each.name)
@@ -310,7 +333,8 @@ class Gateway:
         ]
         if admin is not None and admin is not self._admin:
             opened += [(address, "admin API") for address in admin.listening.addresses]
-        self._follow(snapshot, plugins, added, admin)
+        self._follow(snapshot, plugins, added)
+        self._follow_admin(admin, serving)
         await self._limits.keep(redis_limits_of(config))
         if log is not self.log:
             await self._change_log(log)
@@ -321,7 +345,6 @@ class Gateway:
         snapshot: Snapshot,
         plugins: PreparedPlugins,
         added: dict[tuple[object, ...], _Listener],
-        admin: AdminServer | None,
     ) -> None:
         """Puts in force what was prepared. Nothing here fails, and no request comes between."""
         config = snapshot.config
@@ -341,11 +364,17 @@ class Gateway:
         self._plugins.adopt(plugins)
         self.worker.watch(tuple(running.core for running in snapshot.upstreams.values()))
         self.worker.limit(config.server.max_connections, config.server.max_connections_per_ip)
+        self._snapshot = snapshot
+        self.config = config
+        self._version += 1
+        self._applied = time.time()
+
+    def _follow_admin(self, admin: AdminServer | None, serving: Serving | None) -> None:
         if self._admin is not None and self._admin is not admin:
             self._admin.close()
         self._admin = admin
-        self._snapshot = snapshot
-        self.config = config
+        if admin is not None and serving is not None:
+            admin.follow(serving)
 
     async def _change_log(self, log: _core.AccessLog | None) -> None:
         before, self.log = self.log, log
@@ -358,6 +387,51 @@ class Gateway:
         self.worker.log_to(log, every, self._lost_lines)
 
     # -- operations
+
+    async def in_force(self) -> InForce:
+        return InForce(self.config, self._version, self._etag(), self._applied)
+
+    def _etag(self) -> str:
+        return f'"{self._identity}-{self._version}"'
+
+    async def health(self) -> Health:
+        if self._draining:
+            return Health(ready=False, reasons=(WhyNot(code="draining", detail="it takes nothing new"),))
+        if self._snapshot is None:
+            return Health(ready=False, reasons=(WhyNot(code="starting", detail="nothing is open yet"),))
+        return Health(ready=True)
+
+    async def workers(self) -> list[WorkerView]:
+        state: Literal["starting", "serving", "draining"] = (
+            "draining" if self._draining else "serving" if self._snapshot is not None else "starting"
+        )
+        return [WorkerView(id=0, pid=os.getpid(), started=self._started, state=state)]
+
+    async def listeners(self) -> list[ListenerView]:
+        return [
+            ListenerView(
+                name=each.config.name,
+                bind=each.config.bind,
+                addresses=tuple(each.listening.addresses),
+                proxy_protocol=each.config.proxy_protocol,
+                plugins=each.config.plugins,
+            )
+            for each in self._listeners.values()
+        ]
+
+    async def begin_drain(self) -> None:
+        if self._stop is None:
+            raise Unavailable("the program that embeds the gateway drains it")
+        if not self._draining:
+            # The answer goes first: what stops may be the loop's own end.
+            asyncio.get_running_loop().call_soon(self._stop)
+
+    async def log_level(self) -> LogLevel:
+        return logged_from()
+
+    async def set_log_level(self, level: LogLevel) -> LogLevel:
+        log_from(level)
+        return logged_from()
 
     async def upstreams(self) -> list[UpstreamView]:
         assert self._snapshot is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -14,18 +14,27 @@ __all__ = [
     "Changes",
     "EndpointChange",
     "EndpointView",
+    "Health",
+    "InForce",
+    "ListenerView",
+    "LogLevel",
     "Operations",
     "OperatorState",
+    "Outdated",
     "ReloadError",
     "ReloadResult",
     "SplitView",
+    "Unavailable",
     "UnknownName",
     "UpstreamView",
+    "WhyNot",
+    "WorkerView",
     "changes",
 ]
 
 # "auto": health and outliers decide.
 OperatorState = Literal["auto", "ready", "draining", "down"]
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 
 class UnknownName(LookupError):
@@ -39,6 +48,14 @@ class ReloadError(Exception):
     def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
         super().__init__(message)
         self.problems = problems
+
+
+class Outdated(Exception):
+    """Another configuration is in force than the one that the caller has seen; nothing has changed."""
+
+
+class Unavailable(Exception):
+    """What was asked for can't be done as things are. ``str()`` says why."""
 
 
 class EndpointView(Struct, frozen=True, kw_only=True):
@@ -134,6 +151,50 @@ class ReloadResult(Struct, frozen=True, kw_only=True):
         return "; ".join(parts) or "nothing changed"
 
 
+class WhyNot(Struct, frozen=True, kw_only=True):
+    """What a gateway that is not ready waits for."""
+
+    code: Literal["starting", "no-configuration", "draining", "no-worker"]
+    detail: str
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """Whether requests should be sent to it: it is ready, or there are reasons."""
+
+    ready: bool
+    reasons: tuple[WhyNot, ...] = ()
+
+
+class WorkerView(Struct, frozen=True, kw_only=True):
+    """A process that serves. started: seconds since the epoch. restarts: how many before it in its place."""
+
+    id: int
+    pid: int
+    started: float
+    state: Literal["starting", "serving", "draining", "gone"]
+    restarts: int = 0
+
+
+class ListenerView(Struct, frozen=True, kw_only=True):
+    """addresses: as in "127.0.0.1:8080", with the port that a bind to port 0 got."""
+
+    name: str
+    bind: str
+    addresses: tuple[str, ...]
+    proxy_protocol: bool
+    plugins: tuple[str, ...]
+
+
+class InForce(NamedTuple):
+    """The configuration in force. version: 1, 2, 3 ... since the start; etag: of this version, in quotes, no
+    other gateway or start has the same; applied: seconds since the epoch."""
+
+    config: Config
+    version: int
+    etag: str
+    applied: float
+
+
 class Operations(Protocol):
     """Of one process, or of several workers together; then each may have to wait for them. Each raises
     UnknownName for a name that is not there."""
@@ -157,8 +218,32 @@ class Operations(Protocol):
     async def count(self) -> dict[str, Any]:
         """The counters; see docs/access-log.md."""
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
-        """Puts a configuration in force; None: that of the file, read anew. Raises ReloadError."""
+    async def reload(self, config: Config | None = None, *, expected: str | None = None) -> ReloadResult:
+        """Puts a configuration in force; None: that of the file, read anew.
+
+        expected: the etag of the one that it is to take the place of. Raises ReloadError, Outdated."""
+
+    async def in_force(self) -> InForce:
+        """What runs."""
+
+    async def health(self) -> Health:
+        """Whether requests should be sent to it."""
+
+    async def workers(self) -> list[WorkerView]:
+        """The processes that serve, in the order of their numbers."""
+
+    async def listeners(self) -> list[ListenerView]:
+        """In the order of the file."""
+
+    async def begin_drain(self) -> None:
+        """Begins what SIGTERM begins, and returns at once; again, it does nothing. Raises Unavailable where
+        the program that embeds the gateway decides on that."""
+
+    async def log_level(self) -> LogLevel:
+        """From which level on the `fastgate` loggers say anything."""
+
+    async def set_log_level(self, level: LogLevel) -> LogLevel:
+        """In all processes, until they end. Returns what is then."""
 
 
 def changes(before: Mapping[str, object], after: Mapping[str, object]) -> Changes:
