@@ -107,7 +107,7 @@ class Fake:
 
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     error: Exception | None = None
-    well: Health = Health(ready=True)
+    well: Health = field(default_factory=lambda: Health(ready=True))
     level: LogLevel = "info"
 
     def _ask(self, *what: Any) -> None:
@@ -337,6 +337,82 @@ async def test_counters_and_version(caller: Caller) -> None:
     version = (await caller.call("GET", "/version")).json()
     assert version["fastgate"] == fastgate.__version__
     assert version["pid"] == os.getpid()
+
+
+async def test_probes(caller: Caller) -> None:
+    assert (await caller.call("GET", "/livez")).json() == {"live": True}
+    ready = await caller.call("GET", "/readyz")
+    assert (ready.status, ready.json()) == (200, {"ready": True, "reasons": []})
+    caller.fake.well = Health(ready=False, reasons=(WhyNot(code="draining", detail="it ends"),))
+    ready = await caller.call("GET", "/readyz")
+    assert (ready.status, ready.json()["reasons"]) == (503, [{"code": "draining", "detail": "it ends"}])
+    assert ready.headers["content-type"] == "application/json"
+
+
+async def test_configuration_without_its_secrets(caller: Caller) -> None:
+    answer = await caller.call("GET", "/configuration")
+    assert (answer.status, answer.headers["etag"]) == (200, '"x-3"')
+    shown = answer.json()
+    assert (shown["version"], shown["etag"], shown["source"]) == (3, '"x-3"', "gateway.toml")
+    assert shown["configuration"] == {
+        "listeners": [{"name": "127.0.0.1:8080", "bind": "127.0.0.1:8080"}],
+        "upstreams": {
+            "orders": {"endpoints": [{"address": "127.0.0.1:9001"}], "sticky": {"secret": "<secret>"}}
+        },
+        "routes": [
+            {
+                "name": "orders",
+                "match": {"prefix": "/orders", "headers": {"x-kind": True}},
+                "upstream": "orders",
+                "request_headers": {"set": {"authorization": "<secret>", "x-plain": "this"}},
+                "timeouts": {"total": "90s"},
+            }
+        ],
+    }
+    for known in ('"x-3"', '"y", "x-3"'):
+        answer = await caller.call("GET", "/configuration", None, f"If-None-Match: {known}")
+        assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", '"x-3"')
+
+
+async def test_a_reload_of_what_was_seen(caller: Caller) -> None:
+    for given, asked in (('"x-3"', ("reload", None, '"x-3"')), ("*", ("reload", None))):
+        assert (await caller.call("POST", "/reload", {}, f"If-Match: {given}")).status == 200
+        assert caller.fake.asked.pop() == asked
+    caller.fake.error = Outdated("version 4 is in force")
+    answer = await caller.call("POST", "/reload", {}, 'If-Match: "x-3"')
+    assert (answer.status, answer.json()["detail"]) == (412, "version 4 is in force")
+
+
+async def test_routes_plugins_listeners_workers(caller: Caller) -> None:
+    assert (await caller.call("GET", "/routes")).json()["routes"] == [
+        {
+            "name": "orders",
+            "match": {"prefix": "/orders", "headers": {"x-kind": True}},
+            "action": "upstream",
+            "upstreams": ["orders"],
+            "plugins": [],
+            "listeners": [],
+        }
+    ]
+    assert (await caller.call("GET", "/listeners")).json() == {"listeners": []}
+    assert [one["pid"] for one in (await caller.call("GET", "/workers")).json()["workers"]] == [7]
+    codes = {one["code"] for one in (await caller.call("GET", "/reasons")).json()["reasons"]}
+    assert {"no-route", "upstream-reset"} <= codes
+
+
+async def test_the_log_level(caller: Caller) -> None:
+    assert (await caller.call("GET", "/log-level")).json() == {"level": "info"}
+    assert (await caller.call("PUT", "/log-level", {"level": "debug"})).json() == {"level": "debug"}
+    assert caller.fake.level == "debug"
+    assert (await caller.call("PUT", "/log-level", {"level": "loud"})).status == 422
+
+
+async def test_a_drain_is_begun(caller: Caller) -> None:
+    answer = await caller.call("POST", "/drain", {})
+    assert (answer.status, answer.json(), caller.fake.asked) == (202, {"draining": True}, [("drain",)])
+    caller.fake.error = Unavailable("the program drains it")
+    answer = await caller.call("POST", "/drain", {})
+    assert (answer.status, answer.json()["detail"]) == (409, "the program drains it")
 
 
 async def test_what_operations_refuse(caller: Caller) -> None:
