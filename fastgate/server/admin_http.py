@@ -149,6 +149,8 @@ class _Connection:
             reply = problem(Refusal(error.error_status_hint, str(error)))
         except Refusal as refusal:
             reply = problem(refusal)
+        except ConnectionError:
+            raise  # it has left, and nobody is there to be told
         except Exception:  # noqa: BLE001  # a defect of ours: told, and the gateway serves on
             traceback.print_exc(file=sys.stderr)
             reply = problem(Refusal(500, "a defect of the gateway; see its stderr"))

@@ -40,6 +40,12 @@ _PROBLEMS: Final = {
     431: "The head is too large.",
 }
 
+# What the types can't say: how many of their members are given.
+_MEMBERS: Final[dict[str, dict[str, int]]] = {
+    "EndpointChange": {"minProperties": 1},
+    "SplitChange": {"minProperties": 1, "maxProperties": 1},
+}
+
 
 def document(resources: Iterable[Resource] = RESOURCES) -> dict[str, Any]:
     """OpenAPI 3.1."""
@@ -47,6 +53,8 @@ def document(resources: Iterable[Resource] = RESOURCES) -> dict[str, Any]:
     types = dict.fromkeys(kind for kind in _types(resources) if kind is not None)
     made, components = msgspec.json.schema_components(types, ref_template=_SCHEMAS + "{name}")
     schemas = dict(zip(types, made, strict=True))
+    for name, bounds in _MEMBERS.items():
+        components[name].update(bounds)
     paths: dict[str, Any] = {}
     for resource in resources:
         paths.setdefault(resource.path, {})[resource.method.lower()] = _operation(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from typing import Any, Final
 
@@ -31,6 +33,7 @@ __all__ = ["RESOURCES"]
 
 NS: Final = 1e9
 AnyCall = Call[Any, Any]
+_ETAG: Final = re.compile(r'"[!#-~]*"')
 
 
 # -- whether it is well
@@ -51,8 +54,6 @@ async def _workers(operations: Operations, call: AnyCall) -> object:
 
 
 async def _version(operations: Operations, call: AnyCall) -> object:
-    import os
-
     return {**versions(), "pid": os.getpid()}
 
 
@@ -125,7 +126,11 @@ async def _reload(operations: Operations, call: AnyCall) -> object:
 def _expected(call: AnyCall) -> str | None:
     """If-Match (RFC 9110 13.1.1). "*" is any, and there is always one."""
     given = call.request.headers.get("if-match")
-    return None if given is None or given.strip() == "*" else given.strip()
+    if given is None or given == "*":
+        return None
+    if not _ETAG.fullmatch(given):
+        raise Refusal(400, 'If-Match is one ETag in quotes, or "*"')
+    return given
 
 
 async def _routes(operations: Operations, call: AnyCall) -> object:
