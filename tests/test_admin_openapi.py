@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
@@ -54,7 +54,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
-def test_it_keeps_to_its_document(case: schemathesis.Case, running: Gateway) -> None:
+def test_it_keeps_to_its_document(case: schemathesis.Case[Any], running: Gateway) -> None:
     address = running.addresses["admin API"]
     assert not isinstance(address, str)
     # A well-formed If-Match is still refused where it is not what is in force.
