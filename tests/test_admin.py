@@ -150,7 +150,7 @@ class Fake:
         return self.well
 
     async def workers(self) -> list[WorkerView]:
-        return [WorkerView(id=0, pid=7, started=1.0, state="serving")]
+        return [WorkerView(id=1, pid=7, started=1.0, state="serving")]
 
     async def listeners(self) -> list[ListenerView]:
         return []
@@ -648,7 +648,7 @@ def test_of_a_gateway(start_gateway: StartGateway, start_upstream: StartUpstream
         ]
         assert [endpoint[key] for key in ("open", "idle", "waiting")] == [1, 1, 0]
         assert admin(gateway, "GET", "/counters")[1]["routes"]["all"]["exchanges"] == 1
-        assert admin(gateway, "GET", "/version")[1]["pid"] == gateway.pid
+        assert admin(gateway, "GET", "/version")[1]["pid"] == gateway.supervisors[-1]
         assert admin(gateway, "GET", "/routes/nowhere/split")[0] == 404
         assert admin(gateway, "PUT", f"/upstreams/up/endpoints/{address}x", b'{"state": "down"}')[0] == 404
         assert admin(gateway, "PUT", f"/upstreams/nope/endpoints/{address}", b'{"state": "down"}')[0] == 404

@@ -33,6 +33,8 @@ FORMS: Final[dict[str, Form]] = {
     "duration": Form(units.parse_duration, "duration", units.DURATION_PATTERN, units.format_duration),
     "size": Form(units.parse_size, "size", units.SIZE_PATTERN, lambda v: _quoted(units.format_size(v))),
     "rate": Form(units.parse_rate, "rate", units.RATE_PATTERN, units.format_rate),
+    "workers": Form(units.parse_workers, 'number or "auto"', r"^(auto|[0-9]{1,3})$", _quoted),
+    "user": _form(texts.parse_user, "user, with or without group", r"^[^:\s]+(:[^:\s]+)?$"),
     "quota": _form(units.parse_quota, "quota", r"^[0-9]{1,12}/(hour|day|month)$"),
     "redis-url": _form(texts.parse_redis_url, "address of Redis", r"^(redis://|unix:/).+$"),
     "byte-rate": Form(

@@ -54,6 +54,13 @@ def parse_text(text: str, options: dict[str, Any]) -> str:
     return text
 
 
+def parse_user(text: str, options: dict[str, Any]) -> str:
+    """Whether there is such a user only the machine knows that the gateway is started on."""
+    if not re.fullmatch(r"[^:\s]+(:[^:\s]+)?", text):
+        raise BadValue(f'expected "user" or "user:group", got {quote(text)}')
+    return text
+
+
 def parse_name(text: str, options: dict[str, Any]) -> str:
     if not text:
         raise BadValue("a name must not be empty")

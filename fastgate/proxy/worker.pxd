@@ -65,3 +65,4 @@ cdef class Worker:
     cdef int leave(self, Downstream1 connection) except -1
     cpdef int show_gauges(self) except -1
     cdef int left(self) except -1
+    cdef int _close_pools(self) except -1

@@ -267,14 +267,14 @@ cdef class Worker:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    async def drain(self, double timeout):
+    async def drain(self, double timeout, double grace=0):
         """Finishes what runs, takes nothing new, cuts what is left after `timeout` seconds.
 
+        grace: for so many seconds a connection between two requests may bring one more, which is its last. Whoever
+        closes at once may cross a request that is on its way, and it fails (RFC 9112 9.6 asks for more than that).
         `cut` then tells how many exchanges were cut. Listening sockets are the caller's to close, before.
         """
         cdef Downstream1 connection
-        cdef Upstream upstream
-        cdef Endpoint endpoint
         cdef Connector connector
         cdef Exchange x
         self.draining = True
@@ -284,14 +284,20 @@ cdef class Worker:
             # may be over by now.
             if x in self.inner and x.kind != KIND_HEDGE and (x.kind != KIND_SUBREQUEST or x.pinned):
                 x.client_gone(R_DRAIN_CUT, None)
-        for connection in list(self.downstreams):
-            connection.drain()
-        for upstream in self.watched:
-            for endpoint in upstream.group.seats:
-                endpoint.close_idle()
+        if grace > 0:
+            for connection in list(self.downstreams):
+                connection.last_chance(now_ns() + <int64_t>(grace * 1e9))
+        else:
+            for connection in list(self.downstreams):
+                connection.drain()
+            self._close_pools()
         self.left()
         try:
             async with asyncio.timeout(timeout):
+                if grace > 0:
+                    await asyncio.wait((self.drained,), timeout=grace)
+                    self._close_pools()
+                    self.left()
                 await self.drained
         except TimeoutError:
             self.cut = self.exchanges
@@ -308,6 +314,14 @@ cdef class Worker:
                 await self.drained
         finally:
             self.wheel.advance(now_ns())
+
+    cdef int _close_pools(self) except -1:
+        cdef Upstream upstream
+        cdef Endpoint endpoint
+        for upstream in self.watched:
+            for endpoint in upstream.group.seats:
+                endpoint.close_idle()
+        return 0
 
     def close(self):
         """Stops the clock. Call after `drain`."""

@@ -124,7 +124,7 @@ def _body(resource: Resource, request: Request) -> Struct | None:
 
 
 def _whole(value: object, depth: int = 3) -> object:
-    """With 602.0 as the integer that it is to a JSON Schema; deeper than any number of ours stands, as it is."""
+    """With 602.0 as the integer that it is to a JSON Schema; what lies deeper than ours stays."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict) and depth:

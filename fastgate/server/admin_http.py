@@ -55,17 +55,25 @@ class Serving:
 
 
 class AdminServer:
-    """Serves an Api: on sockets that listen from the beginning (OpenError), from follow() to close().
+    """Serves an Api, from follow() to close(): on these sockets, or on those that it opens (OpenError).
 
     A configuration with the same bind and another token or certificate takes over the sockets: prepare() what
     may fail, then follow() it.
     """
 
-    def __init__(self, api: Api, config: Admin) -> None:
+    def __init__(self, api: Api, config: Admin, sockets: list[socket.socket] | None = None) -> None:
         self._api = api
-        self.listening = Listening(config, "admin API", backlog=CONNECTIONS, private=True)
+        self.listening = (
+            Listening(config, sockets)
+            if sockets
+            else Listening.open(config, "admin API", backlog=CONNECTIONS, private=True)
+        )
         self._serving: Serving | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def serves(self, config: Admin) -> bool:
+        """Whether its sockets are those of this configuration."""
+        return self.listening.bind.bind == config.bind
 
     async def prepare(self, config: Admin) -> Serving:
         """Raises OpenError for a certificate that can't be used, OSError; then nothing has changed."""

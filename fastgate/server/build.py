@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fastgate import _core
 from fastgate.config import Config, model
+from fastgate.server.common import CounterPlaces
 from fastgate.server.compile_upstream import compile_fallback, compile_fault, compile_retry
 from fastgate.server.plugins import PreparedPlugins
 from fastgate.server.redis_limits import RedisLimits
@@ -57,12 +58,18 @@ class Ground:
         return {name: running.core for name, running in self.upstreams.items()}
 
 
-def lay_ground(config: Config, worker: _core.Worker, estate: Estate) -> Ground:
-    """Upstreams of the ``estate`` whose configuration is equal are taken over. Raises ``_core.SlotsFull``
-    when there are more new names of routes or upstreams than the counters have room for."""
-    route_slots, upstream_slots = worker.counters.assign(
-        [route.name for route in config.routes], list(config.upstreams)
-    )
+def lay_ground(
+    config: Config, worker: _core.Worker, estate: Estate, places: CounterPlaces | None = None
+) -> Ground:
+    """Upstreams of the ``estate`` whose configuration is equal are taken over. places: of all routes and
+    upstreams, where another process has assigned them. Raises ``_core.SlotsFull`` when there are more new
+    names of routes or upstreams than the counters have room for."""
+    if places is None:
+        route_slots, upstream_slots = worker.counters.assign(
+            [route.name for route in config.routes], list(config.upstreams)
+        )
+    else:
+        route_slots, upstream_slots = worker.counters.follow(*places)
     slots = dict(zip(config.upstreams, upstream_slots, strict=True))
     return Ground(route_slots, estate.prepare(config, worker, slots))
 
@@ -92,7 +99,9 @@ def build(
         else:
             native[name] = _native(name, plugin, limits)
     splits = {
-        route.name: _core.Splitter(route.name, route.split, states=estate.splits, windows=estate.windows)
+        route.name: _core.Splitter(
+            route.name, route.split, states=estate.common.splits, windows=estate.common.windows
+        )
         for route in config.routes
         if route.split is not None
     }

@@ -29,7 +29,7 @@ __all__ = [
     "UpstreamView",
     "WhyNot",
     "WorkerView",
-    "changes",
+    "result_of",
 ]
 
 # "auto": health and outliers decide.
@@ -166,13 +166,13 @@ class Health(Struct, frozen=True, kw_only=True):
 
 
 class WorkerView(Struct, frozen=True, kw_only=True):
-    """A process that serves. started: seconds since the epoch. restarts: how many before it in its place."""
+    """A process that serves. id: its seat, from 1; another may sit there with it for a while.
+    started: seconds since the epoch."""
 
     id: int
     pid: int
     started: float
-    state: Literal["starting", "serving", "draining", "gone"]
-    restarts: int = 0
+    state: Literal["starting", "serving", "hung", "draining"]
 
 
 class ListenerView(Struct, frozen=True, kw_only=True):
@@ -246,7 +246,21 @@ class Operations(Protocol):
         """In all processes, until they end. Returns what is then."""
 
 
-def changes(before: Mapping[str, object], after: Mapping[str, object]) -> Changes:
+def result_of(
+    before: Config, after: Config, listening: list[tuple[str, str]], warnings: list[str]
+) -> ReloadResult:
+    """What there is to tell when one configuration has taken the place of another."""
+    return ReloadResult(
+        listeners=_changes(*({each.name: each for each in c.listeners} for c in (before, after))),
+        upstreams=_changes(before.upstreams, after.upstreams),
+        routes=_changes(*({each.name: each for each in c.routes} for c in (before, after))),
+        plugins=_changes(before.plugins, after.plugins),
+        listening=tuple(listening),
+        warnings=tuple(warnings),
+    )
+
+
+def _changes(before: Mapping[str, object], after: Mapping[str, object]) -> Changes:
     return Changes(
         kept=sum(name in before and before[name] == after[name] for name in after),
         added=tuple(name for name in after if name not in before),

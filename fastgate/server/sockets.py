@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 from contextlib import ExitStack, suppress
-from typing import Protocol
+from typing import Protocol, Self
 
 __all__ = ["Bind", "Listening", "OpenError"]
 
@@ -33,26 +33,37 @@ class Bind(Protocol):
 class Listening:
     """A bind and its sockets, which listen: one, or two for every address of a port (IPv4 and IPv6).
 
-    ``what`` names it in the OpenError that is raised when an address can't be had; then nothing is open.
-    ``private``: a Unix socket is for its owner alone. ``servers`` is the caller's to fill; close() ends all.
+    ``servers`` is the user's to fill; close() ends all. ``owner``: close() also takes a Unix socket's file
+    away.
     """
 
-    def __init__(self, bind: Bind, what: str, *, backlog: int, private: bool = False) -> None:
+    def __init__(self, bind: Bind, sockets: list[socket.socket], *, owner: bool = True) -> None:
         self.bind = bind
-        self.sockets = _listen(bind, what, backlog, private)
+        self.sockets = sockets
         self.servers: list[asyncio.Server] = []
+        self._owner = owner
+
+    @classmethod
+    def open(cls, bind: Bind, what: str, *, backlog: int, private: bool = False) -> Self:
+        """``what`` names it in the OpenError that is raised when an address can't be had; then nothing is
+        open. ``private``: a Unix socket is for its owner alone."""
+        return cls(bind, _listen(bind, what, backlog, private))
 
     @property
     def addresses(self) -> list[str]:
         """As in "127.0.0.1:8080", "[::1]:8080" or "unix:/path", with the port that a bind to port 0 got."""
         return [_shown(sock) for sock in self.sockets]
 
+    def hand_over(self) -> None:
+        """Another process has the sockets too, and goes on with them."""
+        self._owner = False
+
     def close(self) -> None:
         for server in self.servers:
             server.close()
         for sock in self.sockets:
             sock.close()
-        if self.bind.unix_path is not None:
+        if self._owner and self.bind.unix_path is not None:
             with suppress(FileNotFoundError):
                 os.unlink(self.bind.unix_path)
 

@@ -10,6 +10,32 @@ from fastgate.config.model.basics import KIB, MIB, MINUTE, MS, SECOND, Secret, d
 class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The process as a whole."""
 
+    workers: Annotated[
+        int,
+        doc(
+            'Processes that serve; "auto": one for each core that may be used. A change needs a restart or '
+            "`fastgate upgrade`.",
+            "workers",
+            numbers=True,
+        ),
+    ] = 1
+    user: Annotated[
+        str,
+        doc(
+            'Whom the workers run as, "name" or "name:group", where the gateway is started as root: sockets '
+            "and files are opened before.",
+            "user",
+            empty=True,
+        ),
+    ] = ""
+    hang_timeout: Annotated[
+        int,
+        doc(
+            "A worker whose loop stands still gets a substitute within a second; after this it is killed.",
+            "duration",
+            minimum=SECOND,
+        ),
+    ] = 10 * SECOND
     region: Annotated[
         str,
         doc("The region in which this gateway stands; upstreams prefer endpoints of it.", "name", empty=True),
