@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven over the DevTools protocol, with neither a driver nor a browser of a package's own."""
+"""Debian's Chromium, driven over the DevTools protocol, without a driver program."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,11 +51,12 @@ class Chromium:
             stderr=subprocess.DEVNULL,
         )
         self._numbers = itertools.count(1)
+        self._stack = ExitStack()
         self._socket: ClientConnection | None = None
 
     def __enter__(self) -> Chromium:
         try:
-            self._socket = connect(self._page(), max_size=None, compression=None)
+            self._socket = self._stack.enter_context(connect(self._page(), max_size=None, compression=None))
             for domain in ("Page", "Runtime", "Log", "Network"):
                 self.call(f"{domain}.enable")
         except BaseException:
@@ -68,12 +70,12 @@ class Chromium:
         self.close()
 
     def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-        self._process.terminate()
+        with suppress(Exception):
+            self.call("Browser.close")
+        self._stack.close()
         try:
             self._process.wait(10)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # it does not even listen
             self._process.kill()
             self._process.wait()
 
@@ -142,7 +144,8 @@ class Chromium:
         return found["result"].get("value")
 
     def wait(self, script: str, timeout: float = 10.0) -> Any:
-        """Until the expression is true; its value."""
+        """Until the expression is true, and raises nothing; its value."""
+        script = f"(() => {{ try {{ return {script} }} catch {{ return false }} }})()"
         deadline = time.monotonic() + timeout
         while not (value := self.run(script)):
             assert time.monotonic() < deadline, f"not in {timeout} s: {script}\n{self.text()}\n{self.errors}"
