@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import sys
-import tomllib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -90,16 +90,12 @@ def _address(args: argparse.Namespace) -> Address:
     text = args.admin
     where = "--admin"
     if text is None:
-        where = f"{args.config}: admin.bind"
-        # The rest of the file may be in the middle of a change, and is the gateway's to judge.
-        try:
-            with open(args.config, "rb") as file:
-                admin = tomllib.load(file).get("admin")
-        except (OSError, ValueError) as error:
-            raise Failed(f"{args.config}: {error}; or say where with --admin") from None
+        files = ", ".join(args.config)
+        where = f"{files}: admin.bind"
+        admin = _written_admin(args.config)
         text = admin.get("bind") if isinstance(admin, dict) else None
         if text is None:
-            raise Failed(f"{args.config} has no `admin.bind`, so its gateway has no admin API")
+            raise Failed(f"{files} has no `admin.bind`, so its gateway has no admin API")
     try:
         bind = parse_admin_bind(str(text), {})
     except BadValue as error:
@@ -107,6 +103,25 @@ def _address(args: argparse.Namespace) -> Address:
     if bind.unix_path is None and bind.port == 0:
         raise Failed(f"{where}: the system chose the port; say with --admin which the gateway told")
     return Address(bind.host, bind.port, bind.unix_path)
+
+
+def _written_admin(paths: Sequence[str]) -> Any:
+    """The first [admin] in the files, or in what they include. Raises Failed."""
+    from fastgate.config.files import OnDisk
+    from fastgate.config.including import parse, read_document, read_text
+    from fastgate.config.problems import ConfigError
+
+    for path in paths:
+        # The rest of the files may be in the middle of a change, and is the gateway's to judge.
+        try:
+            tables = parse(read_text(path, OnDisk()), path)
+            if "admin" not in tables and "include" in tables:
+                tables = read_document(path, OnDisk()).tables
+        except ConfigError as error:
+            raise Failed(f"{error}\nor say where with --admin") from None
+        if "admin" in tables:
+            return tables["admin"]
+    return None
 
 
 def _tcp(address: Address) -> http.client.HTTPConnection:
