@@ -159,12 +159,12 @@ class Gateway:
 
     @property
     def operations(self) -> Operations:
-        """What the admin API offers: states and weights of endpoints, splits."""
+        """What the admin API offers: states and weights of endpoints, splits. All of it is awaited."""
         return self._running()
 
     def count(self) -> dict[str, Any]:
         """The counters, as in docs/access-log.md."""
-        return self._running().count()
+        return self._running().counted()
 
     def explain(
         self,

@@ -26,7 +26,7 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         default=["gateway.toml"],
         action=_OneOrMore,
-        help="the configuration (default: gateway.toml); given several times: several gateways in one process,"
+        help="the configuration (default: gateway.toml); several: that many gateways in one process,"
         " each with its own listeners, routes and plugins",
     )
 

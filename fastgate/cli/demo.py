@@ -70,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
             return 1
         explain = shlex.join([*_program(), "explain", "-c", str(file)])
         guide = GUIDE.format(port=port, file=file, explain=explain, **services.ports)
-        return run(loaded.config, lambda: print(guide, flush=True))
+        return run(loaded, lambda: print(guide, flush=True))
 
 
 def configuration(port: int, services: dict[str, int]) -> str:

@@ -5,7 +5,6 @@ Those of one upstream are in rules_upstream.py, those of one route in rules_rout
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -13,8 +12,9 @@ from msgspec.structs import replace
 
 from fastgate.config.cidr_files import read_cidr_file
 from fastgate.config.document import Document
-from fastgate.config.model import Admin, Config, IpFilter, Listener, Plugin, RateLimit
+from fastgate.config.model import Config, IpFilter, Listener, Plugin, RateLimit
 from fastgate.config.problems import Path, Problems, quote
+from fastgate.config.rules_admin import check_admin, clash_of, with_files
 from fastgate.config.rules_context import Context, every_upstream_of
 from fastgate.config.rules_plugins import check_order, check_references, references
 from fastgate.config.rules_route import check_route
@@ -36,6 +36,7 @@ def check_rules(
     """
     config = replace(
         config,
+        admin=None if config.admin is None else with_files(config.admin, document.folder(("admin",))),
         upstreams={name: replace(upstream, name=name) for name, upstream in config.upstreams.items()},
         plugins={
             name: _named_plugin(plugin, name, document, problems) for name, plugin in config.plugins.items()
@@ -120,12 +121,7 @@ def _check_listeners(context: Context) -> None:
 def _check_server(context: Context) -> None:
     admin, dns, problems = context.config.admin, context.config.dns, context.problems
     if admin is not None and not problems.failed(("admin",)):
-        for path, listener in context.listeners:
-            if not problems.failed((*path, "bind")) and clash_of(admin, listener):
-                problems.error(
-                    ("admin", "bind"),
-                    f"admin.bind: listener {quote(listener.name)} already has {quote(listener.bind)}",
-                )
+        check_admin(context, admin)
     if dns.min_ttl > dns.max_ttl and not problems.failed(("dns",)):
         problems.error(("dns",), "dns: `min_ttl` is longer than `max_ttl`")
 
@@ -196,22 +192,3 @@ def _check_unused(context: Context) -> None:
             context.problems.warning(
                 here, f"plugin {quote(name)} is used by no route and no listener", at_key=True
             )
-
-
-def clash_of(one: Listener | Admin, other: Listener) -> str:
-    """ "same" socket, "overlap" (one of them on every address of the port), or nothing."""
-    if one.unix_path is not None or other.unix_path is not None:
-        return "same" if one.unix_path == other.unix_path else ""
-    if one.port != other.port or one.port == 0:
-        return ""
-    first, second = _canonical(one.host), _canonical(other.host)
-    if first == second:
-        return "same"
-    return "overlap" if {"", "::", "0.0.0.0"} & {first, second} else ""
-
-
-def _canonical(host: str) -> str:
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return host

@@ -19,7 +19,7 @@ from fastgate.config.document import Document
 from fastgate.config.model import Config, Listener, Plugin, Route, Sources, Upstream
 from fastgate.config.problems import Path, Problem, quote
 from fastgate.config.rewriting import rewritten
-from fastgate.config.rules import clash_of
+from fastgate.config.rules_admin import clash_of
 
 _TABLES: Final = ("server", "admin", "dns", "access_log", "shared")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Collection
 from typing import Final
 
 from fastgate import _core
@@ -50,7 +51,7 @@ class Common:
         self.place = place
         self.counters.use_worker(place)
 
-    def assign(self, config: Config, held: tuple[list[int], list[int]]) -> CounterPlaces:
+    def assign(self, config: Config, held: tuple[Collection[int], Collection[int]]) -> CounterPlaces:
         """For the workers to follow. held: places that any of them still holds. Raises
         ``_core.SlotsFull``."""
         routes = [route.name for route in config.routes]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import UNSET
 
@@ -17,19 +20,28 @@ from fastgate import _core
 from fastgate.config import Config, ConfigError, Loaded, load, model
 from fastgate.config.problems import report
 from fastgate.server.admin import Api
-from fastgate.server.admin_http import AdminServer
+from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.apps import Apps
 from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tables
 from fastgate.server.common import Common, CounterPlaces
 from fastgate.server.listeners import Opener, RunningListener, listener_key, open_listener
+from fastgate.server.log_level import log_from, logged_from
 from fastgate.server.operations import (
     EndpointChange,
     EndpointView,
+    Health,
+    InForce,
+    ListenerView,
+    LogLevel,
+    Outdated,
     ReloadError,
     ReloadResult,
     SplitView,
+    Unavailable,
     UnknownName,
     UpstreamView,
+    WhyNot,
+    WorkerView,
     result_of,
 )
 from fastgate.server.plugin_services import SystemClock
@@ -57,6 +69,7 @@ class Prepared:
     plugins: PreparedPlugins
     added: dict[tuple[object, ...], RunningListener]
     admin: AdminServer | None
+    serving: Serving | None  # of that admin server
     log: _core.AccessLog | None
     undo: AsyncExitStack
 
@@ -96,9 +109,13 @@ class Gateway:
         self._apps = Apps(apps)
         self._estate = Estate(self._common, self._apps)
         self._snapshot: Snapshot | None = None
+        self._started = self._applied = time.time()
+        self._identity = secrets.token_hex(6)
+        self._version = 0
         self._lost_lines = 0  # of logs that another one took the place of
         self._changing = asyncio.Lock()
         self._draining = False
+        self.draining = asyncio.Event()  # nothing new is taken any more
 
     # -- life
 
@@ -159,9 +176,10 @@ class Gateway:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
             # The worker in the same turn: who sees its idle connection end must find it draining. Discovery
             # goes on meanwhile: there may be requests that wait for endpoints.
-            await asyncio.gather(
-                self.worker.drain(patience, grace), self._end_watching(), self._estate.end_checks()
-            )
+            draining = asyncio.ensure_future(self.worker.drain(patience, grace))
+            await asyncio.sleep(0)
+            self.draining.set()
+            await asyncio.gather(draining, self._end_watching(), self._estate.end_checks())
             await self._end_plugins()
             await self._apps.close(patience)
             await self._estate.close()
@@ -199,17 +217,20 @@ class Gateway:
 
     # -- reload
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
+    async def reload(self, config: Config | None = None, *, expected: str | None = None) -> ReloadResult:
         """Puts a configuration in force; None: that of the file, read anew.
 
         What is under way ends as it began. Connections, sockets with the same bind, upstreams and plugins
-        whose configuration is equal live on. How it went is told. Raises ReloadError; then nothing has
+        whose configuration is equal live on. How it went is told. expected: the etag of the one that it is to
+        take the place of. Raises Outdated where that is not in force, and ReloadError; then nothing has
         changed.
         """
         try:
             if self._draining:
                 raise ReloadError("it is draining")
             async with self._changing:
+                if expected is not None and expected != self._etag():
+                    raise Outdated(f"version {self._version} is in force, with another ETag")
                 result = await self._reload(config)
         except ReloadError as error:
             for line in str(error).splitlines():
@@ -276,9 +297,13 @@ class Gateway:
                     undo.callback(listener.close, self.worker)
             wanted = config.admin if self._has_admin else None
             admin = self._admin if wanted is not None else None
-            if wanted is not None and (admin is None or admin.listening.bind != wanted):
-                admin = AdminServer(self._api, wanted)
-                undo.callback(admin.close)
+            serving: Serving | None = None
+            if wanted is not None:
+                if admin is None or not admin.serves(wanted):
+                    admin = AdminServer(self._api, wanted)
+                    undo.callback(admin.close)
+                serving = await admin.prepare(wanted)
+                undo.callback(serving.close)
             log = self.log
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
@@ -290,7 +315,7 @@ class Gateway:
             undo.push_async_callback(self._plugins.discard, plugins)
             undo.push_async_callback(self._limits.keep, redis_limits_of(self.config))
             snapshot = build(config, ground, self._estate, plugins, self._limits, self._snapshot, tables)
-            return Prepared(snapshot, plugins, added, admin, log, undo.pop_all())
+            return Prepared(snapshot, plugins, added, admin, serving, log, undo.pop_all())
 
     async def abort(self, prepared: Prepared) -> None:
         await prepared.undo.aclose()
@@ -312,8 +337,6 @@ class Gateway:
         for each, compiled in zip(config.listeners, prepared.snapshot.listeners, strict=True):
             if listener_key(each) in added:
                 await added[listener_key(each)].serve(self.worker, compiled)
-        if fresh_admin is not None:
-            await fresh_admin.start()
         await self._limits.keep(redis_limits_of(config))
         if prepared.log is not self.log:
             await self._change_log(prepared.log)
@@ -342,8 +365,12 @@ class Gateway:
         if self._admin is not None and self._admin is not admin:
             self._admin.close()
         self._admin = admin
+        if admin is not None and prepared.serving is not None:
+            admin.follow(prepared.serving)
         self._snapshot = snapshot
         self.config = config
+        self._version += 1
+        self._applied = time.time()
 
     async def _change_log(self, log: _core.AccessLog | None) -> None:
         before, self.log = self.log, log
@@ -357,11 +384,52 @@ class Gateway:
 
     # -- operations
 
-    def upstreams(self) -> list[UpstreamView]:
+    async def in_force(self) -> InForce:
+        return InForce(self.config, self._version, self._etag(), self._applied)
+
+    def _etag(self) -> str:
+        return f'"{self._identity}-{self._version}"'
+
+    async def health(self) -> Health:
+        if self._draining:
+            return Health(ready=False, reasons=(WhyNot(code="draining", detail="it takes nothing new"),))
+        if self._snapshot is None:
+            return Health(ready=False, reasons=(WhyNot(code="starting", detail="nothing is open yet"),))
+        return Health(ready=True)
+
+    async def workers(self) -> list[WorkerView]:
+        state: Literal["starting", "serving", "draining"] = (
+            "draining" if self._draining else "serving" if self._snapshot is not None else "starting"
+        )
+        return [WorkerView(id=1, pid=os.getpid(), started=self._started, state=state)]
+
+    async def listeners(self) -> list[ListenerView]:
+        return [
+            ListenerView(
+                name=each.config.name,
+                bind=each.config.bind,
+                addresses=tuple(each.listening.addresses),
+                proxy_protocol=each.config.proxy_protocol,
+                plugins=each.config.plugins,
+            )
+            for each in self._listeners.values()
+        ]
+
+    async def begin_drain(self) -> None:
+        raise Unavailable("the program that embeds the gateway drains it")
+
+    async def log_level(self) -> LogLevel:
+        return logged_from()
+
+    async def set_log_level(self, level: LogLevel) -> LogLevel:
+        log_from(level)
+        return logged_from()
+
+    async def upstreams(self) -> list[UpstreamView]:
         assert self._snapshot is not None
         return [view_upstream(running) for running in self._snapshot.upstreams.values()]
 
-    def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
+    async def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
         assert self._snapshot is not None
         running = self._snapshot.upstreams.get(upstream)
         if running is None:
@@ -375,17 +443,17 @@ class Gateway:
             running.health.set_weight(endpoint, change.weight)
         return view_endpoint(endpoint)
 
-    def split(self, route: str) -> SplitView:
+    async def split(self, route: str) -> SplitView:
         return view_split(self._splitter(route))
 
-    def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
+    async def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
         splitter = self._splitter(route)
         for arm in weights:
             _has_arm(splitter, arm)
         splitter.set_weights(weights)
         return view_split(splitter)
 
-    def clear_split(self, route: str, arm: str) -> SplitView:
+    async def clear_split(self, route: str, arm: str) -> SplitView:
         splitter = self._splitter(route)
         _has_arm(splitter, arm)
         splitter.set_weights({arm: None})  # that takes a rollback back, too
@@ -415,7 +483,11 @@ class Gateway:
                         describe_verdict(verdict),
                     )
 
-    def count(self) -> dict[str, Any]:
+    async def count(self) -> dict[str, Any]:
+        return self.counted()
+
+    def counted(self) -> dict[str, Any]:
+        """The counters; see docs/access-log.md."""
         plugins = self.plugin_counts()
         return {**self.counters.snapshot(), "plugins": plugins}
 

@@ -54,6 +54,10 @@ class Listening:
         """As in "127.0.0.1:8080", "[::1]:8080" or "unix:/path", with the port that a bind to port 0 got."""
         return [_shown(sock) for sock in self.sockets]
 
+    def hand_over(self) -> None:
+        """Another process has the sockets too, and goes on with them."""
+        self._owner = False
+
     def close(self) -> None:
         for server in self.servers:
             server.close()

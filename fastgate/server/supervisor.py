@@ -3,13 +3,16 @@
 It serves no traffic. It has the listening sockets, the shared memory, the admin API, and the configuration in
 force, from which each new worker is forked.
 
-Reload. Every worker prepares the configuration beside the one that runs. When all have, it is in force, and each
-is told to change over; if one can't, none does. Who dies in between is forked anew from what is in force.
+Reload. Every worker prepares the configuration beside the one that runs. When all have, it is in force, and
+each is told to change over; if one can't, none does. Who dies in between is forked anew from what is in
+force.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -18,19 +21,21 @@ from types import NoneType
 from typing import Final
 
 from fastgate import _core
-from fastgate.config import Config, ConfigError, Loaded, load
+from fastgate.config import Config, ConfigError, Loaded, load, model
 from fastgate.config.problems import report
 from fastgate.server import carrying
 from fastgate.server.admin import Api
-from fastgate.server.admin_http import AdminServer
+from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.channel import MOST_DESCRIPTORS
 from fastgate.server.common import Common, CounterPlaces
 from fastgate.server.fleet import Fleet
 from fastgate.server.heartbeat import Heartbeats
 from fastgate.server.identity import identity_of
+from fastgate.server.inheritance import Heirloom, Inheritance
 from fastgate.server.listeners import listener_key, open_listener
-from fastgate.server.operations import ReloadError, ReloadResult, result_of
-from fastgate.server.sockets import Listening, OpenError
+from fastgate.server.operations import Outdated, ReloadError, ReloadResult, result_of
+from fastgate.server.sockets import Bind, Listening, OpenError
+from fastgate.server.upgrade import start_successor
 from fastgate.server.worker_handle import WorkerGone, WorkerHandle
 from fastgate.server.worker_process import DrainOrder, WorkerOrder
 from fastgate.server.workers import Workers
@@ -38,16 +43,22 @@ from fastgate.server.workers import Workers
 __all__ = ["Supervisor"]
 
 NS: Final = 1e9
+ADMIN: Final = "admin"
 Opened = list[tuple[str, str]]  # (address, name)
 
 
 class Supervisor:
-    """Runs in an asyncio loop of its own. tell: takes each line that an operator should read."""
+    """Runs in an asyncio loop of its own. tell: takes each line that an operator should read. inheritance:
+    sockets that are open already."""
 
-    def __init__(self, loaded: Loaded, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, loaded: Loaded, tell: Callable[[str], None], inheritance: Inheritance | None = None
+    ) -> None:
+        self._inheritance = inheritance or Inheritance()
         self.config = loaded.config
         self.version = 1
-        self.started = time.time()
+        self.started = self.applied = time.time()
+        self._lineage = secrets.token_hex(6)
         self._tell = tell
         count = self.config.server.workers
         # Substitutes, and those that leave, have places of their own.
@@ -66,30 +77,52 @@ class Supervisor:
         self._admin: AdminServer | None = None
         self._api = Api(Fleet(self))
         self._changing = asyncio.Lock()
-        self._draining = False
+        self.succeeded = asyncio.Event()  # another program serves on our sockets
+        self.stopping = asyncio.Event()  # somebody has told it to drain
+        self.draining = False
 
     # -- life
+
+    @property
+    def etag(self) -> str:
+        """Of the configuration in force, as HTTP has it; no other gateway or start has the same."""
+        return f'"{self._lineage}-{self.version}"'
+
+    @property
+    def listening(self) -> dict[str, tuple[str, ...]]:
+        """The addresses of each listener, by its name, in the order of the configuration."""
+        open_ones = ((each.name, self._listening.get(listener_key(each))) for each in self.config.listeners)
+        return {name: tuple(listening.addresses) for name, listening in open_ones if listening is not None}
 
     async def start(self) -> Opened:
         """Opens every listener, forks the workers, and waits until all serve. Returns (address, name) of each
         listener. Raises OpenError; then nothing is open, and no worker is left."""
         config = self.config
         self._identity = identity_of(config.server.user)
+        serving: Serving | None = None
         with ExitStack() as undo:
             for each in config.listeners:
-                self._listening[listener_key(each)] = listening = open_listener(each)
+                self._listening[listener_key(each)] = listening = self._open(each)
                 undo.callback(listening.close)
             if config.admin is not None:
-                self._admin = AdminServer(self._api, config.admin)
+                taken = self._inheritance.take((ADMIN,), config.admin)
+                self._admin = AdminServer(self._api, config.admin, taken)
                 undo.callback(self._admin.close)
+                serving = await self._admin.prepare(config.admin)
+                undo.callback(serving.close)
+            self._inheritance.close_rest()
             self._places = self.common.assign(config, ([], []))
             await self.workers.start()
             undo.pop_all()
         opened = _opened(config, self._listening)
-        if self._admin is not None:
-            await self._admin.start()
+        if self._admin is not None and serving is not None:
+            self._admin.follow(serving)
             opened += [(address, "admin API") for address in self._admin.listening.addresses]
         return opened
+
+    def _open(self, listener: model.Listener) -> Listening:
+        taken = self._inheritance.take((_label(listener), listener.name), listener)
+        return Listening(listener, taken) if taken else open_listener(listener)
 
     def _order(self, place: int, channel: socket.socket) -> WorkerOrder:
         return WorkerOrder(
@@ -107,7 +140,7 @@ class Supervisor:
     async def drain(self, timeout: float | None = None, grace: float = 0) -> dict[str, int]:  # noqa: ASYNC109
         """Takes nothing new; the workers finish what runs within ``timeout`` seconds (None:
         server.drain_timeout). Returns the sum of their reports."""
-        self._draining = True
+        self.draining = True
         async with self._changing:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
             for listening in self._listening.values():
@@ -121,6 +154,35 @@ class Supervisor:
                 total[name] = total.get(name, 0) + number
         return total
 
+    async def upgrade(self) -> int:
+        """Starts the program anew beside this one, on the same sockets; its process id. Whoever runs this one
+        then drains it. Raises ReloadError; then nothing has changed."""
+        try:
+            return await self._upgrade()
+        except ReloadError as error:
+            self._tell(f"fastgate: not upgraded: {error}")
+            raise
+
+    async def _upgrade(self) -> int:
+        if self.draining:
+            raise ReloadError("it is draining")
+        async with self._changing:
+            heirlooms = [
+                Heirloom(_label(listening.bind), sock)
+                for listening in self._listening.values()
+                for sock in listening.sockets
+            ]
+            if self._admin is not None:
+                heirlooms += [Heirloom(ADMIN, sock) for sock in self._admin.listening.sockets]
+            pid = await start_successor(heirlooms)
+            for listening in self._listening.values():
+                listening.hand_over()
+            if self._admin is not None:
+                self._admin.listening.hand_over()
+        self._tell(f"fastgate: upgraded: the program with pid {pid} serves")
+        self.succeeded.set()
+        return pid
+
     def reopen_log(self) -> None:
         """Opens the access log's file anew, after it was renamed (SIGUSR1)."""
         for handle in self.workers.all:
@@ -128,13 +190,16 @@ class Supervisor:
 
     # -- reload
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
+    async def reload(self, config: Config | None = None, *, expected: str | None = None) -> ReloadResult:
         """Puts a configuration in force in all workers; None: that of the file, read anew. How it went is
-        told. Raises ReloadError; then nothing has changed in any of them."""
+        told. expected: the etag of the one that it is to take the place of. Raises Outdated where that is not
+        in force, and ReloadError; then nothing has changed in any of them."""
         try:
-            if self._draining:
+            if self.draining:
                 raise ReloadError("it is draining")
             async with self._changing:
+                if expected is not None and expected != self.etag:
+                    raise Outdated(f"version {self.version} is in force, with another ETag")
                 result = await self._reload(config)
         except ReloadError as error:
             for line in str(error).splitlines():
@@ -169,14 +234,18 @@ class Supervisor:
         async with AsyncExitStack() as undo:
             added: dict[tuple[object, ...], Listening] = {}
             admin = self._admin if config.admin is not None else None
+            serving: Serving | None = None
             try:
                 for each in config.listeners:
                     if listener_key(each) not in self._listening:
                         added[listener_key(each)] = listening = open_listener(each)
                         undo.callback(listening.close)
-                if config.admin is not None and (admin is None or admin.listening.bind != config.admin):
-                    admin = AdminServer(self._api, config.admin)
-                    undo.callback(admin.close)
+                if config.admin is not None:
+                    if admin is None or not admin.serves(config.admin):
+                        admin = AdminServer(self._api, config.admin)
+                        undo.callback(admin.close)
+                    serving = await admin.prepare(config.admin)
+                    undo.callback(serving.close)
             except OpenError as error:
                 raise ReloadError(f"{error}{self._hint(config)}") from error
             workers = self.workers.ready
@@ -186,6 +255,7 @@ class Supervisor:
         # From here on it is in force: who is forked now has it.
         self.config, self._places = config, places
         self.version += 1
+        self.applied = time.time()
         self._listening.update(added)
         await asyncio.gather(*(self._commit(handle) for handle in workers))
         present = {listener_key(each) for each in config.listeners}
@@ -198,8 +268,9 @@ class Supervisor:
             if before is not None:
                 before.close()
             if admin is not None:
-                await admin.start()
                 opened += [(address, "admin API") for address in admin.listening.addresses]
+        if admin is not None and serving is not None:
+            admin.follow(serving)
         return opened
 
     async def _assign(self, config: Config, workers: list[WorkerHandle]) -> CounterPlaces:
@@ -257,6 +328,11 @@ class Supervisor:
         ours = {key[1] for key in self._listening} - {0}
         added = {each.port for each in config.listeners if listener_key(each) not in self._listening}
         return " (by a listener that runs now: use another port, or start it anew)" if added & ours else ""
+
+
+def _label(listener: Bind) -> str:
+    assert isinstance(listener, model.Listener)
+    return json.dumps(listener_key(listener))
 
 
 def _opened(config: Config, listening: dict[tuple[object, ...], Listening]) -> Opened:

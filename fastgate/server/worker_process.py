@@ -84,6 +84,9 @@ def work(order: WorkerOrder) -> NoReturn:
         with suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
+        if (pools := sys.modules.get("multiprocessing.util")) is not None:
+            # Those of plugins. Not all of atexit: what else is registered is the supervisor's.
+            pools._exit_function()
         os._exit(code)
 
 
@@ -136,6 +139,7 @@ class _Worker:
         order = await self._stop
         if self._prepared is not None:
             await self._abort()
+        self._drop_sockets(set())
         report = await self._gateway.drain(order.timeout, grace=order.grace)
         self._say("stopped", report)
         await asyncio.sleep(0)
@@ -144,6 +148,11 @@ class _Worker:
     def _beat(self) -> None:
         self._order.beats.beat(self._order.place)
         asyncio.get_running_loop().call_later(EVERY, self._beat)
+
+    async def _drain(self, order: DrainOrder) -> None:
+        """Returns when nothing new is taken any more."""
+        self._end(order)
+        await self._gateway.draining.wait()
 
     def _end(self, order: DrainOrder) -> None:
         if not self._stop.done():
@@ -189,7 +198,7 @@ class _Worker:
             "commit": self._commit,
             "abort": self._abort,
             "held": lambda: gateway.counters.held,
-            "drain": self._end,
+            "drain": self._drain,
             "reopen_log": gateway.reopen_log,
             "upstreams": gateway.upstreams,
             "set_endpoint": gateway.set_endpoint,
@@ -197,6 +206,7 @@ class _Worker:
             "set_split": gateway.set_split,
             "clear_split": gateway.clear_split,
             "plugin_counts": gateway.plugin_counts,
+            "set_log_level": gateway.set_log_level,
         }
 
     # -- the configuration
@@ -228,16 +238,19 @@ class _Worker:
         prepared, self._prepared = self._prepared, None
         self._version = version
         await self._gateway.commit(prepared)
-        self._drop_sockets()
+        self._drop_sockets(self._present())
 
     async def _abort(self) -> None:
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             await self._gateway.abort(prepared)
-        self._drop_sockets()
+        self._drop_sockets(self._present())
 
-    def _drop_sockets(self) -> None:
-        present = {listener_key(each) for each in self._gateway.config.listeners}
-        for key in set(self._sockets) - present:
+    def _present(self) -> set[tuple[object, ...]]:
+        return {listener_key(each) for each in self._gateway.config.listeners}
+
+    def _drop_sockets(self, needed: set[tuple[object, ...]]) -> None:
+        """All but those: a socket that anybody has open takes connections."""
+        for key in set(self._sockets) - needed:
             for sock in self._sockets.pop(key):
                 sock.close()

@@ -1,9 +1,9 @@
 """The workers of a supervisor: forked, watched, replaced.
 
-Each of the N workers has a seat. Who dies is replaced at once, and later and later if it dies again and again. A
-worker whose loop stands still gets a substitute in its seat within a second, which takes the new connections:
-both accept from the same sockets. If it comes to, the substitute leaves, and no client has noticed more than a
-pause; if not, it is killed.
+Each of the N workers has a seat. Who dies is replaced at once, and later and later if it dies again and
+again. A worker whose loop stands still gets a substitute in its seat within a second, which takes the new
+connections: both accept from the same sockets. If it comes to, the substitute leaves, and no client has
+noticed more than a pause; if not, it is killed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from types import NoneType
 from typing import Final
 
 from fastgate.server.channel import channel_pair
@@ -102,12 +103,15 @@ class Workers:
         """Ends all; who has not ended after ``patience`` seconds is killed. Returns their reports."""
         self._keeping = False
         handles = tuple(self._handles)
-        for handle in handles:
-            if handle.state is not State.LEAVING:
-                handle.state = State.LEAVING
-                handle.post("drain", order)
+        told = [handle for handle in handles if handle.state is not State.LEAVING]
+        for handle in told:
+            handle.state = State.LEAVING
         try:
             async with asyncio.timeout(patience):
+                await asyncio.gather(
+                    *(handle.ask(NoneType, "drain", order) for handle in told), return_exceptions=True
+                )
+                self._tell("fastgate: draining")
                 await asyncio.gather(*(handle.gone.wait() for handle in handles))
         except TimeoutError:
             await self.kill()

@@ -35,6 +35,7 @@ from fastgate.config.model.route import (
 from fastgate.config.model.server import (
     AccessLog,
     Admin,
+    AdminTls,
     Dns,
     Listener,
     ListenerLimits,
@@ -56,7 +57,7 @@ from fastgate.config.model.upstream import (
 )
 
 __all__ = [
-    "UNLIMITED", "AccessLog", "Admin", "Breaker", "Concurrency", "Condition", "Config", "Dns",
+    "UNLIMITED", "AccessLog", "Admin", "AdminTls", "Breaker", "Concurrency", "Condition", "Config", "Dns",
     "Endpoint", "EndpointsFile", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge",
     "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "Match", "Mirror",
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
