@@ -170,4 +170,6 @@ def tell(text: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # In one piece: the workers write there too.
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

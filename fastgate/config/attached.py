@@ -25,6 +25,9 @@ _TABLES: Final = ("server", "admin", "dns", "access_log", "shared")
 def at_root(config: Config, document: Document) -> Config:
     """Names of files that stand in an included file of another folder, made relative to the including one."""
     home = document.folder(())
+    if config.admin is not None:
+        # Its rules have found its files already, from where the process stands.
+        config = msgspec.structs.replace(config, admin=rewritten(config.admin, relocation(os.getcwd())))
 
     def moved(table: Any, path: Path) -> Any:
         folder = document.folder(path)

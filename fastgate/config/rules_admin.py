@@ -21,9 +21,7 @@ def with_files(admin: Admin, base: FilePath) -> Admin:
         return admin
     tls = admin.tls
     found = {
-        name: str((base / getattr(tls, name)).absolute())
-        for name in ("cert", "key", "client_ca")
-        if getattr(tls, name)
+        name: str(base / getattr(tls, name)) for name in ("cert", "key", "client_ca") if getattr(tls, name)
     }
     return replace(admin, tls=replace(tls, **found))
 

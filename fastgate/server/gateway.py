@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
+import socket
 import sys
 import time
 import traceback
@@ -199,6 +200,17 @@ class Gateway:
         await self._plugins.close()
         await self._limits.keep([])
         await self._shared.close()
+
+    async def borrow(self, seat: int, sockets: list[tuple[tuple[object, ...], socket.socket]]) -> None:
+        """Accepts on another worker's sockets too, as long as that is not there. With each the listener's
+        key."""
+        for key, sock in sockets:
+            if (listener := self._listeners.get(key)) is not None:
+                await listener.borrow(self.worker, seat, sock)
+
+    def give_back(self, seat: int) -> None:
+        for listener in self._listeners.values():
+            listener.give_back(seat)
 
     def reopen_log(self) -> None:
         """Opens the access log's file anew, after it was renamed (SIGUSR1)."""

@@ -60,7 +60,7 @@ class Supervisor:
         self.started = self.applied = time.time()
         self._lineage = secrets.token_hex(6)
         self._tell = tell
-        count = self.config.server.workers
+        self._count = count = self.config.server.workers
         # Substitutes, and those that leave, have places of their own.
         self.common = Common(self.config, 2 * count + 1)
         self._beats = Heartbeats(2 * count + 1)
@@ -68,6 +68,7 @@ class Supervisor:
             count,
             self._beats,
             self._order,
+            self._lend,
             version=lambda: self.version,
             hang_seconds=lambda: self.config.server.hang_timeout / NS,
             tell=tell,
@@ -122,20 +123,33 @@ class Supervisor:
 
     def _open(self, listener: model.Listener) -> Listening:
         taken = self._inheritance.take((_label(listener), listener.name), listener)
-        return Listening(listener, taken) if taken else open_listener(listener)
+        listening = Listening(listener, taken) if taken else open_listener(listener)
+        listening.spread(self._count)
+        return listening
 
-    def _order(self, place: int, channel: socket.socket) -> WorkerOrder:
+    def _order(self, seat: int, place: int, channel: socket.socket) -> WorkerOrder:
         return WorkerOrder(
             place=place,
             config=self.config,
             version=self.version,
             common=self.common,
             places=self._places,
-            sockets={key: listening.sockets for key, listening in self._listening.items()},
+            sockets={
+                key: listening.share(seat - 1, self._count) for key, listening in self._listening.items()
+            },
             channel=channel,
             beats=self._beats,
             identity=self._identity,
         )
+
+    def _lend(self, borrower: WorkerHandle, seat: int, begins: bool) -> None:
+        share = {key: each.share(seat - 1, self._count) for key, each in self._listening.items()}
+        keys = [key for key, sockets in share.items() for _ in sockets]
+        descriptors = [sock.fileno() for sockets in share.values() for sock in sockets]
+        if begins and len(descriptors) <= MOST_DESCRIPTORS:
+            borrower.post("borrow", seat, keys, descriptors=descriptors)
+        else:
+            borrower.post("give_back", seat)
 
     async def drain(self, timeout: float | None = None, grace: float = 0) -> dict[str, int]:  # noqa: ASYNC109
         """Takes nothing new; the workers finish what runs within ``timeout`` seconds (None:
@@ -238,7 +252,7 @@ class Supervisor:
             try:
                 for each in config.listeners:
                     if listener_key(each) not in self._listening:
-                        added[listener_key(each)] = listening = open_listener(each)
+                        added[listener_key(each)] = listening = self._open(each)
                         undo.callback(listening.close)
                 if config.admin is not None:
                     if admin is None or not admin.serves(config.admin):
@@ -297,15 +311,18 @@ class Supervisor:
         workers: list[WorkerHandle],
     ) -> None:
         """By all workers, or by none. Who dies meanwhile is replaced, and has no say."""
-        keys = [key for key, listening in added.items() for _ in listening.sockets]
-        descriptors = [sock.fileno() for listening in added.values() for sock in listening.sockets]
-        if len(descriptors) > MOST_DESCRIPTORS:
-            raise ReloadError(f"one reload opens at most {MOST_DESCRIPTORS} sockets; a restart opens more")
-        message = carrying.dumps((config, places, keys))
-        answers = await asyncio.gather(
-            *(handle.ask_pickled(NoneType, "prepare", message, descriptors) for handle in workers),
-            return_exceptions=True,
-        )
+        packed = carrying.dumps(config)
+        asked = []
+        for handle in workers:
+            share = {key: listening.share(handle.seat - 1, self._count) for key, listening in added.items()}
+            keys = [key for key, sockets in share.items() for _ in sockets]
+            descriptors = [sock.fileno() for sockets in share.values() for sock in sockets]
+            if len(descriptors) > MOST_DESCRIPTORS:
+                raise ReloadError(
+                    f"one reload opens at most {MOST_DESCRIPTORS} sockets; a restart opens more"
+                )
+            asked.append(handle.ask(NoneType, "prepare", packed, places, keys, descriptors=descriptors))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
         failures = [answer for answer in answers if isinstance(answer, Exception)]
         refusals = [failure for failure in failures if not isinstance(failure, WorkerGone)]
         if refusals or len(failures) == len(workers):
