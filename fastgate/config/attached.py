@@ -18,7 +18,7 @@ from fastgate.config.rewriting import Change, rewritten
 MAX_BYTES: Final = 64 * 1024 * 1024
 # Lists of endpoints are not among them: discovery watches those.
 _FORM: Final = "file"
-_RELATIVE: Final = (_FORM, "endpoints-file")
+_RELATIVE: Final = (_FORM, "endpoints-file", "folder")
 _TABLES: Final = ("server", "admin", "dns", "access_log", "shared")
 
 

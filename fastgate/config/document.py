@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
+from contextlib import suppress
 from pathlib import Path as FilePath
 from typing import Any, Final, NamedTuple
 
@@ -134,11 +136,20 @@ class Document:
         self.attached[place] = hashlib.sha256(data).hexdigest()
         return data
 
+    def files(self) -> list[str]:
+        """All that were read."""
+        return [*(part.name for part in self.parts if part.text is not None), *self.attached]
+
     def sources(self) -> Sources:
         texts = {part.name: part.text for part in self.parts if part.text is not None}
         roots = () if self.root.text is None else (self.root.name,)
+        tables = None
+        if self.root.text is None:
+            with suppress(TypeError):  # what no file could say, and the decoder refuses
+                tables = (self.root.name, json.dumps(self.root.tables))
         return Sources(
             roots=roots,
+            tables=tables,
             texts=texts,
             patterns=self._patterns,
             directory=os.getcwd(),

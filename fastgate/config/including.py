@@ -44,7 +44,7 @@ def _gather(root: Part, files: Files) -> Document:
         if not document.failures:
             return document
         gathering.failures = document.failures
-    raise ConfigError(gathering.failures)
+    raise ConfigError(gathering.failures, (root.name, *gathering.tried))
 
 
 class _Gathering:
@@ -53,7 +53,7 @@ class _Gathering:
         self.parts: list[Part] = []
         self.patterns: list[tuple[str, str]] = []
         self.failures: list[Problem] = []
-        self._seen: set[str] = set()
+        self.tried: set[str] = set()
         self._bytes = 0
 
     def include(self, part: Part, way: tuple[str, ...]) -> None:
@@ -94,14 +94,14 @@ class _Gathering:
             circle = " -> ".join(quote(each) for each in (*way[way.index(name) :], name))
             itself = "a file cannot include itself" if name == way[-1] else f"a circle: {circle}"
             self._fail(includer, path, f"include: {itself}")
-        elif name in self._seen:
+        elif name in self.tried:
             pass  # by two ways: once is enough
         elif len(way) > MAX_DEPTH:
             self._fail(includer, path, f"include: files include each other more than {MAX_DEPTH} deep")
-        elif len(self._seen) >= MAX_FILES:
+        elif len(self.tried) >= MAX_FILES:
             self._fail(includer, path, f"include: more than {MAX_FILES} files")
         else:
-            self._seen.add(name)
+            self.tried.add(name)
             self._read(includer, path, name, way)
 
     def _read(self, includer: Part, path: Path, name: str, way: tuple[str, ...]) -> None:
@@ -159,7 +159,7 @@ def parse(text: str, name: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line, column, message, hint = explain_syntax_error(str(error), text)
-        raise ConfigError([Problem(name, line, column, message, hint)]) from None
+        raise ConfigError([Problem(name, line, column, message, hint)], (name,)) from None
     except RecursionError:
         raise _failure(name, "TOML: arrays or tables are nested too deeply", 1, 1) from None
     except ValueError as error:
@@ -173,4 +173,4 @@ def parse(text: str, name: str) -> dict[str, Any]:
 
 
 def _failure(name: str, message: str, line: int = 0, column: int = 0) -> ConfigError:
-    return ConfigError([Problem(name, line, column, message)])
+    return ConfigError([Problem(name, line, column, message)], (name,))

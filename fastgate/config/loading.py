@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -55,7 +56,9 @@ def load_sources(
 ) -> Loaded:
     """As ``load``, from what an earlier reading found; certificates, keys, plugins' code and lists of
     networks are read from the disk, and environment variables are those of this process."""
-    return _load(sources.roots, Kept(sources), strict, False, plugins)
+    if sources.directory != os.getcwd():
+        sources = sources.absolute()
+    return _load(sources.roots, Kept(sources), strict, False, plugins, tables=sources.tables)
 
 
 def loads(
@@ -97,33 +100,45 @@ def _load(
     strict: bool,
     read_endpoints: bool,
     plugins: Mapping[str, type[Any]],
+    tables: tuple[str, str] | None = None,
 ) -> Loaded:
+    if tables is not None:
+        document = tables_document(json.loads(tables[1]), tables[0], files)
+        return _of_one(document, strict, read_endpoints, plugins)
+    if not roots:
+        raise ConfigError([Problem("", 0, 0, "it came from no file, and was not kept")])
     if len(roots) == 1:
         return _of_one(read_document(roots[0], files), strict, read_endpoints, plugins)
     spaces: list[Space] = []
+    documents: list[Document] = []
     found: list[Problem] = []
+    unread: list[str] = []
     for root in roots:
         try:
             document = read_document(root, files)
         except ConfigError as error:
             found += error.problems
+            unread += error.files
             continue
+        documents.append(document)
         config, problems = _config_of(document, read_endpoints, plugins)
         # What several of them include is wrong once.
         found += [problem for problem in problems if problem not in found]
         if config is not BAD:
             spaces.append(Space(document, config))
-    _judge(found, strict)
+    if unread:
+        raise ConfigError(found, [*unread, *(file for each in documents for file in each.files())])
+    _judge(found, strict, *documents)
     config, clashes = join(spaces)
     found += clashes
-    return Loaded(config, _judge(found, strict))
+    return Loaded(config, _judge(found, strict, *documents))
 
 
 def _of_one(
     document: Document, strict: bool, read_endpoints: bool, plugins: Mapping[str, type[Any]]
 ) -> Loaded:
     config, found = _config_of(document, read_endpoints, plugins)
-    return Loaded(config, _judge(found, strict))
+    return Loaded(config, _judge(found, strict, document))
 
 
 def _config_of(
@@ -142,10 +157,10 @@ def _config_of(
     return config, problems.place_in(document)
 
 
-def _judge(found: list[Problem], strict: bool) -> tuple[Problem, ...]:
+def _judge(found: list[Problem], strict: bool, *documents: Document) -> tuple[Problem, ...]:
     """The warnings. Raises ConfigError where there is an error."""
     if strict:
         found = [problem._replace(severity="error") for problem in found]
     if any(problem.severity == "error" for problem in found):
-        raise ConfigError(found)
+        raise ConfigError(found, (file for each in documents for file in each.files()))
     return tuple(found)

@@ -40,10 +40,12 @@ class Problem(NamedTuple):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. ``problems`` holds all that was found, warnings too."""
+    """The configuration cannot be used. ``problems`` holds all that was found, warnings too; ``files`` are
+    those that were read, or should have been."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], files: Iterable[str] = ()) -> None:
         self.problems = tuple(problems)
+        self.files = tuple(files)
         super().__init__("\n".join(map(str, self.problems)))
 
 
