@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import ssl
-import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -71,8 +71,10 @@ def find(args: argparse.Namespace) -> Place:
 
     text, where = _option(args, "admin"), "--admin"
     admin: dict[str, Any] = {}
+    folder = Path()
     if not text:
-        admin, where = _of_file(args.config), f"{args.config}: admin.bind"
+        admin, folder = _of_files(args.config)
+        where = f"{', '.join(args.config)}: admin.bind"
         text = str(admin["bind"])
     secure = text.startswith("https://") or isinstance(admin.get("tls"), dict)
     authority = text.removeprefix("https://").removesuffix("/")
@@ -91,24 +93,32 @@ def find(args: argparse.Namespace) -> Place:
         raise Failed(f"{where}: another machine is called over TLS alone: --admin https://{authority}")
     # A bind to every address is reached on this machine; its certificate has to name that, or --admin does.
     host = {"": "localhost", "0.0.0.0": "localhost", "::": "localhost"}.get(host, host)
-    return Place(host, port, unix_path, _token(args, admin), _context(args) if secure else None)
+    return Place(host, port, unix_path, _token(args, admin, folder), _context(args) if secure else None)
 
 
 def _option(args: argparse.Namespace, name: str) -> str:
     return str(getattr(args, name) or os.environ.get(f"FASTGATE_{name.upper()}", ""))
 
 
-def _of_file(path: str) -> dict[str, Any]:
-    """Its table `[admin]`, with `bind`. The rest may be in the middle of a change, and is the gateway's to
-    judge."""
-    try:
-        with open(path, "rb") as file:
-            admin = tomllib.load(file).get("admin")
-    except (OSError, ValueError) as error:
-        raise Failed(f"{path}: {error}; or say where with --admin") from None
-    if not isinstance(admin, dict) or "bind" not in admin:
-        raise Failed(f"{path} has no `admin.bind`, so its gateway has no admin API")
-    return admin
+def _of_files(paths: Sequence[str]) -> tuple[dict[str, Any], Path]:
+    """The first table `[admin]`, with `bind`, and the folder of its file. The rest may be in the middle of a
+    change, and is the gateway's to judge."""
+    from fastgate.config.files import OnDisk
+    from fastgate.config.including import parse, read_document, read_text
+    from fastgate.config.problems import ConfigError
+
+    for path in paths:
+        try:
+            tables, folder = parse(read_text(path, OnDisk()), path), Path(path).parent
+            if "admin" not in tables and "include" in tables:
+                document = read_document(path, OnDisk())
+                tables, folder = document.tables, document.folder(("admin",))
+        except ConfigError as error:
+            raise Failed(f"{error}; or say where with --admin") from None
+        admin = tables.get("admin")
+        if isinstance(admin, dict) and "bind" in admin:
+            return admin, folder
+    raise Failed(f"{', '.join(paths)} has no `admin.bind`, so its gateway has no admin API")
 
 
 def _split(authority: str) -> tuple[str, int]:
@@ -120,7 +130,7 @@ def _split(authority: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _token(args: argparse.Namespace, admin: dict[str, Any]) -> str:
+def _token(args: argparse.Namespace, admin: dict[str, Any], folder: Path) -> str:
     if not args.admin_token_file and (token := os.environ.get("FASTGATE_ADMIN_TOKEN")):
         return _checked(token.strip(), "FASTGATE_ADMIN_TOKEN")
     if name := _option(args, "admin_token_file"):
@@ -129,7 +139,7 @@ def _token(args: argparse.Namespace, admin: dict[str, Any]) -> str:
         case {"env": str(name)}:
             return _checked(os.environ.get(name, ""), name)
         case {"file": str(name)}:
-            return _checked(_read(Path(args.config).parent / name), name)
+            return _checked(_read(folder / name), name)
     return ""
 
 

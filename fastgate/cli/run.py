@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -95,7 +96,7 @@ async def _serve(loaded: Loaded, ready: Callable[[], None] | None, reload_on_han
     if ready is not None:
         ready()
     servants = [
-        loop.create_task(_on_each(hangup, supervisor.reload, notifier)),
+        loop.create_task(_on_each(hangup, functools.partial(supervisor.reload, cause="signal"), notifier)),
         loop.create_task(_on_each(upgrade, supervisor.upgrade, None)),
         loop.create_task(_watchdog(supervisor, notifier)),
     ]
@@ -170,4 +171,6 @@ def tell(text: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # In one piece: the workers write there too.
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

@@ -90,4 +90,6 @@ FORMS: Final[dict[str, Form]] = {
     "log-path": _form(texts.parse_log_path, "path"),
     "log-format": _form(texts.parse_log_format, "log format"),
     "file": _form(texts.parse_file, "path of a file"),
+    "folder": _form(texts.parse_file, "path of a folder"),
+    "include": _form(texts.parse_include, "path of files, with * ? [ ]"),
 }

@@ -11,9 +11,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from fastgate.config.cidr_files import read_cidr_file
+from fastgate.config.document import Document
 from fastgate.config.model import Config, IpFilter, Listener, Plugin, RateLimit
 from fastgate.config.problems import Path, Problems, quote
-from fastgate.config.rules_admin import check_admin, clash, with_files
+from fastgate.config.rules_admin import check_admin, clash_of, with_files
 from fastgate.config.rules_context import Context, every_upstream_of
 from fastgate.config.rules_plugins import check_order, check_references, references
 from fastgate.config.rules_route import check_route
@@ -23,8 +24,7 @@ from fastgate.config.shadow import check_shadows
 
 def check_rules(
     config: Config,
-    document: dict[str, Any],
-    base: FilePath,
+    document: Document,
     problems: Problems,
     *,
     read_endpoints: bool = False,
@@ -32,17 +32,17 @@ def check_rules(
     """Reports what is wrong between values; gives the configuration with names and CIDR files filled in, and
     each plugin behind those that it names.
 
-    ``document`` is what was parsed. ``read_endpoints``: endpoints files are read and checked too.
+    ``document``: what was written. ``read_endpoints``: endpoints files are read and checked too.
     """
     config = replace(
         config,
-        admin=None if config.admin is None else with_files(config.admin, base),
+        admin=None if config.admin is None else with_files(config.admin, document.folder(("admin",))),
         upstreams={name: replace(upstream, name=name) for name, upstream in config.upstreams.items()},
         plugins={
-            name: _named_plugin(plugin, name, base, problems) for name, plugin in config.plugins.items()
+            name: _named_plugin(plugin, name, document, problems) for name, plugin in config.plugins.items()
         },
     )
-    context = Context(config, document, base, problems, read_endpoints)
+    context = Context(config, document, problems, read_endpoints)
     _check_listeners(context)
     _check_server(context)
     for name, upstream in config.upstreams.items():
@@ -59,7 +59,7 @@ def check_rules(
     return config
 
 
-def _named_plugin(plugin: Plugin, name: str, base: FilePath, problems: Problems) -> Plugin:
+def _named_plugin(plugin: Plugin, name: str, document: Document, problems: Problems) -> Plugin:
     if isinstance(plugin, RateLimit):
         # Text that came from no file belongs to nobody else.
         source = FilePath(problems.file)
@@ -69,20 +69,21 @@ def _named_plugin(plugin: Plugin, name: str, base: FilePath, problems: Problems)
     lists: dict[str, tuple[str, ...]] = {"allow": plugin.allow, "block": plugin.block}
     for kind, file in (("allow", plugin.allow_file), ("block", plugin.block_file)):
         if file:
-            more = read_cidr_file(base, file, ("plugins", name, f"{kind}_file"), problems)
+            more = read_cidr_file(document, file, ("plugins", name, f"{kind}_file"), problems)
             lists[kind] = tuple(dict.fromkeys((*lists[kind], *more)))
     return replace(plugin, name=name, **lists)
 
 
 def _unique(context: Context, noun: str, items: list[tuple[Path, Any]]) -> None:
-    seen: set[str] = set()
+    seen: dict[str, Path] = {}
     for path, item in items:
         if not item.name or context.problems.failed((*path, "name")):
             continue
         if item.name in seen:
             at = (*path, "bind" if noun == "listener" and item.name == item.bind else "name")
-            context.problems.error(at, f"another {noun} is already named {quote(item.name)}")
-        seen.add(item.name)
+            told = f"another {noun} is already named {quote(item.name)}"
+            context.problems.error(at, told, context.other(at, seen[item.name]))
+        seen.setdefault(item.name, path)
 
 
 def _check_listeners(context: Context) -> None:
@@ -97,12 +98,14 @@ def _check_listeners(context: Context) -> None:
         context.plugins_exist((*path, "plugins"), listener.plugins)
         if problems.failed((*path, "bind")):
             continue
-        clashes = [(other, clash(listener, other)) for _, other in earlier]
-        same = next((other for other, clash in clashes if clash == "same"), None)
+        clashes = [(other, clash_of(listener, other)) for _, other in earlier]
+        same = next((each for each in earlier if clash_of(listener, each[1]) == "same"), None)
         overlap = next((other for other, clash in clashes if clash == "overlap"), None)
         if same:
             problems.error(
-                (*path, "bind"), f"bind: listener {quote(same.name)} already has {quote(same.bind)}"
+                (*path, "bind"),
+                f"bind: listener {quote(same[1].name)} already has {quote(same[1].bind)}",
+                context.other(path, same[0]),
             )
             duplicates.add(path)
         elif overlap:
@@ -173,15 +176,19 @@ def _check_unused(context: Context) -> None:
     upstreams = {name for route in config.routes for name in every_upstream_of(route)}
     upstreams |= {one.name for one in named if one.noun == "upstream"}
     for name in config.upstreams:
-        if name not in upstreams and "upstream" not in context.misspelt:
-            context.problems.warning(
-                ("upstreams", name), f"upstream {quote(name)} is used by no route", at_key=True
-            )
+        here: Path = ("upstreams", name)
+        if (
+            name not in upstreams
+            and "upstream" not in context.misspelt
+            and not context.document.included(here)
+        ):
+            context.problems.warning(here, f"upstream {quote(name)} is used by no route", at_key=True)
     plugins = {name for listener in config.listeners for name in listener.plugins}
     plugins |= {name for route in config.routes for name in route.plugins}
     plugins |= {one.name for one in named if one.noun == "plugin"}
     for name in config.plugins:
-        if name not in plugins and "plugin" not in context.misspelt:
+        here = ("plugins", name)
+        if name not in plugins and "plugin" not in context.misspelt and not context.document.included(here):
             context.problems.warning(
-                ("plugins", name), f"plugin {quote(name)} is used by no route and no listener", at_key=True
+                here, f"plugin {quote(name)} is used by no route and no listener", at_key=True
             )

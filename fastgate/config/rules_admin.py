@@ -29,7 +29,7 @@ def with_files(admin: Admin, base: FilePath) -> Admin:
 def check_admin(context: Context, admin: Admin) -> None:
     problems, bind = context.problems, ("admin", "bind")
     for path, listener in context.listeners:
-        if not problems.failed((*path, "bind")) and clash(admin, listener):
+        if not problems.failed((*path, "bind")) and clash_of(admin, listener):
             problems.error(
                 bind, f"admin.bind: listener {quote(listener.name)} already has {quote(listener.bind)}"
             )
@@ -96,7 +96,7 @@ def _reason(error: Exception) -> str:
     return re.sub(r"^\[[^\]]*\] | \(_ssl\.c:[0-9]+\)$", "", str(error))
 
 
-def clash(one: Listener | Admin, other: Listener) -> str:
+def clash_of(one: Listener | Admin, other: Listener) -> str:
     """ "same" socket, "overlap" (one of them on every address of the port), or nothing."""
     if one.unix_path is not None or other.unix_path is not None:
         return "same" if one.unix_path == other.unix_path else ""

@@ -396,3 +396,9 @@ def parse_file(text: str, options: dict[str, Any]) -> str:
     if not text or "\0" in text:
         raise BadValue("expected the path of a file")
     return text
+
+
+def parse_include(text: str, options: dict[str, Any]) -> str:
+    if "**" in text:
+        raise BadValue(f"** is not understood, got {quote(text)}", "name each folder, or write */*.toml")
+    return parse_file(text, options)

@@ -120,7 +120,7 @@ async def _configuration(operations: Operations, call: AnyCall) -> object:
 
 
 async def _reload(operations: Operations, call: AnyCall) -> object:
-    return await operations.reload(expected=_expected(call))
+    return await operations.reload(cause="admin", expected=_expected(call))
 
 
 def _expected(call: AnyCall) -> str | None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from fastgate.config import Config
+from fastgate.config import Config, Sources
+from fastgate.config.diff import Difference
 from fastgate.server.log_level import log_from, logged_from
 from fastgate.server.operations import (
+    Cause,
     EndpointChange,
     EndpointView,
     Health,
@@ -21,6 +23,7 @@ from fastgate.server.operations import (
     ReloadResult,
     SplitView,
     UpstreamView,
+    VersionView,
     WhyNot,
     WorkerView,
 )
@@ -71,12 +74,26 @@ class Fleet:
                     into[key] = into.get(key, 0) + number
         return {**self._supervisor.common.counters.snapshot(), "plugins": plugins}
 
-    async def reload(self, config: Config | None = None, *, expected: str | None = None) -> ReloadResult:
-        return await self._supervisor.reload(config, expected=expected)
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        return await self._supervisor.reload(config, cause=cause, expected=expected)
 
     async def in_force(self) -> InForce:
-        supervisor = self._supervisor
-        return InForce(supervisor.config, supervisor.version, supervisor.etag, supervisor.applied)
+        keeper = self._supervisor.keeper
+        return InForce(keeper.config, keeper.version, keeper.etag, keeper.applied)
+
+    async def history(self) -> list[VersionView]:
+        return self._supervisor.keeper.versions()
+
+    async def sources(self, version: int | None = None) -> Sources:
+        return self._supervisor.keeper.entry(version).sources
+
+    async def diff(self, old: int, new: int) -> Difference:
+        return self._supervisor.keeper.compare(old, new)
+
+    async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
+        return await self._supervisor.keeper.rollback(version, expected=expected)
 
     async def health(self) -> Health:
         reasons = []

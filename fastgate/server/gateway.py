@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
+import socket
 import sys
 import time
 import traceback
@@ -17,32 +17,34 @@ from typing import Any, Final, Literal
 from msgspec import UNSET
 
 from fastgate import _core
-from fastgate.config import Config, ConfigError, Loaded, load, model
-from fastgate.config.problems import report
+from fastgate.config import Config, Loaded, Sources, load_sources, model
+from fastgate.config.diff import Difference
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.apps import Apps
 from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tables
 from fastgate.server.common import Common, CounterPlaces
+from fastgate.server.history import history_of
+from fastgate.server.keeper import Applied, Keeper, read_again
 from fastgate.server.listeners import Opener, RunningListener, listener_key, open_listener
 from fastgate.server.log_level import log_from, logged_from
 from fastgate.server.operations import (
+    Cause,
     EndpointChange,
     EndpointView,
     Health,
     InForce,
     ListenerView,
     LogLevel,
-    Outdated,
     ReloadError,
     ReloadResult,
     SplitView,
     Unavailable,
     UnknownName,
     UpstreamView,
+    VersionView,
     WhyNot,
     WorkerView,
-    result_of,
 )
 from fastgate.server.plugin_services import SystemClock
 from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
@@ -84,9 +86,10 @@ class Gateway:
     start() opens the listeners; reload() puts another configuration in force; drain() finishes what runs and
     closes everything. All are called in the loop that serves, start() and drain() once.
 
-    tell: takes each line that an operator should read of a reload. read: loads the file of a configuration
-    anew, in any thread. apps: applications that endpoints may name without a module. common: what was made
-    before the fork, for a gateway that is one of several workers; then the supervisor has the admin API.
+    tell: takes each line that an operator should read of a reload. read: loads the files of a configuration
+    anew; again: what was kept of one; both in any thread. apps: applications that endpoints may name without
+    a module. common: what was made before the fork, for a gateway that is one of several workers; then the
+    supervisor has the admin API.
     """
 
     def __init__(
@@ -94,7 +97,8 @@ class Gateway:
         config: Config,
         tell: Callable[[str], None] = lambda line: None,
         *,
-        read: Callable[[str], Loaded] = load,
+        read: Callable[[Config], Loaded] = read_again,
+        again: Callable[[Sources], Loaded] = load_sources,
         apps: Mapping[str, Application] = {},  # not changed
         common: Common | None = None,
     ) -> None:
@@ -102,16 +106,16 @@ class Gateway:
         self._has_admin = common is None
         self._common = common or Common(config)
         self._tell = tell
-        self._read = read
         self._listeners: dict[tuple[object, ...], RunningListener] = {}
         self._admin: AdminServer | None = None
         self._api = Api(self)
         self._apps = Apps(apps)
         self._estate = Estate(self._common, self._apps)
         self._snapshot: Snapshot | None = None
-        self._started = self._applied = time.time()
-        self._identity = secrets.token_hex(6)
-        self._version = 0
+        self._started = time.time()
+        # A program that embeds the gateway has its history on the disk where it says so.
+        kept = history_of(config, tell, on_disk=common is None and bool(config.server.state_dir))
+        self.keeper = Keeper(config, self._apply, tell, kept, read=read, again=again)
         self._lost_lines = 0  # of logs that another one took the place of
         self._changing = asyncio.Lock()
         self._draining = False
@@ -143,7 +147,10 @@ class Gateway:
         self._plugins = Plugins(self.worker, SystemClock(), self._shared.of)
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
-            return await self.commit(await self.prepare(config, opener, places))
+            opened = await self.commit(await self.prepare(config, opener, places))
+            if self._has_admin:
+                await self.keeper.begin()
+            return opened
         except BaseException:
             await self._end_watching()
             await self._end_plugins()
@@ -200,6 +207,17 @@ class Gateway:
         await self._limits.keep([])
         await self._shared.close()
 
+    async def borrow(self, seat: int, sockets: list[tuple[tuple[object, ...], socket.socket]]) -> None:
+        """Accepts on another worker's sockets too, as long as that is not there. With each the listener's
+        key."""
+        for key, sock in sockets:
+            if (listener := self._listeners.get(key)) is not None:
+                await listener.borrow(self.worker, seat, sock)
+
+    def give_back(self, seat: int) -> None:
+        for listener in self._listeners.values():
+            listener.give_back(seat)
+
     def reopen_log(self) -> None:
         """Opens the access log's file anew, after it was renamed (SIGUSR1)."""
         if self.log is not None:
@@ -217,47 +235,23 @@ class Gateway:
 
     # -- reload
 
-    async def reload(self, config: Config | None = None, *, expected: str | None = None) -> ReloadResult:
-        """Puts a configuration in force; None: that of the file, read anew.
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        """Puts a configuration in force; None: that of the files, read anew.
 
         What is under way ends as it began. Connections, sockets with the same bind, upstreams and plugins
         whose configuration is equal live on. How it went is told. expected: the etag of the one that it is to
         take the place of. Raises Outdated where that is not in force, and ReloadError; then nothing has
         changed.
         """
-        try:
-            if self._draining:
-                raise ReloadError("it is draining")
-            async with self._changing:
-                if expected is not None and expected != self._etag():
-                    raise Outdated(f"version {self._version} is in force, with another ETag")
-                result = await self._reload(config)
-        except ReloadError as error:
-            for line in str(error).splitlines():
-                self._tell(line if error.problems else f"fastgate: {line}")
-            self._tell("fastgate: not reloaded")
-            raise
-        for line in result.warnings:
-            self._tell(line)
-        for address, name in result.listening:
-            self._tell(f"fastgate: listening on {address} ({name})")
-        self._tell(f"fastgate: reloaded ({result})")
-        return result
+        return await self.keeper.reload(config, cause=cause, expected=expected)
 
-    async def _reload(self, config: Config | None) -> ReloadResult:
-        before = self.config
-        warnings: list[str] = []
-        if config is None:
-            try:
-                # A large file takes a while, in which the loop goes on.
-                loaded = await asyncio.to_thread(self._read, before.source)
-            except ConfigError as error:
-                raise ReloadError("\n".join(report(error.problems, before.source)), error.problems) from error
-            config, warnings = loaded.config, report(loaded.warnings)
+    async def _apply(self, config: Config) -> Applied:
         if self._draining:
             raise ReloadError("it is draining")
-        opened = await self.commit(await self.prepare_or_tell(config))
-        return result_of(before, config, opened, warnings)
+        async with self._changing:
+            return Applied(await self.commit(await self.prepare_or_tell(config)), [])
 
     async def prepare_or_tell(
         self, config: Config, opener: Opener = open_listener, places: CounterPlaces | None = None
@@ -369,8 +363,6 @@ class Gateway:
             admin.follow(prepared.serving)
         self._snapshot = snapshot
         self.config = config
-        self._version += 1
-        self._applied = time.time()
 
     async def _change_log(self, log: _core.AccessLog | None) -> None:
         before, self.log = self.log, log
@@ -385,10 +377,19 @@ class Gateway:
     # -- operations
 
     async def in_force(self) -> InForce:
-        return InForce(self.config, self._version, self._etag(), self._applied)
+        return InForce(self.config, self.keeper.version, self.keeper.etag, self.keeper.applied)
 
-    def _etag(self) -> str:
-        return f'"{self._identity}-{self._version}"'
+    async def history(self) -> list[VersionView]:
+        return self.keeper.versions()
+
+    async def sources(self, version: int | None = None) -> Sources:
+        return self.keeper.entry(version).sources
+
+    async def diff(self, old: int, new: int) -> Difference:
+        return self.keeper.compare(old, new)
+
+    async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
+        return await self.keeper.rollback(version, expected=expected)
 
     async def health(self) -> Health:
         if self._draining:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 from fastgate import _core
@@ -33,14 +34,29 @@ class RunningListener:
         self.config = config
         self.listening = listening
         self._slot: _core.ListenerSlot | None = None
+        self._borrowed: dict[int, list[tuple[asyncio.Server, socket.socket]]] = {}  # by seat
 
     async def serve(self, worker: _core.Worker, compiled: _core.Listener) -> None:
         self._slot = slot = _core.ListenerSlot(compiled)
         for sock in self.listening.sockets:
-            server = await asyncio.get_running_loop().create_server(
-                lambda: _core.Downstream1(worker, slot), sock=sock, backlog=self.config.backlog
-            )
-            self.listening.servers.append(server)
+            self.listening.servers.append(await self._accept(worker, slot, sock))
+
+    async def _accept(
+        self, worker: _core.Worker, slot: _core.ListenerSlot, sock: socket.socket
+    ) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
+            lambda: _core.Downstream1(worker, slot), sock=sock, backlog=self.config.backlog
+        )
+
+    async def borrow(self, worker: _core.Worker, seat: int, sock: socket.socket) -> None:
+        """Accepts on a socket of another worker's seat, too, until `give_back` or the end."""
+        assert self._slot is not None
+        self._borrowed.setdefault(seat, []).append((await self._accept(worker, self._slot, sock), sock))
+
+    def give_back(self, seat: int) -> None:
+        for server, sock in self._borrowed.pop(seat, ()):
+            server.close()
+            sock.close()
 
     def follow(self, config: model.Listener, compiled: _core.Listener) -> None:
         assert self._slot is not None
@@ -52,10 +68,12 @@ class RunningListener:
 
     def close(self, worker: _core.Worker) -> None:
         """No new connection; those that are open end after what runs on them."""
-        self.listening.close()
+        self.stop_accepting()
         if self._slot is not None:
             worker.close_listener(self._slot)
 
     def stop_accepting(self) -> None:
         """No new connection; those that are open go on."""
         self.listening.close()
+        for seat in tuple(self._borrowed):
+            self.give_back(seat)

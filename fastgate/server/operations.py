@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from fastgate.config import Config, Problem
+from fastgate.config import Config, Problem, Sources
+from fastgate.config.diff import Difference
 
 __all__ = [
     "ArmView",
+    "Cause",
     "Changes",
     "EndpointChange",
     "EndpointView",
@@ -27,12 +29,15 @@ __all__ = [
     "Unavailable",
     "UnknownName",
     "UpstreamView",
+    "VersionView",
     "WhyNot",
     "WorkerView",
     "result_of",
 ]
 
 # "auto": health and outliers decide.
+#: What put a configuration in force.
+Cause = Literal["start", "signal", "watch", "admin", "rollback", "program"]
 OperatorState = Literal["auto", "ready", "draining", "down"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -131,6 +136,7 @@ class ReloadResult(Struct, frozen=True, kw_only=True):
     plugins: Changes
     listening: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...] = ()
+    version: int = 0
 
     def __str__(self) -> str:
         """ "routes: 1 added, 2 changed; upstreams: 1 removed", or "nothing changed"."""
@@ -185,6 +191,21 @@ class ListenerView(Struct, frozen=True, kw_only=True):
     plugins: tuple[str, ...]
 
 
+class VersionView(Struct, frozen=True, kw_only=True):
+    """A configuration that was in force. time: since when, seconds since the epoch. of: the version that a
+    rollback went back to; 0: it was none. changes: against the one before it, in a few words. as_files: the
+    files say what it says, as far as they have been read."""
+
+    version: int
+    digest: str
+    time: float
+    cause: Cause
+    of: int
+    changes: str
+    in_force: bool
+    as_files: bool
+
+
 class InForce(NamedTuple):
     """The configuration in force. version: 1, 2, 3 ... since the start; etag: of this version, in quotes, no
     other gateway or start has the same; applied: seconds since the epoch."""
@@ -218,10 +239,25 @@ class Operations(Protocol):
     async def count(self) -> dict[str, Any]:
         """The counters; see docs/access-log.md."""
 
-    async def reload(self, config: Config | None = None, *, expected: str | None = None) -> ReloadResult:
-        """Puts a configuration in force; None: that of the file, read anew.
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        """Puts a configuration in force; None: that of the file, read anew. cause: who asks.
 
         expected: the etag of the one that it is to take the place of. Raises ReloadError, Outdated."""
+
+    async def history(self) -> list[VersionView]:
+        """The versions that are kept, oldest first."""
+
+    async def sources(self, version: int | None = None) -> Sources:
+        """What the files said of a version; None: of the one in force. Their text is as it was written."""
+
+    async def diff(self, old: int, new: int) -> Difference:
+        """What changed between two versions, by meaning."""
+
+    async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
+        """Puts an earlier version in force, as a new one; None: the last one that said something else. Raises
+        ReloadError, Outdated."""
 
     async def in_force(self) -> InForce:
         """What runs."""
@@ -247,7 +283,11 @@ class Operations(Protocol):
 
 
 def result_of(
-    before: Config, after: Config, listening: list[tuple[str, str]], warnings: list[str]
+    before: Config,
+    after: Config,
+    listening: list[tuple[str, str]],
+    warnings: list[str],
+    version: int = 0,
 ) -> ReloadResult:
     """What there is to tell when one configuration has taken the place of another."""
     return ReloadResult(
@@ -257,6 +297,7 @@ def result_of(
         plugins=_changes(before.plugins, after.plugins),
         listening=tuple(listening),
         warnings=tuple(warnings),
+        version=version,
     )
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -21,8 +20,7 @@ from types import NoneType
 from typing import Final
 
 from fastgate import _core
-from fastgate.config import Config, ConfigError, Loaded, load, model
-from fastgate.config.problems import report
+from fastgate.config import Config, Loaded, model
 from fastgate.server import carrying
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer, Serving
@@ -30,10 +28,12 @@ from fastgate.server.channel import MOST_DESCRIPTORS
 from fastgate.server.common import Common, CounterPlaces
 from fastgate.server.fleet import Fleet
 from fastgate.server.heartbeat import Heartbeats
+from fastgate.server.history import history_of
 from fastgate.server.identity import identity_of
 from fastgate.server.inheritance import Heirloom, Inheritance
+from fastgate.server.keeper import Applied, Keeper, at_once
 from fastgate.server.listeners import listener_key, open_listener
-from fastgate.server.operations import Outdated, ReloadError, ReloadResult, result_of
+from fastgate.server.operations import Cause, ReloadError, ReloadResult
 from fastgate.server.sockets import Bind, Listening, OpenError
 from fastgate.server.upgrade import start_successor
 from fastgate.server.worker_handle import WorkerGone, WorkerHandle
@@ -56,11 +56,11 @@ class Supervisor:
     ) -> None:
         self._inheritance = inheritance or Inheritance()
         self.config = loaded.config
-        self.version = 1
-        self.started = self.applied = time.time()
-        self._lineage = secrets.token_hex(6)
+        self.version = 1  # of what the workers run; the operator's is the keeper's
+        self.started = time.time()
         self._tell = tell
-        count = self.config.server.workers
+        self.keeper = Keeper(self.config, self._apply, tell, history_of(self.config, tell), aside=at_once)
+        self._count = count = self.config.server.workers
         # Substitutes, and those that leave, have places of their own.
         self.common = Common(self.config, 2 * count + 1)
         self._beats = Heartbeats(2 * count + 1)
@@ -68,6 +68,7 @@ class Supervisor:
             count,
             self._beats,
             self._order,
+            self._lend,
             version=lambda: self.version,
             hang_seconds=lambda: self.config.server.hang_timeout / NS,
             tell=tell,
@@ -82,11 +83,6 @@ class Supervisor:
         self.draining = False
 
     # -- life
-
-    @property
-    def etag(self) -> str:
-        """Of the configuration in force, as HTTP has it; no other gateway or start has the same."""
-        return f'"{self._lineage}-{self.version}"'
 
     @property
     def listening(self) -> dict[str, tuple[str, ...]]:
@@ -114,6 +110,7 @@ class Supervisor:
             self._places = self.common.assign(config, ([], []))
             await self.workers.start()
             undo.pop_all()
+        await self.keeper.begin()
         opened = _opened(config, self._listening)
         if self._admin is not None and serving is not None:
             self._admin.follow(serving)
@@ -122,20 +119,33 @@ class Supervisor:
 
     def _open(self, listener: model.Listener) -> Listening:
         taken = self._inheritance.take((_label(listener), listener.name), listener)
-        return Listening(listener, taken) if taken else open_listener(listener)
+        listening = Listening(listener, taken) if taken else open_listener(listener)
+        listening.spread(self._count)
+        return listening
 
-    def _order(self, place: int, channel: socket.socket) -> WorkerOrder:
+    def _order(self, seat: int, place: int, channel: socket.socket) -> WorkerOrder:
         return WorkerOrder(
             place=place,
             config=self.config,
             version=self.version,
             common=self.common,
             places=self._places,
-            sockets={key: listening.sockets for key, listening in self._listening.items()},
+            sockets={
+                key: listening.share(seat - 1, self._count) for key, listening in self._listening.items()
+            },
             channel=channel,
             beats=self._beats,
             identity=self._identity,
         )
+
+    def _lend(self, borrower: WorkerHandle, seat: int, begins: bool) -> None:
+        share = {key: each.share(seat - 1, self._count) for key, each in self._listening.items()}
+        keys = [key for key, sockets in share.items() for _ in sockets]
+        descriptors = [sock.fileno() for sockets in share.values() for sock in sockets]
+        if begins and len(descriptors) <= MOST_DESCRIPTORS:
+            borrower.post("borrow", seat, keys, descriptors=descriptors)
+        else:
+            borrower.post("give_back", seat)
 
     async def drain(self, timeout: float | None = None, grace: float = 0) -> dict[str, int]:  # noqa: ASYNC109
         """Takes nothing new; the workers finish what runs within ``timeout`` seconds (None:
@@ -190,45 +200,26 @@ class Supervisor:
 
     # -- reload
 
-    async def reload(self, config: Config | None = None, *, expected: str | None = None) -> ReloadResult:
-        """Puts a configuration in force in all workers; None: that of the file, read anew. How it went is
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        """Puts a configuration in force in all workers; None: that of the files, read anew. How it went is
         told. expected: the etag of the one that it is to take the place of. Raises Outdated where that is not
         in force, and ReloadError; then nothing has changed in any of them."""
-        try:
-            if self.draining:
-                raise ReloadError("it is draining")
-            async with self._changing:
-                if expected is not None and expected != self.etag:
-                    raise Outdated(f"version {self.version} is in force, with another ETag")
-                result = await self._reload(config)
-        except ReloadError as error:
-            for line in str(error).splitlines():
-                self._tell(line if error.problems else f"fastgate: {line}")
-            self._tell("fastgate: not reloaded")
-            raise
-        for line in result.warnings:
-            self._tell(line)
-        for address, name in result.listening:
-            self._tell(f"fastgate: listening on {address} ({name})")
-        self._tell(f"fastgate: reloaded ({result})")
-        return result
+        return await self.keeper.reload(config, cause=cause, expected=expected)
 
-    async def _reload(self, config: Config | None) -> ReloadResult:
-        warnings: list[str] = []
-        before = self.config
-        if config is None:
-            try:
-                loaded = load(before.source)
-            except ConfigError as error:
-                raise ReloadError("\n".join(report(error.problems, before.source)), error.problems) from error
-            config, warnings = loaded.config, report(loaded.warnings)
-        for name in ("workers", "user"):
-            if getattr(before.server, name) != getattr(config.server, name):
-                warnings.append(
-                    f"fastgate: warning: server.{name} changes with a restart or `fastgate upgrade`"
-                )
-        opened = await self._change(config)
-        return result_of(before, config, opened, warnings)
+    async def _apply(self, config: Config) -> Applied:
+        before = self.config.server
+        if self.draining:
+            raise ReloadError("it is draining")
+        async with self._changing:
+            opened = await self._change(config)
+        warnings = [
+            f"fastgate: warning: server.{name} changes with a restart or `fastgate upgrade`"
+            for name in ("workers", "user", "watch", "state_dir")
+            if getattr(before, name) != getattr(config.server, name)
+        ]
+        return Applied(opened, warnings)
 
     async def _change(self, config: Config) -> Opened:
         async with AsyncExitStack() as undo:
@@ -238,7 +229,7 @@ class Supervisor:
             try:
                 for each in config.listeners:
                     if listener_key(each) not in self._listening:
-                        added[listener_key(each)] = listening = open_listener(each)
+                        added[listener_key(each)] = listening = self._open(each)
                         undo.callback(listening.close)
                 if config.admin is not None:
                     if admin is None or not admin.serves(config.admin):
@@ -255,7 +246,6 @@ class Supervisor:
         # From here on it is in force: who is forked now has it.
         self.config, self._places = config, places
         self.version += 1
-        self.applied = time.time()
         self._listening.update(added)
         await asyncio.gather(*(self._commit(handle) for handle in workers))
         present = {listener_key(each) for each in config.listeners}
@@ -297,15 +287,18 @@ class Supervisor:
         workers: list[WorkerHandle],
     ) -> None:
         """By all workers, or by none. Who dies meanwhile is replaced, and has no say."""
-        keys = [key for key, listening in added.items() for _ in listening.sockets]
-        descriptors = [sock.fileno() for listening in added.values() for sock in listening.sockets]
-        if len(descriptors) > MOST_DESCRIPTORS:
-            raise ReloadError(f"one reload opens at most {MOST_DESCRIPTORS} sockets; a restart opens more")
-        message = carrying.dumps((config, places, keys))
-        answers = await asyncio.gather(
-            *(handle.ask_pickled(NoneType, "prepare", message, descriptors) for handle in workers),
-            return_exceptions=True,
-        )
+        packed = carrying.dumps(config)
+        asked = []
+        for handle in workers:
+            share = {key: listening.share(handle.seat - 1, self._count) for key, listening in added.items()}
+            keys = [key for key, sockets in share.items() for _ in sockets]
+            descriptors = [sock.fileno() for sockets in share.values() for sock in sockets]
+            if len(descriptors) > MOST_DESCRIPTORS:
+                raise ReloadError(
+                    f"one reload opens at most {MOST_DESCRIPTORS} sockets; a restart opens more"
+                )
+            asked.append(handle.ask(NoneType, "prepare", packed, places, keys, descriptors=descriptors))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
         failures = [answer for answer in answers if isinstance(answer, Exception)]
         refusals = [failure for failure in failures if not isinstance(failure, WorkerGone)]
         if refusals or len(failures) == len(workers):

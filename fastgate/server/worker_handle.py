@@ -76,27 +76,21 @@ class WorkerHandle:
     def __str__(self) -> str:
         return f"worker {self.seat} (pid {self.pid})"
 
-    async def ask(self, result: type[T], method: str, *args: object) -> T:
+    async def ask(self, result: type[T], method: str, *args: object, descriptors: Sequence[int] = ()) -> T:
         """What its method answers. Raises WorkerGone, UnknownName, ReloadError, ValueError."""
-        return await self.ask_pickled(result, method, carrying.dumps(args))
-
-    async def ask_pickled(
-        self, result: type[T], method: str, args: bytes, descriptors: Sequence[int] = ()
-    ) -> T:
-        """As `ask`, where many are asked the same."""
         if self.state is State.GONE:
             raise WorkerGone(f"{self} is gone")
         self._numbers += 1
         answer = self._asked[self._numbers] = asyncio.get_running_loop().create_future()
-        self._channel.send(carrying.dumps((self._numbers, method, args)), descriptors)
+        self._channel.send(carrying.dumps((self._numbers, method, carrying.dumps(args))), descriptors)
         try:
             return msgspec.msgpack.decode(await answer, type=result)
         except msgspec.MsgspecError as error:
             raise ReloadError(f"{self} answered something strange: {error}") from None
 
-    def post(self, method: str, *args: object) -> None:
+    def post(self, method: str, *args: object, descriptors: Sequence[int] = ()) -> None:
         """Asks for what has no answer that matters."""
-        self._channel.send(carrying.dumps((0, method, carrying.dumps(args))))
+        self._channel.send(carrying.dumps((0, method, carrying.dumps(args))), descriptors)
 
     def signal(self, number: int) -> None:
         if self.state is not State.GONE:

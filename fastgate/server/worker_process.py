@@ -176,6 +176,9 @@ class _Worker:
             args = carrying.loads(packed)
             if method == "prepare":
                 await self._prepare(*args, sockets=sockets)
+            elif method == "borrow":
+                seat, keys = args
+                await self._gateway.borrow(seat, list(zip(keys, sockets, strict=True)))
             else:
                 value = self._methods()[method](*args)
                 if isinstance(value, Awaitable):
@@ -197,6 +200,7 @@ class _Worker:
         return {
             "commit": self._commit,
             "abort": self._abort,
+            "give_back": gateway.give_back,
             "held": lambda: gateway.counters.held,
             "drain": self._drain,
             "reopen_log": gateway.reopen_log,
@@ -220,18 +224,18 @@ class _Worker:
 
     async def _prepare(
         self,
-        config: Config,
+        packed: bytes,
         places: CounterPlaces,
         keys: list[tuple[object, ...]],
         *,
         sockets: list[socket.socket],
     ) -> None:
-        """keys: of the listener that each socket belongs to."""
+        """packed: the configuration. keys: of the listener that each socket belongs to."""
         fresh: SocketSet = {}
         for key, sock in zip(keys, sockets, strict=True):
             fresh.setdefault(key, []).append(sock)
         self._sockets = {**self._sockets, **fresh}
-        self._prepared = await self._gateway.prepare_or_tell(config, self._opener(), places)
+        self._prepared = await self._gateway.prepare_or_tell(carrying.loads(packed), self._opener(), places)
 
     async def _commit(self, version: int) -> None:
         assert self._prepared is not None

@@ -38,15 +38,17 @@ GRACE_SECONDS: Final = 5.0  # in which a connection of one that leaves may bring
 
 
 class Workers:
-    """order: what a worker at this place of the shared memory begins with, given its end of the channel.
-    version: of the configuration in force. hang_seconds: after which one that stands still is killed. tell:
-    takes lines for the operator."""
+    """order: what a worker begins with, given its seat, its place of the shared memory, and its end of the
+    channel. lend: gives a worker the sockets of an empty seat, or takes them back. version: of the
+    configuration in force. hang_seconds: after which one that stands still is killed. tell: takes lines for
+    the operator."""
 
     def __init__(
         self,
         count: int,
         beats: Heartbeats,
-        order: Callable[[int, socket.socket], WorkerOrder],
+        order: Callable[[int, int, socket.socket], WorkerOrder],
+        lend: Callable[[WorkerHandle, int, bool], None],
         version: Callable[[], int],
         hang_seconds: Callable[[], float],
         tell: Callable[[str], None],
@@ -55,6 +57,8 @@ class Workers:
         self._count = count
         self._beats = beats
         self._order = order
+        self._lend = lend
+        self._borrowers: dict[int, WorkerHandle] = {}  # by the seat that is empty
         self._version = version
         self._hang_seconds = hang_seconds
         self._tell = tell
@@ -132,15 +136,18 @@ class Workers:
         """Those that were forked while a reload was under way."""
         for handle in self.ready:
             if handle.version != self._version():
-                self._fork(handle.seat)
-                self._dismiss(handle)
+                self._supersede(handle)
+
+    def _supersede(self, handle: WorkerHandle) -> None:
+        self._fork(handle.seat)
+        self._dismiss(handle)
 
     # -- one more, one less
 
     def _fork(self, seat: int) -> None:
         ours, theirs = channel_pair()
         place = min(set(range(2 * self._count + 1)) - {handle.place for handle in self._handles})
-        order = self._order(place, theirs)
+        order = self._order(seat, place, theirs)
         self._beats.beat(place)
         gc.collect()
         sys.stdout.flush()
@@ -158,8 +165,13 @@ class Workers:
 
     def _on_ready(self, handle: WorkerHandle) -> None:
         self._changed.set()
-        if self._keeping:
-            self._tell(f"fastgate: {handle} is ready")
+        if not self._keeping:
+            return
+        self._tell(f"fastgate: {handle} is ready")
+        if (borrower := self._borrowers.pop(handle.seat, None)) is not None:
+            self._lend(borrower, handle.seat, False)
+        if handle.version != self._version():
+            self._supersede(handle)
 
     def _dismiss(self, handle: WorkerHandle) -> None:
         handle.state = State.LEAVING
@@ -207,9 +219,17 @@ class Workers:
         if crashes > 1:
             delay = min(MOST_DELAY, 0.05 * 2**crashes)
             self._tell(f"fastgate: worker {seat} is started again in {delay:g} s")
+            self._serve_for(seat)
             await asyncio.sleep(delay)
         if self._keeping:
             self._fork(seat)
+
+    def _serve_for(self, seat: int) -> None:
+        """Nobody waits for a seat that is empty: another worker takes its connections too."""
+        others = [handle for handle in self.ready if handle.seat != seat]
+        if others and self._borrowers.get(seat) not in others:
+            self._borrowers[seat] = others[0]
+            self._lend(others[0], seat, True)
 
     # -- those that stand still
 

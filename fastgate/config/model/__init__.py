@@ -42,6 +42,7 @@ from fastgate.config.model.server import (
     ListenerTimeouts,
     Server,
 )
+from fastgate.config.model.sources import Sources
 from fastgate.config.model.upstream import (
     Endpoint,
     EndpointsFile,
@@ -61,7 +62,7 @@ __all__ = [
     "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "Match", "Mirror",
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
     "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts",
-    "Secret", "Server", "SharedValues", "Split", "SplitOverride",
+    "Secret", "Server", "SharedValues", "Sources", "Split", "SplitOverride",
     "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
     "UpstreamTimeouts",
 ]  # fmt: skip

@@ -41,6 +41,26 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         doc("The region in which this gateway stands; upstreams prefer endpoints of it.", "name", empty=True),
     ] = ""
     zone: Annotated[str, doc("The zone in that region, likewise.", "name", empty=True)] = ""
+    watch: Annotated[
+        bool,
+        doc(
+            "Whether a change of the files (this one, included ones, certificates, code of plugins) is taken "
+            "up by itself, as by `fastgate reload`. A change of this key needs a restart."
+        ),
+    ] = False
+    history: Annotated[
+        int,
+        doc("How many configurations that were in force are kept, for `fastgate rollback`.", ge=1, le=1000),
+    ] = 20
+    state_dir: Annotated[
+        str,
+        doc(
+            "Where they are kept.",
+            "folder",
+            empty=True,
+            default="/var/lib/fastgate for root, else $XDG_STATE_HOME/fastgate",
+        ),
+    ] = ""
     drain_timeout: Annotated[
         int, doc("After SIGTERM, what runs may finish within this; then it is cut and counted.", "duration")
     ] = 30 * SECOND
