@@ -196,6 +196,34 @@ def test_a_reload(start_gateway: StartGateway, upstream: Upstream, page: Chromiu
     page.errors[:] = [error for error in page.errors if "422" not in error]  # the browser's own word on it
 
 
+def test_versions_are_compared_and_rolled_back(
+    start_gateway: StartGateway, upstream: Upstream, page: Chromium
+) -> None:
+    gateway = start_gateway(tables(upstream))
+    changed = tables(upstream)
+    changed["routes"][0]["match"] = {"prefix": "/store"}
+    gateway.reload(changed)
+    page.open(url(gateway) + "#configuration")
+    page.wait("document.querySelectorAll('main tbody tr').length === 2")
+    assert cells(page, "2, in force")[2:4] == ["a signal", "routes: 1 changed"]
+    # By keyboard alone: first what would change, then the change.
+    page.tab_to("Compare version 1 with what is in force")
+    page.press("Enter")
+    page.wait("document.activeElement.tagName === 'PRE'")
+    assert 'match.prefix: "/store" -> "/shop"' in page.text()
+    page.tab_to("Roll back to version 1")
+    page.press("Enter")
+    page.wait("document.activeElement.innerText === 'Roll back' && document.querySelector('dialog').open")
+    page.press("Enter")
+    page.wait("document.querySelector('#said').innerText.includes('as version 3')")
+    page.wait("document.querySelectorAll('main tbody tr').length === 3")
+    assert cells(page, "3, in force")[2] == "rollback to 1"
+    page.wait("document.querySelector('main pre').innerText.includes('/shop')")
+    with gateway.client() as client:
+        assert client.get("/store").status == 404
+    page.wait("document.querySelector('#about').innerText.includes('configuration 3')")
+
+
 def test_it_asks_for_the_token(
     start_gateway: StartGateway, upstream: Upstream, page: Chromium, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 
 import fastgate
 from fastgate import _core
+from fastgate.config.diff import lines
 from fastgate.config.render import render
 from fastgate.server import admin_views as views
 from fastgate.server.admin_page import page
@@ -121,6 +122,20 @@ async def _configuration(operations: Operations, call: AnyCall) -> object:
 
 async def _reload(operations: Operations, call: AnyCall) -> object:
     return await operations.reload(cause="admin", expected=_expected(call))
+
+
+async def _history(operations: Operations, call: AnyCall) -> object:
+    return views.History(await operations.history())
+
+
+async def _diff(operations: Operations, call: Call[views.DiffQuery, None]) -> object:
+    found = await operations.diff(call.query.old, call.query.new)
+    return views.DiffView(items=found.items, order=found.order, files=found.files, lines=lines(found))
+
+
+async def _rollback(operations: Operations, call: Call[None, views.RollbackBody | None]) -> object:
+    version = None if call.body is None else call.body.version
+    return await operations.rollback(version, expected=_expected(call))
 
 
 def _expected(call: AnyCall) -> str | None:
@@ -249,6 +264,24 @@ RESOURCES: Final[tuple[Resource, ...]] = (
         ReloadResult,
         conditional=True,
         errors=(422,),
+    ),
+    _get("/history", "The versions that were in force and are kept", _history, views.History),
+    _get(
+        "/diff",
+        "How two versions differ",
+        _diff,
+        views.DiffView,
+        query=views.DiffQuery,
+        errors=(404,),
+    ),
+    _post(
+        "/rollback",
+        "Puts an earlier version in force, as a new one",
+        _rollback,
+        ReloadResult,
+        views.RollbackBody,
+        conditional=True,
+        errors=(404, 422),
     ),
     _get("/listeners", "Where clients connect", _listeners, views.Listeners),
     _get("/routes", "Which requests go where", _routes, views.Routes),
