@@ -82,7 +82,6 @@ async def _summary(operations: Operations, call: Call[views.SummaryQuery, None])
     counts = await operations.count()
     now = await operations.in_force()
     workers = await operations.workers()
-    no_route = counts["no_route"]
     return views.Summary(
         fastgate=fastgate.__version__,
         configuration=now.version,
@@ -92,8 +91,8 @@ async def _summary(operations: Operations, call: Call[views.SummaryQuery, None])
         workers=workers,
         ready=(await operations.health()).ready,
         gauges=counts["gauges"],
+        total=views.total(counts),
         routes=views.busiest(counts["routes"], call.query.routes),
-        no_route=None if no_route is None else views.traffic(no_route),
         upstreams=counts["upstreams"],
         bounds_ns=tuple(counts["bounds_ns"]),
     )

@@ -56,7 +56,9 @@ class Chromium:
 
     def __enter__(self) -> Chromium:
         try:
-            self._socket = self._stack.enter_context(connect(self._page(), max_size=None, compression=None))
+            self._socket = self._stack.enter_context(
+                connect(self._page(), max_size=None, compression=None, ping_interval=None)
+            )
             for domain in ("Page", "Runtime", "Log", "Network"):
                 self.call(f"{domain}.enable")
         except BaseException:
