@@ -25,6 +25,7 @@ PLUGIN_MARK: Final = "<!-- Below: made by python -m fastgate.config.reference fr
 _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
     ("[server]", model.Server),
     ("[admin]", model.Admin),
+    ("admin.tls", model.AdminTls),
     ("[dns]", model.Dns),
     ("[access_log]", model.AccessLog),
     ("[shared]", model.SharedValues),
