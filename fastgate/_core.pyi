@@ -1073,7 +1073,7 @@ def ask(
     path: str,
     headers: Mapping[str, str] | None,
     body: bytes,
-    timeout_ns: int,
+    timeout: float,
     limit: int,
 ) -> asyncio.Future[SubResponse]: ...
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -65,7 +66,7 @@ async def _serve(loaded: Loaded, ready: Callable[[], None] | None, reload_on_han
         _say(line)
     supervisor = Supervisor(loaded, _say, inheritance)
     loop = asyncio.get_running_loop()
-    stop, hangup, upgrade = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    stop, hangup, upgrade = supervisor.stopping, asyncio.Event(), asyncio.Event()
 
     def on_stop() -> None:
         if stop.is_set():
@@ -95,7 +96,7 @@ async def _serve(loaded: Loaded, ready: Callable[[], None] | None, reload_on_han
     if ready is not None:
         ready()
     servants = [
-        loop.create_task(_on_each(hangup, supervisor.reload, notifier)),
+        loop.create_task(_on_each(hangup, functools.partial(supervisor.reload, cause="signal"), notifier)),
         loop.create_task(_on_each(upgrade, supervisor.upgrade, None)),
         loop.create_task(_watchdog(supervisor, notifier)),
     ]

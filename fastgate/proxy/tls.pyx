@@ -46,7 +46,7 @@ cdef class TlsLayer:
     cdef bint handshake(self) except -1:
         self.whole = False
         try:
-            self.socket.do_handshake()
+            self.socket._sslobj.do_handshake()
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLCertVerificationError as error:
@@ -59,8 +59,8 @@ cdef class TlsLayer:
             self.state = TLS_BROKEN
             return False
         self.state = TLS_OPEN
-        self.version = self.socket.version().encode()
-        self.cipher = self.socket.cipher()[0].encode()
+        self.version = self.socket._sslobj.version().encode()
+        self.cipher = self.socket._sslobj.cipher()[0].encode()
         return True
 
     cdef int hold(self, bytes data) except -1:

@@ -54,7 +54,9 @@ cdef class Wire:
         self.transport = transport
         # A plain transport's default low-water mark is 16 bytes in uvloop 0.23.
         transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        self.fd = transport.get_extra_info("socket").fileno()
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            self.fd = sock.fileno()
         return 0
 
     cdef int send(self, const char* data, size_t length) except -1:

@@ -4,34 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import UNSET
 
 from fastgate import _core
-from fastgate.config import Config, ConfigError, Loaded, load, model
-from fastgate.config.problems import report
+from fastgate.config import Config, Loaded, Sources, load_sources, model
+from fastgate.config.diff import Difference
 from fastgate.server.admin import Api
-from fastgate.server.admin_http import AdminServer
+from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.apps import Apps
 from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tables
 from fastgate.server.common import Common, CounterPlaces
+from fastgate.server.history import history_of
+from fastgate.server.keeper import Applied, Keeper, read_again
 from fastgate.server.listeners import Opener, RunningListener, listener_key, open_listener
+from fastgate.server.log_level import log_from, logged_from
 from fastgate.server.operations import (
+    Cause,
     EndpointChange,
     EndpointView,
+    Health,
+    InForce,
+    ListenerView,
+    LogLevel,
     ReloadError,
     ReloadResult,
     SplitView,
+    Unavailable,
     UnknownName,
     UpstreamView,
-    result_of,
+    VersionView,
+    WhyNot,
+    WorkerView,
 )
 from fastgate.server.plugin_services import SystemClock
 from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
@@ -58,6 +71,7 @@ class Prepared:
     plugins: PreparedPlugins
     added: dict[tuple[object, ...], RunningListener]
     admin: AdminServer | None
+    serving: Serving | None  # of that admin server
     log: _core.AccessLog | None
     undo: AsyncExitStack
 
@@ -72,9 +86,10 @@ class Gateway:
     start() opens the listeners; reload() puts another configuration in force; drain() finishes what runs and
     closes everything. All are called in the loop that serves, start() and drain() once.
 
-    tell: takes each line that an operator should read of a reload. read: loads the file of a configuration
-    anew, in any thread. apps: applications that endpoints may name without a module. common: what was made
-    before the fork, for a gateway that is one of several workers; then the supervisor has the admin API.
+    tell: takes each line that an operator should read of a reload. read: loads the files of a configuration
+    anew; again: what was kept of one; both in any thread. apps: applications that endpoints may name without
+    a module. common: what was made before the fork, for a gateway that is one of several workers; then the
+    supervisor has the admin API.
     """
 
     def __init__(
@@ -82,7 +97,8 @@ class Gateway:
         config: Config,
         tell: Callable[[str], None] = lambda line: None,
         *,
-        read: Callable[[str], Loaded] = load,
+        read: Callable[[Config], Loaded] = read_again,
+        again: Callable[[Sources], Loaded] = load_sources,
         apps: Mapping[str, Application] = {},  # not changed
         common: Common | None = None,
     ) -> None:
@@ -90,13 +106,16 @@ class Gateway:
         self._has_admin = common is None
         self._common = common or Common(config)
         self._tell = tell
-        self._read = read
         self._listeners: dict[tuple[object, ...], RunningListener] = {}
         self._admin: AdminServer | None = None
         self._api = Api(self)
         self._apps = Apps(apps)
         self._estate = Estate(self._common, self._apps)
         self._snapshot: Snapshot | None = None
+        self._started = time.time()
+        # A program that embeds the gateway has its history on the disk where it says so.
+        kept = history_of(config, tell, on_disk=common is None and bool(config.server.state_dir))
+        self.keeper = Keeper(config, self._apply, tell, kept, read=read, again=again)
         self._lost_lines = 0  # of logs that another one took the place of
         self._changing = asyncio.Lock()
         self._draining = False
@@ -128,7 +147,10 @@ class Gateway:
         self._plugins = Plugins(self.worker, SystemClock(), self._shared.of)
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
-            return await self.commit(await self.prepare(config, opener, places))
+            opened = await self.commit(await self.prepare(config, opener, places))
+            if self._has_admin:
+                await self.keeper.begin()
+            return opened
         except BaseException:
             await self._end_watching()
             await self._end_plugins()
@@ -213,44 +235,23 @@ class Gateway:
 
     # -- reload
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
-        """Puts a configuration in force; None: that of the file, read anew.
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        """Puts a configuration in force; None: that of the files, read anew.
 
         What is under way ends as it began. Connections, sockets with the same bind, upstreams and plugins
-        whose configuration is equal live on. How it went is told. Raises ReloadError; then nothing has
+        whose configuration is equal live on. How it went is told. expected: the etag of the one that it is to
+        take the place of. Raises Outdated where that is not in force, and ReloadError; then nothing has
         changed.
         """
-        try:
-            if self._draining:
-                raise ReloadError("it is draining")
-            async with self._changing:
-                result = await self._reload(config)
-        except ReloadError as error:
-            for line in str(error).splitlines():
-                self._tell(line if error.problems else f"fastgate: {line}")
-            self._tell("fastgate: not reloaded")
-            raise
-        for line in result.warnings:
-            self._tell(line)
-        for address, name in result.listening:
-            self._tell(f"fastgate: listening on {address} ({name})")
-        self._tell(f"fastgate: reloaded ({result})")
-        return result
+        return await self.keeper.reload(config, cause=cause, expected=expected)
 
-    async def _reload(self, config: Config | None) -> ReloadResult:
-        before = self.config
-        warnings: list[str] = []
-        if config is None:
-            try:
-                # A large file takes a while, in which the loop goes on.
-                loaded = await asyncio.to_thread(self._read, before.source)
-            except ConfigError as error:
-                raise ReloadError("\n".join(report(error.problems, before.source)), error.problems) from error
-            config, warnings = loaded.config, report(loaded.warnings)
+    async def _apply(self, config: Config) -> Applied:
         if self._draining:
             raise ReloadError("it is draining")
-        opened = await self.commit(await self.prepare_or_tell(config))
-        return result_of(before, config, opened, warnings)
+        async with self._changing:
+            return Applied(await self.commit(await self.prepare_or_tell(config)), [])
 
     async def prepare_or_tell(
         self, config: Config, opener: Opener = open_listener, places: CounterPlaces | None = None
@@ -290,9 +291,13 @@ class Gateway:
                     undo.callback(listener.close, self.worker)
             wanted = config.admin if self._has_admin else None
             admin = self._admin if wanted is not None else None
-            if wanted is not None and (admin is None or admin.listening.bind != wanted):
-                admin = AdminServer(self._api, wanted)
-                undo.callback(admin.close)
+            serving: Serving | None = None
+            if wanted is not None:
+                if admin is None or not admin.serves(wanted):
+                    admin = AdminServer(self._api, wanted)
+                    undo.callback(admin.close)
+                serving = await admin.prepare(wanted)
+                undo.callback(serving.close)
             log = self.log
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
@@ -304,7 +309,7 @@ class Gateway:
             undo.push_async_callback(self._plugins.discard, plugins)
             undo.push_async_callback(self._limits.keep, redis_limits_of(self.config))
             snapshot = build(config, ground, self._estate, plugins, self._limits, self._snapshot, tables)
-            return Prepared(snapshot, plugins, added, admin, log, undo.pop_all())
+            return Prepared(snapshot, plugins, added, admin, serving, log, undo.pop_all())
 
     async def abort(self, prepared: Prepared) -> None:
         await prepared.undo.aclose()
@@ -326,8 +331,6 @@ class Gateway:
         for each, compiled in zip(config.listeners, prepared.snapshot.listeners, strict=True):
             if listener_key(each) in added:
                 await added[listener_key(each)].serve(self.worker, compiled)
-        if fresh_admin is not None:
-            await fresh_admin.start()
         await self._limits.keep(redis_limits_of(config))
         if prepared.log is not self.log:
             await self._change_log(prepared.log)
@@ -356,6 +359,8 @@ class Gateway:
         if self._admin is not None and self._admin is not admin:
             self._admin.close()
         self._admin = admin
+        if admin is not None and prepared.serving is not None:
+            admin.follow(prepared.serving)
         self._snapshot = snapshot
         self.config = config
 
@@ -370,6 +375,56 @@ class Gateway:
         self.worker.log_to(log, every, self._lost_lines)
 
     # -- operations
+
+    async def in_force(self) -> InForce:
+        return InForce(self.config, self.keeper.version, self.keeper.etag, self.keeper.applied)
+
+    async def history(self) -> list[VersionView]:
+        return self.keeper.versions()
+
+    async def sources(self, version: int | None = None) -> Sources:
+        return self.keeper.entry(version).sources
+
+    async def diff(self, old: int, new: int) -> Difference:
+        return self.keeper.compare(old, new)
+
+    async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
+        return await self.keeper.rollback(version, expected=expected)
+
+    async def health(self) -> Health:
+        if self._draining:
+            return Health(ready=False, reasons=(WhyNot(code="draining", detail="it takes nothing new"),))
+        if self._snapshot is None:
+            return Health(ready=False, reasons=(WhyNot(code="starting", detail="nothing is open yet"),))
+        return Health(ready=True)
+
+    async def workers(self) -> list[WorkerView]:
+        state: Literal["starting", "serving", "draining"] = (
+            "draining" if self._draining else "serving" if self._snapshot is not None else "starting"
+        )
+        return [WorkerView(id=1, pid=os.getpid(), started=self._started, state=state)]
+
+    async def listeners(self) -> list[ListenerView]:
+        return [
+            ListenerView(
+                name=each.config.name,
+                bind=each.config.bind,
+                addresses=tuple(each.listening.addresses),
+                proxy_protocol=each.config.proxy_protocol,
+                plugins=each.config.plugins,
+            )
+            for each in self._listeners.values()
+        ]
+
+    async def begin_drain(self) -> None:
+        raise Unavailable("the program that embeds the gateway drains it")
+
+    async def log_level(self) -> LogLevel:
+        return logged_from()
+
+    async def set_log_level(self, level: LogLevel) -> LogLevel:
+        log_from(level)
+        return logged_from()
 
     async def upstreams(self) -> list[UpstreamView]:
         assert self._snapshot is not None

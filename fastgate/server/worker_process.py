@@ -210,6 +210,7 @@ class _Worker:
             "set_split": gateway.set_split,
             "clear_split": gateway.clear_split,
             "plugin_counts": gateway.plugin_counts,
+            "set_log_level": gateway.set_log_level,
         }
 
     # -- the configuration

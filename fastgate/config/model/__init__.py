@@ -35,12 +35,14 @@ from fastgate.config.model.route import (
 from fastgate.config.model.server import (
     AccessLog,
     Admin,
+    AdminTls,
     Dns,
     Listener,
     ListenerLimits,
     ListenerTimeouts,
     Server,
 )
+from fastgate.config.model.sources import Sources
 from fastgate.config.model.tls import Certificate, ClientAuth, ListenerTls, UpstreamTls
 from fastgate.config.model.upstream import (
     Endpoint,
@@ -56,14 +58,14 @@ from fastgate.config.model.upstream import (
 )
 
 __all__ = [
-    "UNLIMITED", "AccessLog", "Admin", "Breaker", "Certificate", "ClientAuth", "Concurrency",
+    "UNLIMITED", "AccessLog", "Admin", "AdminTls", "Breaker", "Certificate", "ClientAuth", "Concurrency",
     "Condition", "Config", "Dns",
     "Endpoint", "EndpointsFile", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge",
     "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "ListenerTls",
     "Match", "Mirror",
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
     "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts",
-    "Secret", "Server", "SharedValues", "Split", "SplitOverride",
+    "Secret", "Server", "SharedValues", "Sources", "Split", "SplitOverride",
     "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
     "UpstreamTimeouts", "UpstreamTls",
 ]  # fmt: skip
