@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import socket
@@ -125,10 +126,8 @@ class TlsClient(Client):
     def half_close(self) -> TlsClient:
         """Says that it sends no more (close_notify), and reads on."""
         self.sock.setblocking(False)
-        try:
+        with contextlib.suppress(ssl.SSLWantReadError):
             self.sock.unwrap()
-        except ssl.SSLWantReadError:
-            pass
         return self
 
     def cut(self) -> None:
