@@ -19,12 +19,14 @@ from support.client import Client, request
 from support.gateway import Gateway, config, to_toml
 
 import fastgate
-from fastgate.config import Config, Problem, loads
+from fastgate.config import Config, Problem, Sources, loads
+from fastgate.config.diff import Difference
 from fastgate.config.model import Admin
 from fastgate.server import admin_http
 from fastgate.server.admin import Api
 from fastgate.server.operations import (
     ArmView,
+    Cause,
     Changes,
     EndpointChange,
     EndpointView,
@@ -39,6 +41,7 @@ from fastgate.server.operations import (
     Unavailable,
     UnknownName,
     UpstreamView,
+    VersionView,
     WhyNot,
     WorkerView,
 )
@@ -139,8 +142,26 @@ class Fake:
         self._ask("count")
         return {"workers": 1, "no_route": None}
 
-    async def reload(self, config: Config | None = None, *, expected: str | None = None) -> ReloadResult:
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        assert cause == "admin"
         self._ask("reload", config, *([expected] if expected else []))
+        return RELOADED
+
+    async def history(self) -> list[VersionView]:
+        return []
+
+    async def sources(self, version: int | None = None) -> Sources:
+        self._ask("sources", version)
+        return Sources(texts={"a.toml": "x"})
+
+    async def diff(self, old: int, new: int) -> Difference:
+        self._ask("diff", old, new)
+        return Difference(items=(), order=False, files=())
+
+    async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
+        self._ask("rollback", version, *([expected] if expected else []))
         return RELOADED
 
     async def in_force(self) -> InForce:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from typing import Any, Final
 
@@ -14,8 +13,9 @@ import fastgate
 from fastgate import _core
 from fastgate.config.render import render
 from fastgate.server import admin_views as views
+from fastgate.server.admin_change import CHANGE
 from fastgate.server.admin_page import page
-from fastgate.server.admin_types import Call, Refusal, Reply, Resource
+from fastgate.server.admin_types import Call, Refusal, Reply, Resource, expected
 from fastgate.server.operations import (
     EndpointChange,
     EndpointView,
@@ -33,7 +33,6 @@ __all__ = ["RESOURCES"]
 
 NS: Final = 1e9
 AnyCall = Call[Any, Any]
-_ETAG: Final = re.compile(r'"[!#-~]*"')
 
 
 # -- whether it is well
@@ -120,17 +119,7 @@ async def _configuration(operations: Operations, call: AnyCall) -> object:
 
 
 async def _reload(operations: Operations, call: AnyCall) -> object:
-    return await operations.reload(cause="admin", expected=_expected(call))
-
-
-def _expected(call: AnyCall) -> str | None:
-    """If-Match (RFC 9110 13.1.1). "*" is any, and there is always one."""
-    given = call.request.headers.get("if-match")
-    if given is None or given == "*":
-        return None
-    if not _ETAG.fullmatch(given):
-        raise Refusal(400, 'If-Match is one ETag in quotes, or "*"')
-    return given
+    return await operations.reload(cause="admin", expected=expected(call))
 
 
 async def _routes(operations: Operations, call: AnyCall) -> object:
@@ -250,6 +239,7 @@ RESOURCES: Final[tuple[Resource, ...]] = (
         conditional=True,
         errors=(422,),
     ),
+    *CHANGE,
     _get("/listeners", "Where clients connect", _listeners, views.Listeners),
     _get("/routes", "Which requests go where", _routes, views.Routes),
     _get("/routes/{route}/split", "The arms of a route's split", _split, SplitView),
