@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from typing import Any, Final
@@ -13,6 +14,7 @@ import fastgate
 from fastgate import _core
 from fastgate.config.render import render
 from fastgate.server import admin_views as views
+from fastgate.server.admin_certificates import Certificates, certificates_of
 from fastgate.server.admin_change import CHANGE
 from fastgate.server.admin_page import page
 from fastgate.server.admin_types import Call, Refusal, Reply, Resource, expected
@@ -130,6 +132,10 @@ async def _plugins(operations: Operations, call: AnyCall) -> object:
     return views.view_plugins(now.config, (await operations.count())["plugins"])
 
 
+async def _certificates(operations: Operations, call: AnyCall) -> object:
+    return await asyncio.to_thread(certificates_of, (await operations.in_force()).config)
+
+
 async def _listeners(operations: Operations, call: AnyCall) -> object:
     return views.Listeners(await operations.listeners())
 
@@ -240,6 +246,12 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     ),
     *CHANGE,
     _get("/listeners", "Where clients connect", _listeners, views.Listeners),
+    _get(
+        "/certificates",
+        "The certificates that it shows, those that expire first in front",
+        _certificates,
+        Certificates,
+    ),
     _get("/routes", "Which requests go where", _routes, views.Routes),
     _get("/routes/{route}/split", "The arms of a route's split", _split, SplitView),
     _put(
