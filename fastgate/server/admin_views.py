@@ -70,6 +70,12 @@ class Draining(Struct, frozen=True):
     draining: bool
 
 
+class Upgraded(Struct, frozen=True):
+    """pid: of the new program."""
+
+    pid: int
+
+
 class Live(Struct, frozen=True):
     live: bool
 

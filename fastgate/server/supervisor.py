@@ -191,7 +191,7 @@ class Supervisor:
             ]
             if self._admin is not None:
                 heirlooms += [Heirloom(ADMIN, sock) for sock in self._admin.listening.sockets]
-            pid = await start_successor(heirlooms)
+            pid = await start_successor(heirlooms, self.config.sources)
             for listening in self._listening.values():
                 listening.hand_over()
             if self._admin is not None:
