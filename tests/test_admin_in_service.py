@@ -1,4 +1,4 @@
-"""The admin API of a running gateway: what it tells, reloads, moves and drains, with one worker and with two."""
+"""The admin API of a running gateway: what it tells, reloads, moves and drains; one worker, and two."""
 
 from __future__ import annotations
 
