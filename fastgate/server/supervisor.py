@@ -36,6 +36,7 @@ from fastgate.server.listeners import listener_key, open_listener
 from fastgate.server.operations import Cause, ReloadError, ReloadResult
 from fastgate.server.sockets import Bind, Listening, OpenError
 from fastgate.server.upgrade import start_successor
+from fastgate.server.watch import Watcher
 from fastgate.server.worker_handle import WorkerGone, WorkerHandle
 from fastgate.server.worker_process import DrainOrder, WorkerOrder
 from fastgate.server.workers import Workers
@@ -77,6 +78,7 @@ class Supervisor:
         self._places: CounterPlaces = ({}, {})
         self._admin: AdminServer | None = None
         self._api = Api(Fleet(self))
+        self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self.succeeded = asyncio.Event()  # another program serves on our sockets
         self.stopping = asyncio.Event()  # somebody has told it to drain
@@ -111,6 +113,9 @@ class Supervisor:
             await self.workers.start()
             undo.pop_all()
         await self.keeper.begin()
+        if config.server.watch:
+            self._watcher = Watcher(self.keeper, self._tell, aside=at_once)
+            self._watcher.start()
         opened = _opened(config, self._listening)
         if self._admin is not None and serving is not None:
             self._admin.follow(serving)
@@ -151,6 +156,8 @@ class Supervisor:
         """Takes nothing new; the workers finish what runs within ``timeout`` seconds (None:
         server.drain_timeout). Returns the sum of their reports."""
         self.draining = True
+        if self._watcher is not None:
+            await self._watcher.stop()
         async with self._changing:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
             for listening in self._listening.values():
