@@ -32,20 +32,23 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
 
 
 def load_or_tell(
-    paths: Sequence[str], *, strict: bool = False, read_endpoints: bool = False
+    paths: Sequence[str], *, strict: bool = False, read_endpoints: bool = False, look: bool = False
 ) -> Loaded | None:
     """The configuration, its warnings told on stderr; or None, when all that is wrong was told there.
 
-    The caller then exits with 1. The options are those of ``load``.
+    The caller then exits with 1. The options are those of ``load``. look: it is only looked at: secrets
+    from variables that are not set here are supposed to be something, and warnings are not told.
     """
     from fastgate.config import ConfigError, load
     from fastgate.config.problems import report
+    from fastgate.config.secrets import Supposed
 
     try:
-        loaded = load(*paths, strict=strict, read_endpoints=read_endpoints)
+        environ = Supposed() if look else None
+        loaded = load(*paths, strict=strict, read_endpoints=read_endpoints, environ=environ)
     except ConfigError as error:
         print(*report(error.problems, ", ".join(paths)), sep="\n", file=sys.stderr)
         return None
-    for line in report(loaded.warnings):
+    for line in () if look else report(loaded.warnings):
         print(line, file=sys.stderr)
     return loaded

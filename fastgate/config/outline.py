@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastgate.config import reflect
+from fastgate.config.addresses import Address
 from fastgate.config.files import Kept
 from fastgate.config.forms import FORMS
 from fastgate.config.including import read_document, tables_document
@@ -146,7 +147,8 @@ def _scalar(form: str, options: dict[str, Any], value: Any) -> Any:
     if not isinstance(text, str) or FORMS[form].default is repr:
         return text
     try:
-        return FORMS[form].default(FORMS[form].parse(text, options))[1:-1]
+        parsed = FORMS[form].parse(text, options)
+        return parsed.text if isinstance(parsed, Address) else FORMS[form].default(parsed)[1:-1]
     except (BadValue, TypeError):
         return text
 
