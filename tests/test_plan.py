@@ -28,7 +28,7 @@ def test_nothing_something_and_mistakes(start_gateway: StartGateway) -> None:
     same = gateway.file.read_text()
     assert plan(gateway, "# a comment\n" + same)[:2] == (0, "nothing would change against version 1\n")
     limit = {"use": "rate-limit", "rate": "5/s"}
-    new = tables(plugins={"limit": limit}, server={"workers": 3})
+    new = tables(plugins={"limit": limit}, server={"drain_timeout": "5s", "workers": 3})
     new["upstreams"]["up"]["timeouts"] = {"connect": "9s"}
     new["listeners"] = [{**new["listeners"][0], "backlog": 7}, {"name": "more", "bind": "127.0.0.1:0"}]
     new["routes"][0]["plugins"] = ["limit"]
