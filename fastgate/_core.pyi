@@ -1,6 +1,7 @@
 """Types of the compiled module."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -857,6 +858,8 @@ class Upstream:
         header_count: int,
         body_limit: int,
         host: str,
+        tls: ssl.SSLContext | None = None,
+        tls_name: str = "",
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -925,11 +928,16 @@ class Listener:
         forwarded: tuple[str, ...],
         request_id: str,
         half_close: str,
+        tls: ssl.SSLContext | None = None,
+        handshake_ns: int = 0,
+        handshake_rate: float = 0,
     ) -> None: ...
     @property
     def name(self) -> str: ...
     @property
     def routes(self) -> tuple[Route | None, ...]: ...
+
+def accepted(worker: Worker, slot: ListenerSlot) -> asyncio.Protocol: ...
 
 class ListenerSlot:
     def __init__(self, listener: Listener) -> None: ...
@@ -947,6 +955,7 @@ class Endpoint(Seat):
         hosts: tuple[str, ...],
         port: int,
         unix_path: str | None,
+        tls_name: str = "",
         app: Any = None,
         table: SharedTable,
         weight: int = 1,
@@ -1055,7 +1064,7 @@ def ask(
     path: str,
     headers: Mapping[str, str] | None,
     body: bytes,
-    timeout_ns: int,
+    timeout: float,
     limit: int,
 ) -> asyncio.Future[SubResponse]: ...
 

@@ -20,7 +20,7 @@ from support.gateway import Gateway, config, to_toml
 
 import fastgate
 from fastgate.config import Config, Problem, Sources, loads
-from fastgate.config.diff import Difference
+from fastgate.config.diff import Difference, ItemChange, KeyChange
 from fastgate.config.model import Admin
 from fastgate.server import admin_http
 from fastgate.server.admin import Api
@@ -87,6 +87,10 @@ RELOADED = ReloadResult(
 )
 
 
+VERSION = VersionView(
+    version=3, digest="ab", time=1.0, cause="admin", of=0, changes="", in_force=True, as_files=True
+)
+ADDED = ItemChange(kind="route", name="b", change="added", keys=(KeyChange(key="match.prefix", new="/b"),))
 CONFIG = """
 [[listeners]]
 bind = "127.0.0.1:8080"
@@ -112,6 +116,7 @@ class Fake:
     error: Exception | None = None
     well: Health = field(default_factory=lambda: Health(ready=True))
     level: LogLevel = "info"
+    text: str = ""
 
     def _ask(self, *what: Any) -> None:
         self.asked.append(what)
@@ -150,18 +155,18 @@ class Fake:
         return RELOADED
 
     async def history(self) -> list[VersionView]:
-        return []
+        return [VERSION]
 
     async def sources(self, version: int | None = None) -> Sources:
         self._ask("sources", version)
-        return Sources(texts={"a.toml": "x"})
+        return Sources(roots=("a.toml",), texts={"a.toml": self.text})
 
     async def diff(self, old: int, new: int) -> Difference:
         self._ask("diff", old, new)
-        return Difference(items=(), order=False, files=())
+        return Difference(items=(ADDED,), order=False, files=())
 
     async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
-        self._ask("rollback", version, *([expected] if expected else []))
+        self._ask("rollback", version, expected)
         return RELOADED
 
     async def in_force(self) -> InForce:
@@ -402,6 +407,31 @@ async def test_a_reload_of_what_was_seen(caller: Caller) -> None:
     caller.fake.error = Outdated("version 4 is in force")
     answer = await caller.call("POST", "/reload", {}, 'If-Match: "x-3"')
     assert (answer.status, answer.json()["detail"]) == (412, "version 4 is in force")
+
+
+async def test_versions(caller: Caller) -> None:
+    assert (await caller.call("GET", "/history")).json()["versions"] == [msgspec.to_builtins(VERSION)]
+    found = (await caller.call("GET", "/diff?from=2&to=3")).json()
+    assert found["items"][0]["keys"] == [{"key": "match.prefix", "new": "/b"}]
+    assert found["lines"] == ["+ route b", '    match.prefix: "/b"']
+    bodies: list[object] = [{"version": 2}, {}, b""]
+    for body in bodies:
+        assert (await caller.call("POST", "/rollback", body, 'If-Match: "x-3"')).status == 200
+    assert caller.fake.asked == [
+        ("diff", 2, 3),
+        *(("rollback", version, '"x-3"') for version in (2, None, None)),
+    ]
+    caller.fake.error = UnknownName("version 2 is not kept")
+    assert (await caller.call("POST", "/rollback", {"version": 2})).status == 404
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "from=1", "from=1&to=x", "from=0&to=1", "from=1&to=2&to=3", "from=1&to=2&x=3", "=", "%ff=1&"],
+)
+async def test_queries_that_mean_nothing(caller: Caller, query: str) -> None:
+    assert (await caller.call("GET", f"/diff?{query}")).status == 400
+    assert caller.fake.asked == []
 
 
 async def test_routes_plugins_listeners_workers(caller: Caller) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from fastgate.config.addresses import parse_bind
 from fastgate.config.cidr_files import read_cidr_file
 from fastgate.config.document import Document
 from fastgate.config.model import Config, IpFilter, Listener, Plugin, RateLimit
@@ -18,6 +19,7 @@ from fastgate.config.rules_admin import check_admin, clash_of, with_files
 from fastgate.config.rules_context import Context, every_upstream_of
 from fastgate.config.rules_plugins import check_order, check_references, references
 from fastgate.config.rules_route import check_route
+from fastgate.config.rules_tls import check_listener_tls, check_upstream_tls
 from fastgate.config.rules_upstream import check_upstream
 from fastgate.config.shadow import check_shadows
 
@@ -37,7 +39,19 @@ def check_rules(
     config = replace(
         config,
         admin=None if config.admin is None else with_files(config.admin, document.folder(("admin",))),
-        upstreams={name: replace(upstream, name=name) for name, upstream in config.upstreams.items()},
+        listeners=tuple(
+            check_listener_tls(each, document.folder(("listeners", at)), ("listeners", at), problems)
+            for at, each in enumerate(config.listeners)
+        ),
+        upstreams={
+            name: check_upstream_tls(
+                replace(upstream, name=name),
+                document.folder(("upstreams", name)),
+                ("upstreams", name),
+                problems,
+            )
+            for name, upstream in config.upstreams.items()
+        },
         plugins={
             name: _named_plugin(plugin, name, document, problems) for name, plugin in config.plugins.items()
         },
@@ -56,7 +70,37 @@ def check_rules(
     check_order(context)
     _check_unused(context)
     check_shadows(context.routes, config, problems)
-    return config
+    return _with_redirects(context, config)
+
+
+def _with_redirects(context: Context, config: Config) -> Config:
+    """And the plain listeners that send their clients to those with TLS."""
+    added: list[Listener] = []
+    for path, listener in context.listeners:
+        if listener.tls is None or listener.tls.redirect_from is None:
+            continue
+        at = (*path, "tls", "redirect_from")
+        if context.problems.failed(at):
+            continue
+        address = parse_bind(listener.tls.redirect_from, {})
+        plain = replace(
+            listener,
+            name=f"{listener.name} (http)",
+            bind=listener.tls.redirect_from,
+            host=address.host,
+            port=address.port,
+            unix_path=address.unix_path,
+            tls=None,
+            redirects_to=listener.name,
+            plugins=(),
+        )
+        others = (*config.listeners, *added)
+        if clash := next((other for other in others if clash_of(plain, other) == "same"), None):
+            context.problems.error(
+                at, f"redirect_from: listener {quote(clash.name)} already has {quote(clash.bind)}"
+            )
+        added.append(plain)
+    return replace(config, listeners=(*config.listeners, *added))
 
 
 def _named_plugin(plugin: Plugin, name: str, document: Document, problems: Problems) -> Plugin:

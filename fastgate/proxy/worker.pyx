@@ -47,6 +47,7 @@ cdef class Worker:
         self.wheel = TimerWheel()
         self.free_exchanges = Stack()
         random_seed(&self.random)
+        self.tls_scratch = bytearray(TLS_SCRATCH)
         self.inner = set()
         self.downstreams = set()
         self.upstreams = set()
@@ -225,6 +226,17 @@ cdef class Worker:
         x.reset()
         if self.free_exchanges.count < 256:
             self.free_exchanges.push(x)
+
+    cdef bint take_handshake(self, Listener listener) noexcept:
+        # A burst of one second's worth is let through.
+        cdef int64_t now = now_ns()
+        cdef int64_t due = max(self.handshakes_ns, now)
+        if listener.handshake_gap_ns == 0:
+            return True
+        if due - now > SECOND:
+            return False
+        self.handshakes_ns = due + listener.handshake_gap_ns
+        return True
 
     # -- who is here ---------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import Any, Final
 
@@ -11,11 +12,13 @@ from msgspec import UNSET, UnsetType
 
 import fastgate
 from fastgate import _core
+from fastgate.config import Sources
+from fastgate.config.diff import lines
+from fastgate.config.outline import holds_secrets
 from fastgate.config.render import render
 from fastgate.server import admin_views as views
-from fastgate.server.admin_change import CHANGE
 from fastgate.server.admin_page import page
-from fastgate.server.admin_types import Call, Refusal, Reply, Resource, expected
+from fastgate.server.admin_types import Call, Refusal, Reply, Resource
 from fastgate.server.operations import (
     EndpointChange,
     EndpointView,
@@ -33,6 +36,8 @@ __all__ = ["RESOURCES"]
 
 NS: Final = 1e9
 AnyCall = Call[Any, Any]
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,15}")
+_ETAG: Final = re.compile(r'"[!#-~]*"')
 
 
 # -- whether it is well
@@ -80,7 +85,6 @@ async def _summary(operations: Operations, call: Call[views.SummaryQuery, None])
     counts = await operations.count()
     now = await operations.in_force()
     workers = await operations.workers()
-    no_route = counts["no_route"]
     return views.Summary(
         fastgate=fastgate.__version__,
         configuration=now.version,
@@ -90,8 +94,8 @@ async def _summary(operations: Operations, call: Call[views.SummaryQuery, None])
         workers=workers,
         ready=(await operations.health()).ready,
         gauges=counts["gauges"],
+        total=views.total(counts),
         routes=views.busiest(counts["routes"], call.query.routes),
-        no_route=None if no_route is None else views.traffic(no_route),
         upstreams=counts["upstreams"],
         bounds_ns=tuple(counts["bounds_ns"]),
     )
@@ -119,7 +123,45 @@ async def _configuration(operations: Operations, call: AnyCall) -> object:
 
 
 async def _reload(operations: Operations, call: AnyCall) -> object:
-    return await operations.reload(cause="admin", expected=expected(call))
+    return await operations.reload(cause="admin", expected=_expected(call))
+
+
+async def _history(operations: Operations, call: AnyCall) -> object:
+    return views.History(await operations.history())
+
+
+async def _sources(operations: Operations, call: AnyCall) -> object:
+    name = call.names["version"]
+    if name != "current" and not _VERSION.fullmatch(name):
+        raise UnknownName('a version is a number, or "current"')
+    found = await operations.sources(None if name == "current" else int(name))
+    if not call.known and holds_secrets(found):
+        raise Refusal(
+            403,
+            "a secret stands in the text, and anybody on this machine could ask: write it as { env = ... } "
+            "or { file = ... }, or give `admin` a token or a Unix socket",
+        )
+    return found
+
+
+async def _diff(operations: Operations, call: Call[views.DiffQuery, None]) -> object:
+    found = await operations.diff(call.query.old, call.query.new)
+    return views.DiffView(items=found.items, order=found.order, files=found.files, lines=lines(found))
+
+
+async def _rollback(operations: Operations, call: Call[None, views.RollbackBody | None]) -> object:
+    version = None if call.body is None else call.body.version
+    return await operations.rollback(version, expected=_expected(call))
+
+
+def _expected(call: AnyCall) -> str | None:
+    """If-Match (RFC 9110 13.1.1). "*" is any, and there is always one."""
+    given = call.request.headers.get("if-match")
+    if given is None or given == "*":
+        return None
+    if not _ETAG.fullmatch(given):
+        raise Refusal(400, 'If-Match is one ETag in quotes, or "*"')
+    return given
 
 
 async def _routes(operations: Operations, call: AnyCall) -> object:
@@ -239,7 +281,31 @@ RESOURCES: Final[tuple[Resource, ...]] = (
         conditional=True,
         errors=(422,),
     ),
-    *CHANGE,
+    _get("/history", "The versions that were in force and are kept", _history, views.History),
+    _get(
+        "/history/{version}",
+        "What the files said of a version, word by word; `current`: of the one in force",
+        _sources,
+        Sources,
+        errors=(403,),
+    ),
+    _get(
+        "/diff",
+        "How two versions differ",
+        _diff,
+        views.DiffView,
+        query=views.DiffQuery,
+        errors=(404,),
+    ),
+    _post(
+        "/rollback",
+        "Puts an earlier version in force, as a new one",
+        _rollback,
+        ReloadResult,
+        views.RollbackBody,
+        conditional=True,
+        errors=(404, 422),
+    ),
     _get("/listeners", "Where clients connect", _listeners, views.Listeners),
     _get("/routes", "Which requests go where", _routes, views.Routes),
     _get("/routes/{route}/split", "The arms of a route's split", _split, SplitView),

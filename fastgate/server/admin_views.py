@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from fastgate import _core
 from fastgate.config import Config, model
+from fastgate.config.diff import ItemChange
 from fastgate.config.render import render
 from fastgate.server.operations import (
     ListenerView,
     LogLevel,
     UpstreamView,
+    VersionView,
     WorkerView,
 )
 
 __all__ = [
     "ConfigurationView",
     "CountersView",
+    "DiffQuery",
+    "DiffView",
     "Histogram",
+    "History",
     "Level",
     "Listeners",
     "Nothing",
@@ -28,6 +34,7 @@ __all__ = [
     "Plugins",
     "Reason",
     "Reasons",
+    "RollbackBody",
     "RouteView",
     "Routes",
     "SplitChange",
@@ -37,10 +44,13 @@ __all__ = [
     "Workers",
     "busiest",
     "reasons",
-    "traffic",
+    "total",
     "view_plugins",
     "view_routes",
 ]
+
+#: The largest number that a version may have, and JSON tells exactly everywhere.
+MOST: Final = 2**53 - 1
 
 
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,6 +100,35 @@ class ConfigurationView(Struct, frozen=True, kw_only=True):
     source: str
     applied: float
     configuration: dict[str, Any]
+
+
+class History(Struct, frozen=True):
+    """Oldest first."""
+
+    versions: list[VersionView]
+
+
+class DiffQuery(Struct, frozen=True, forbid_unknown_fields=True, rename={"old": "from", "new": "to"}):
+    """Two versions that are kept."""
+
+    old: Annotated[int, Meta(ge=1, le=MOST)]
+    new: Annotated[int, Meta(ge=1, le=MOST)]
+
+
+class DiffView(Struct, frozen=True, kw_only=True):
+    """What changed, by meaning. order: the routes that both have stand in another order. files: those beside
+    the configuration that said something else. lines: the same for a reader."""
+
+    items: tuple[ItemChange, ...]
+    order: bool
+    files: tuple[str, ...]
+    lines: list[str]
+
+
+class RollbackBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """version: absent, it is the last one that said something else."""
+
+    version: Annotated[int, Meta(ge=1, le=MOST)] | None = None
 
 
 class RouteView(Struct, frozen=True, kw_only=True):
@@ -161,7 +200,8 @@ class Traffic(Struct, frozen=True, kw_only=True):
 
 class Summary(Struct, frozen=True, kw_only=True):
     """What a page shows, for whoever asks every second: differences of two are rates. at: seconds of a clock
-    that only this gateway's answers share; started: seconds since the epoch."""
+    that only this gateway's answers share; started: seconds since the epoch. total: of all routes, and of
+    what no route took."""
 
     fastgate: str
     configuration: int
@@ -171,8 +211,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     workers: list[WorkerView]
     ready: bool
     gauges: dict[str, int]
+    total: Traffic
     routes: dict[str, Traffic]
-    no_route: Traffic | None
     upstreams: dict[str, dict[str, int]]
     bounds_ns: tuple[int, ...]
 
@@ -252,7 +292,7 @@ def plugin_kind(plugin: model.Plugin) -> str:
     return str(plugin.__struct_config__.tag)
 
 
-def traffic(counts: Mapping[str, Any]) -> Traffic:
+def _traffic(counts: Mapping[str, Any]) -> Traffic:
     return Traffic(
         exchanges=counts["exchanges"],
         status={name: count for name, count in counts["status"].items() if count},
@@ -272,6 +312,37 @@ def _sparse(histogram: Mapping[str, Any]) -> Histogram:
     )
 
 
+def total(counts: Mapping[str, Any]) -> Traffic:
+    """Of a snapshot of the counters."""
+    parts = [*counts["routes"].values(), *([counts["no_route"]] if counts["no_route"] else [])]
+    return Traffic(
+        exchanges=sum(part["exchanges"] for part in parts),
+        status=_sums(part["status"] for part in parts),
+        reasons=_sums(part["reasons"] for part in parts),
+        bytes_in=sum(part["bytes_in"] for part in parts),
+        bytes_out=sum(part["bytes_out"] for part in parts),
+        total=_sum_histograms([part["total"] for part in parts]),
+        upstream_head=_sum_histograms([part["upstream_head"] for part in parts]),
+    )
+
+
+def _sums(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for part in parts:
+        found.update(part)
+    return {name: count for name, count in found.items() if count}
+
+
+def _sum_histograms(parts: list[Mapping[str, Any]]) -> Histogram:
+    return _sparse(
+        {
+            "count": sum(part["count"] for part in parts),
+            "sum_ns": sum(part["sum_ns"] for part in parts),
+            "buckets": map(sum, zip(*(part["buckets"] for part in parts), strict=True)),
+        }
+    )
+
+
 def busiest(routes: Mapping[str, Mapping[str, Any]], most: int) -> dict[str, Traffic]:
     names = sorted(routes, key=lambda name: -int(routes[name]["exchanges"]))[:most]
-    return {name: traffic(routes[name]) for name in names}
+    return {name: _traffic(routes[name]) for name in names}

@@ -9,6 +9,7 @@ from typing import Final
 
 from fastgate import _core
 from fastgate.config import Config
+from fastgate.server.tls import TicketKeys
 
 __all__ = ["Common", "CounterPlaces"]
 
@@ -44,6 +45,7 @@ class Common:
         self.windows = _core.rollback_windows()
         # For sticky cookies without a configured secret: the same for as long as the gateway lives.
         self.secret = secrets.token_bytes(32)
+        self.ticket_keys = TicketKeys()
         self._lease = _core.Lease("once for all", table=_core.leases())
 
     def take_place(self, place: int) -> None:

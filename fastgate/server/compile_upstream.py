@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastgate import _core
 from fastgate.config import model
+from fastgate.config.tls_context import client_context
 from fastgate.server.common import Common
 
 __all__ = ["compile_fallback", "compile_fault", "compile_health", "compile_retry", "compile_upstream"]
@@ -86,6 +87,8 @@ def compile_upstream(
         header_count=upstream.limits.header_count,
         body_limit=upstream.limits.body,
         host=upstream.host,
+        tls=None if upstream.tls is None else client_context(upstream.tls),
+        tls_name="" if upstream.tls is None else upstream.tls.name,
     )
 
 

@@ -45,7 +45,7 @@ class RunningListener:
         self, worker: _core.Worker, slot: _core.ListenerSlot, sock: socket.socket
     ) -> asyncio.Server:
         return await asyncio.get_running_loop().create_server(
-            lambda: _core.Downstream1(worker, slot), sock=sock, backlog=self.config.backlog
+            lambda: _core.accepted(worker, slot), sock=sock, backlog=self.config.backlog
         )
 
     async def borrow(self, worker: _core.Worker, seat: int, sock: socket.socket) -> None:

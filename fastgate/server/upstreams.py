@@ -271,6 +271,9 @@ class RunningUpstream:
             hosts=hosts,
             port=spec.port,
             unix_path=spec.unix_path,
+            tls_name=self.config.tls.name or spec.name or spec.host or "localhost"
+            if self.config.tls is not None
+            else "",
             app=self._estate.apps.find(spec.asgi) if spec.asgi else None,
             table=self._estate.common.endpoints,
             weight=spec.weight,

@@ -43,6 +43,7 @@ from fastgate.config.model.server import (
     Server,
 )
 from fastgate.config.model.sources import Sources
+from fastgate.config.model.tls import Certificate, ClientAuth, ListenerTls, UpstreamTls
 from fastgate.config.model.upstream import (
     Endpoint,
     EndpointsFile,
@@ -57,12 +58,14 @@ from fastgate.config.model.upstream import (
 )
 
 __all__ = [
-    "UNLIMITED", "AccessLog", "Admin", "AdminTls", "Breaker", "Concurrency", "Condition", "Config", "Dns",
+    "UNLIMITED", "AccessLog", "Admin", "AdminTls", "Breaker", "Certificate", "ClientAuth", "Concurrency",
+    "Condition", "Config", "Dns",
     "Endpoint", "EndpointsFile", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge",
-    "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "Match", "Mirror",
+    "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "ListenerTls",
+    "Match", "Mirror",
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
     "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts",
     "Secret", "Server", "SharedValues", "Sources", "Split", "SplitOverride",
     "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
-    "UpstreamTimeouts",
+    "UpstreamTimeouts", "UpstreamTls",
 ]  # fmt: skip

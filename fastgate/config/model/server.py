@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Struct
 
 from fastgate.config.model.basics import KIB, MIB, MINUTE, MS, SECOND, Secret, derived, doc
+from fastgate.config.model.tls import ListenerTls
 
 
 class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -268,6 +269,10 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             'or "serve" it.'
         ),
     ] = "abandon"
+    tls: Annotated[ListenerTls | None, doc("Its connections are encrypted. Absent: they are not.")] = None
+    redirects_to: Annotated[
+        str, derived("Of a listener that `tls.redirect_from` makes: the one that it sends clients to.")
+    ] = ""
     plugins: Annotated[
         tuple[str, ...], doc("Names of plugins that run before those of the route.", "plugin-ref")
     ] = ()
