@@ -75,7 +75,12 @@ def config(
 def to_toml(tables: Table) -> str:
     """The configuration as TOML."""
     lines: list[str] = []
+    # Keys of the file itself stand before any table.
+    plain = {name: value for name, value in tables.items() if name == "include"}
+    lines += _entries(plain)
     for name, value in tables.items():
+        if name in plain:
+            continue
         if isinstance(value, list):
             for item in value:
                 lines += [f"[[{name}]]", *_entries(item)]
