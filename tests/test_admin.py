@@ -181,6 +181,10 @@ class Fake:
     async def listeners(self) -> list[ListenerView]:
         return []
 
+    async def upgrade(self) -> int:
+        self._ask("upgrade")
+        return 7
+
     async def begin_drain(self) -> None:
         self._ask("drain")
 

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "diff": "compare two of them, or files, by meaning",
     "rollback": "put an earlier configuration in force again",
     "replay": "decide the requests of an access log anew, and show which would go another way",
+    "upgrade": "start the program of the running gateway anew, without a pause",
     "explain": "tell which route a request would take, and why the others lost",
     "new-plugin": "write a package with a plugin of your own, and its test",
     "schema": "print the JSON Schema of the configuration file",

@@ -66,6 +66,10 @@ async def _drain(operations: Operations, call: AnyCall) -> object:
     return views.Draining(True)
 
 
+async def _upgrade(operations: Operations, call: AnyCall) -> object:
+    return views.Upgraded(await operations.upgrade())
+
+
 async def _log_level(operations: Operations, call: AnyCall) -> object:
     return views.Level(await operations.log_level())
 
@@ -340,6 +344,13 @@ RESOURCES: Final[tuple[Resource, ...]] = (
         views.Draining,
         status=202,
         errors=(409,),
+    ),
+    _post(
+        "/upgrade",
+        "Starts the program anew beside this one, which drains once the new one serves",
+        _upgrade,
+        views.Upgraded,
+        errors=(409, 422),
     ),
     _get("/openapi.json", "This description, as OpenAPI 3.1", _openapi, dict[str, Any]),
     _get("/", "The page", _page, None, media="text/html", open=True, errors=(304,)),

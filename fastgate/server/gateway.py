@@ -423,6 +423,9 @@ class Gateway:
             for each in self._listeners.values()
         ]
 
+    async def upgrade(self) -> int:
+        raise Unavailable("this gateway is part of another program, which has to be started anew itself")
+
     async def begin_drain(self) -> None:
         raise Unavailable("the program that embeds the gateway drains it")
 
