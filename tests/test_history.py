@@ -16,7 +16,7 @@ from conftest import StartGateway
 from support.admin import ADMIN, Admin, Refused
 from support.gateway import ROOT, Gateway, config, to_toml
 
-from fastgate.config import load
+from fastgate.config import Sources, load
 from fastgate.embed import Gateway as Embedded
 from fastgate.embed import ReloadError
 
@@ -170,6 +170,19 @@ def test_two_that_keep_their_history_in_one_place(tmp_path: Path) -> None:
     assert made == [1, 2, 3]
     assert [entry.version for entry in History(tmp_path / "h", 20, told.append).entries()] == [1, 2, 3]
     assert told == []
+
+
+def test_a_folder_that_goes_away(tmp_path: Path) -> None:
+    from fastgate.server.history import Entry, History
+
+    told: list[str] = []
+    history = History(tmp_path / "h", 20, told.append)
+    (tmp_path / "h").rmdir()
+    for _ in range(2):
+        history.add(lambda version: Entry(version=version, time=0.0, cause="start", sources=Sources()))
+    assert [entry.version for entry in history.entries()] == [1, 2]
+    [line] = told
+    assert "No such file or directory; this version is kept in memory alone" in line
 
 
 def test_secrets_from_variables_are_not_kept(start_gateway: StartGateway, tmp_path: Path) -> None:
