@@ -238,7 +238,9 @@ def test_differences_are_told_by_meaning(start_gateway: StartGateway, tmp_path: 
     assert json.loads(ask(gateway, "diff", "1", "current", "--json").stdout)["items"] == found["items"]
 
 
-def test_a_secret_in_the_text_is_told_to_nobody_unknown(start_gateway: StartGateway, tmp_path: Path) -> None:
+def test_a_secret_in_the_text_is_told_on_a_unix_socket_alone(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
     secret = {"response_headers": {"set": {"X-Api-Key": "hunter2"}}}
     tables = config(route={"respond": {}, **secret}) | ADMIN
     open_to_all = start_gateway(tables)

@@ -41,7 +41,7 @@ class Api:
             names,
             _query(resource, question, raw_query),
             _body(resource, request),
-            guard.knows(caller),
+            caller.unix,
         )
         try:
             found = await resource.act(self._operations, call)

@@ -48,17 +48,12 @@ class Guard:
     def __init__(self, config: Admin) -> None:
         self.context = _tls(config)
         self._token = None if config.token is None else config.token.reveal().encode()
-        self._certificates = config.tls is not None and bool(config.tls.client_ca)
         self._loopback = config.unix_path is None and _is_loopback(config.host)
 
     def check_host(self, request: Request, caller: Caller) -> None:
         """Raises Refusal 421."""
         if not caller.unix and self._loopback and not _is_loopback(_host_of(request)):
             raise Refusal(421, "the Host is not a loopback address or localhost")
-
-    def knows(self, caller: Caller) -> bool:
-        """Whether one that was let in has proved who it is."""
-        return self._token is not None or self._certificates or caller.unix
 
     def check_page(self, request: Request, caller: Caller) -> None:
         """That no strange page asks. Raises Refusal 403."""

@@ -139,11 +139,11 @@ async def _sources(operations: Operations, call: AnyCall) -> object:
     if name != "current" and not _VERSION.fullmatch(name):
         raise UnknownName('a version is a number, or "current"')
     found = await operations.sources(None if name == "current" else int(name))
-    if not call.known and holds_secrets(found):
+    if not call.owner and holds_secrets(found):
         raise Refusal(
             403,
-            "a secret stands in the text, and anybody on this machine could ask: write it as { env = ... } "
-            "or { file = ... }, or give `admin` a token or a Unix socket",
+            "a secret stands in the text, which is told on a Unix socket alone: write it as { env = ... } or "
+            "{ file = ... }",
         )
     return found
 
