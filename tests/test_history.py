@@ -16,7 +16,7 @@ from conftest import StartGateway
 from support.admin import ADMIN, Admin, Refused
 from support.gateway import ROOT, Gateway, config, to_toml
 
-from fastgate.config import load
+from fastgate.config import Sources, load
 from fastgate.embed import Gateway as Embedded
 from fastgate.embed import ReloadError
 
@@ -25,10 +25,11 @@ def fixed(body: str, **more: Any) -> dict[str, Any]:
     return config(route={"respond": {"body": body}}) | ADMIN | more
 
 
-def ask(gateway: Gateway, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    address = gateway.addresses["admin API"]
-    assert not isinstance(address, str)
-    where = f"{address[0]}:{address[1]}"
+def ask(gateway: Gateway, command: str, *arguments: str, where: str = "") -> subprocess.CompletedProcess[str]:
+    if not where:
+        address = gateway.addresses["admin API"]
+        assert not isinstance(address, str)
+        where = f"{address[0]}:{address[1]}"
     line = [sys.executable, "-m", "fastgate", command, "--admin", where, *arguments]
     return subprocess.run(line, capture_output=True, text=True, timeout=30, cwd=ROOT, check=False)
 
@@ -86,7 +87,7 @@ def test_the_same_again_is_no_new_version(start_gateway: StartGateway) -> None:
         Admin(gateway).ask("POST", "rollback", body={})
     with pytest.raises(Refused, match="version 7 is not kept"):
         Admin(gateway).ask("POST", "rollback", body={"version": 7})
-    with pytest.raises(Refused, match="there is no version x"):
+    with pytest.raises(Refused, match="a version is a number"):
         Admin(gateway).ask("GET", "history", "x")
 
 
@@ -171,6 +172,19 @@ def test_two_that_keep_their_history_in_one_place(tmp_path: Path) -> None:
     assert told == []
 
 
+def test_a_folder_that_goes_away(tmp_path: Path) -> None:
+    from fastgate.server.history import Entry, History
+
+    told: list[str] = []
+    history = History(tmp_path / "h", 20, told.append)
+    (tmp_path / "h").rmdir()
+    for _ in range(2):
+        history.add(lambda version: Entry(version=version, time=0.0, cause="start", sources=Sources()))
+    assert [entry.version for entry in history.entries()] == [1, 2]
+    [line] = told
+    assert "No such file or directory; this version is kept in memory alone" in line
+
+
 def test_secrets_from_variables_are_not_kept(start_gateway: StartGateway, tmp_path: Path) -> None:
     secret = {"request_headers": {"set": {"X-Key": {"env": "FASTGATE_TEST_KEY"}}}}
     file = tmp_path / "gateway.toml"
@@ -202,7 +216,7 @@ def test_differences_are_told_by_meaning(start_gateway: StartGateway, tmp_path: 
             "plugins": {"limit": {**limit, "burst": 9, "redis": {**redis, "password": "hunter2"}}},
         }
     )
-    found = Admin(gateway).ask("GET", "history", "1", "diff", "2")
+    found = gateway.admin("/diff?from=1&to=2")
     assert "hunter" not in json.dumps(found)
     assert [(each["kind"], each["name"], each["change"]) for each in found["items"]] == [
         ("route", "b", "changed"),
@@ -221,9 +235,23 @@ def test_differences_are_told_by_meaning(start_gateway: StartGateway, tmp_path: 
     assert '~ route b\n    timeouts.total: (none) -> "5s"\n- route c\n' in done.stdout
     assert '    redis.password: "<secret>" -> "<secret>"\n' in done.stdout
     assert done.stdout.endswith("~ the order of the routes\n")
-    assert json.loads(ask(gateway, "diff", "1", "current", "--json").stdout) == found
-    same = ask(gateway, "diff", "current", str(gateway.file))
-    assert (same.returncode, same.stdout) == (0, "they say the same\n")
+    assert json.loads(ask(gateway, "diff", "1", "current", "--json").stdout)["items"] == found["items"]
+
+
+def test_a_secret_in_the_text_is_told_on_a_unix_socket_alone(
+    start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    secret = {"response_headers": {"set": {"X-Api-Key": "hunter2"}}}
+    tables = config(route={"respond": {}, **secret}) | ADMIN
+    open_to_all = start_gateway(tables)
+    with pytest.raises(Refused, match="a secret stands in the text"):
+        Admin(open_to_all).ask("GET", "history", "current")
+    place = f"unix:{tmp_path}/admin.sock"
+    private = start_gateway(tables | {"admin": {"bind": place}})
+    same = ask(private, "diff", "current", str(private.file), where=place)
+    assert (same.returncode, same.stdout) == (0, "they say the same\n"), same.stderr
+    done = ask(private, "plan", "-c", str(private.file), where=place)
+    assert (done.returncode, done.stdout) == (0, "nothing would change against version 1\n"), done.stderr
 
 
 # -- embedded

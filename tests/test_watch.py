@@ -11,7 +11,8 @@ import pytest
 from conftest import StartGateway
 from support.gateway import config, to_toml
 
-from fastgate.config import load
+from fastgate.config import load, load_sources
+from fastgate.config.spaces import said_now
 from fastgate.server.history import History
 from fastgate.server.keeper import Applied, Keeper
 from fastgate.server.watch import Watcher
@@ -198,6 +199,26 @@ async def test_a_rollback_stays_until_a_file_changes(scene: Scene) -> None:
     scene.file.write_text(LISTENER + ROUTE.format("three"))
     await scene.look()
     assert scene.body == "three"
+
+
+async def test_a_rollback_stays_over_an_upgrade_of_the_program(scene: Scene) -> None:
+    scene.file.write_text(LISTENER + ROUTE.format("two"))
+    await scene.look()
+    await scene.keeper.rollback()
+    successor = Keeper(
+        load_sources(scene.keeper.config.sources).config,
+        scene.apply,
+        scene.told.append,
+        History(None, 20, scene.told.append),
+        files=said_now(scene.keeper.config.sources),
+    )
+    await successor.begin()
+    assert not successor.versions()[-1].as_files
+    scene.keeper, scene.watcher = successor, Watcher(successor, scene.told.append, settle=0.01)
+    assert (await scene.look(), scene.body) == ([], "one")
+    scene.file.write_text(LISTENER + ROUTE.format("six"))
+    await scene.look()
+    assert (scene.body, successor.versions()[-1].as_files) == ("six", True)
 
 
 async def test_a_reload_by_others_is_not_done_again(scene: Scene) -> None:

@@ -21,6 +21,7 @@ from typing import Final
 
 from fastgate import _core
 from fastgate.config import Config, Loaded, model
+from fastgate.config.spaces import said_now
 from fastgate.server import carrying
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer, Serving
@@ -60,7 +61,16 @@ class Supervisor:
         self.version = 1  # of what the workers run; the operator's is the keeper's
         self.started = time.time()
         self._tell = tell
-        self.keeper = Keeper(self.config, self._apply, tell, history_of(self.config, tell), aside=at_once)
+        # A program that takes over begins with what is in force, whatever the files say.
+        taken = self._inheritance.sources
+        self.keeper = Keeper(
+            self.config,
+            self._apply,
+            tell,
+            history_of(self.config, tell),
+            aside=at_once,
+            files=None if taken is None else said_now(taken),
+        )
         self._count = count = self.config.server.workers
         # Substitutes, and those that leave, have places of their own.
         self.common = Common(self.config, 2 * count + 1)

@@ -144,27 +144,28 @@ class Look:
 
     def _digest(self, name: str, *, text: bool) -> str:
         try:
-            # Without O_NONBLOCK the open of a FIFO would never return.
-            descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except (OSError, ValueError):
-            self._known.pop(name, None)
-            return ""
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return ""
-            touched = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            touched = _touched(os.stat(name))
             known = self._known.get(name)
             if known is not None and known[0] == touched:
                 return known[1]
-            try:
+            # Without O_NONBLOCK the open of a FIFO would never return.
+            descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, "rb") as file:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    return ""
                 data = file.read(MAX_BYTES)
-            except OSError:
-                return ""
+        except (OSError, ValueError):
+            self._known.pop(name, None)
+            return ""
         digest = hashlib.sha256(data.removeprefix(_BOM) if text else data).hexdigest()
         if time.time_ns() - status.st_ctime_ns > _RACY_NS:
-            self._known[name] = touched, digest
+            self._known[name] = _touched(status), digest
         return digest
+
+
+def _touched(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def said_by(sources: Sources) -> Digests:
