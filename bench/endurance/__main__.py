@@ -189,7 +189,8 @@ class Row:
     seconds: float = 0
     sent: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
-    unanswered: int = 0
+    unanswered: int = 0  # sent, and the connection ended or nothing came
+    unsent: int = 0  # due, when the client was not given the time: the machine is too slow for this rate
     fared: Fared = field(default_factory=Fared)
 
     def failures(self) -> int:
@@ -202,7 +203,8 @@ class Row:
         return (
             f"{self.what:<10} {self.done:>5} x in {self.seconds:5.1f} s, {self.wrong:>3} mistakes refused: "
             f"sent {self.sent:,}, 200 {self.statuses[200]:,}, other {others or 0}, "
-            f"unanswered {self.unanswered}; TLS {self.fared.tls_answers:,} answered, "
+            f"unanswered {self.unanswered}, never sent {self.unsent}; "
+            f"TLS {self.fared.tls_answers:,} answered, "
             f"{dict(self.fared.tls_failures) or 0} failed; {self.fared.words:,} words on long connections, "
             f"{dict(self.fared.lost) or 0} lost"
         )
@@ -253,9 +255,10 @@ def run_row(
     finally:
         row.seconds = time.monotonic() - begin
         for found in traffic.stop():
-            row.sent += found.due
+            row.sent += found.due - found.given_up
+            row.unsent += found.given_up
             row.statuses += Counter(found.statuses)
-            row.unanswered += found.errors + found.given_up
+            row.unanswered += found.errors
         row.fared = clients.take()
     print(row, flush=True)
     return row

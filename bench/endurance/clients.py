@@ -118,11 +118,12 @@ class Clients:
         while True:
             async with asyncio.timeout(SILENCE):
                 size = int(await reader.readuntil(b"\r\n"), 16)
-                line = await reader.readexactly(size + 2)
-            if line != b"%d\n\r\n" % number:
-                raise ValueError(f"{line!r} in place of line {number}")
-            self.fared.words += 1
-            number += 1
+                lines = (await reader.readexactly(size + 2)).split()
+            for line in lines:  # several may have become one chunk
+                if line != b"%d" % number:
+                    raise ValueError(f"{line!r} in place of line {number}")
+                self.fared.words += 1
+                number += 1
 
     async def _head(self, reader: asyncio.StreamReader, status: bytes) -> None:
         async with asyncio.timeout(SILENCE):

@@ -18,6 +18,7 @@ from fastgate.config.diff import lines
 from fastgate.config.outline import holds_secrets
 from fastgate.config.render import render
 from fastgate.server import admin_views as views
+from fastgate.server.admin_certificates import Certificates, certificates_of
 from fastgate.server.admin_page import page
 from fastgate.server.admin_types import Call, Refusal, Reply, Resource
 from fastgate.server.operations import (
