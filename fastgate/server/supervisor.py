@@ -206,6 +206,7 @@ class Supervisor:
                 listening.hand_over()
             if self._admin is not None:
                 self._admin.listening.hand_over()
+                self._admin.close()  # the new one answers from now on
         self._tell(f"fastgate: upgraded: the program with pid {pid} serves")
         self.succeeded.set()
         return pid
