@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import re
 import time
 from typing import Any, Final
 
@@ -12,11 +12,12 @@ from msgspec import UNSET, UnsetType
 
 import fastgate
 from fastgate import _core
-from fastgate.config.diff import lines
 from fastgate.config.render import render
 from fastgate.server import admin_views as views
+from fastgate.server.admin_certificates import Certificates, certificates_of
+from fastgate.server.admin_change import CHANGE
 from fastgate.server.admin_page import page
-from fastgate.server.admin_types import Call, Refusal, Reply, Resource
+from fastgate.server.admin_types import Call, Refusal, Reply, Resource, expected
 from fastgate.server.operations import (
     EndpointChange,
     EndpointView,
@@ -34,7 +35,6 @@ __all__ = ["RESOURCES"]
 
 NS: Final = 1e9
 AnyCall = Call[Any, Any]
-_ETAG: Final = re.compile(r'"[!#-~]*"')
 
 
 # -- whether it is well
@@ -124,31 +124,7 @@ async def _configuration(operations: Operations, call: AnyCall) -> object:
 
 
 async def _reload(operations: Operations, call: AnyCall) -> object:
-    return await operations.reload(cause="admin", expected=_expected(call))
-
-
-async def _history(operations: Operations, call: AnyCall) -> object:
-    return views.History(await operations.history())
-
-
-async def _diff(operations: Operations, call: Call[views.DiffQuery, None]) -> object:
-    found = await operations.diff(call.query.old, call.query.new)
-    return views.DiffView(items=found.items, order=found.order, files=found.files, lines=lines(found))
-
-
-async def _rollback(operations: Operations, call: Call[None, views.RollbackBody | None]) -> object:
-    version = None if call.body is None else call.body.version
-    return await operations.rollback(version, expected=_expected(call))
-
-
-def _expected(call: AnyCall) -> str | None:
-    """If-Match (RFC 9110 13.1.1). "*" is any, and there is always one."""
-    given = call.request.headers.get("if-match")
-    if given is None or given == "*":
-        return None
-    if not _ETAG.fullmatch(given):
-        raise Refusal(400, 'If-Match is one ETag in quotes, or "*"')
-    return given
+    return await operations.reload(cause="admin", expected=expected(call))
 
 
 async def _routes(operations: Operations, call: AnyCall) -> object:
@@ -158,6 +134,10 @@ async def _routes(operations: Operations, call: AnyCall) -> object:
 async def _plugins(operations: Operations, call: AnyCall) -> object:
     now: InForce = await operations.in_force()
     return views.view_plugins(now.config, (await operations.count())["plugins"])
+
+
+async def _certificates(operations: Operations, call: AnyCall) -> object:
+    return await asyncio.to_thread(certificates_of, (await operations.in_force()).config)
 
 
 async def _listeners(operations: Operations, call: AnyCall) -> object:
@@ -268,25 +248,14 @@ RESOURCES: Final[tuple[Resource, ...]] = (
         conditional=True,
         errors=(422,),
     ),
-    _get("/history", "The versions that were in force and are kept", _history, views.History),
-    _get(
-        "/diff",
-        "How two versions differ",
-        _diff,
-        views.DiffView,
-        query=views.DiffQuery,
-        errors=(404,),
-    ),
-    _post(
-        "/rollback",
-        "Puts an earlier version in force, as a new one",
-        _rollback,
-        ReloadResult,
-        views.RollbackBody,
-        conditional=True,
-        errors=(404, 422),
-    ),
+    *CHANGE,
     _get("/listeners", "Where clients connect", _listeners, views.Listeners),
+    _get(
+        "/certificates",
+        "The certificates that it shows, those that expire first in front",
+        _certificates,
+        Certificates,
+    ),
     _get("/routes", "Which requests go where", _routes, views.Routes),
     _get("/routes/{route}/split", "The arms of a route's split", _split, SplitView),
     _put(
