@@ -158,7 +158,7 @@ def test_a_ticket_is_no_way_around(gateway: Gateway, cast: Cast, version: ssl.TL
 
 @BOTH
 def test_who_it_is(gateway: Gateway, upstream: Upstream, cast: Cast, version: ssl.TLSVersion) -> None:
-    """The plugin knows the certificate of the connection, and the service hears of it, not by a client's word."""
+    """The plugin knows the connection's certificate, and the service hears of it, not by a client's word."""
     mark = upstream.mark()
     with TlsClient(
         gateway.addresses["optional"], context=client_context(version, certificate=cast.shop)
