@@ -1,6 +1,6 @@
 """Detours with plugins in Python that do anything at any time: wait, raise whatever there is, hang, read
-bodies and give up, ask others, refuse, answer, change requests and answers, hold on to what is over. What must
-hold without them holds with them, what one exchange is told reaches no other, and no run is left over."""
+bodies and give up, ask others, answer, change what passes, hold on to what is over. What must hold without
+them holds with them, what one exchange is told reaches no other, and no run is left over."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Strange(BaseException):
 RAISED: Final = (ValueError, RuntimeError, SystemExit, asyncio.CancelledError, GeneratorExit, Strange)
 
 #: What a plugin may do with an exchange that is perhaps over: RuntimeError, or as if it were not.
-LATE: Final[tuple[Callable[[Exchange], object], ...]] = (
+LATE: Final[tuple[Callable[[Exchange], Any], ...]] = (
     lambda exchange: exchange.id + exchange.route + exchange.client_ip + exchange.endpoint,
     lambda exchange: exchange.request.headers.items(),
     lambda exchange: exchange.request.headers.get("host"),
     lambda exchange: len(exchange.request.headers) + len(exchange.request.cookies),
     lambda exchange: exchange.request.path + exchange.request.target + exchange.request.raw_query,
-    lambda exchange: exchange.request.headers.add("x-late", "yes"),
+    lambda exchange: exchange.request.headers.__setitem__("x-late", "yes"),
     lambda exchange: exchange.request.headers.__delitem__("x-late"),
     lambda exchange: exchange.captures,
     lambda exchange: exchange.refuse(400, "late"),
-    lambda exchange: exchange.response and exchange.response.headers.items(),
-    lambda exchange: exchange.response and exchange.response.headers.add("x-late", "yes"),
+    lambda exchange: exchange.response is None or exchange.response.headers.items(),
+    lambda exchange: setattr(exchange.response, "body", b"instead"),
 )
 
 
@@ -69,7 +69,7 @@ class Chaos(Plugin):
         """Looks at one that may be over, and keeps this one to be looked at later."""
         random = self.world.random
         if self.held and random.random() < 0.5:
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError, AttributeError, ValueError):
                 random.choice(LATE)(random.choice(self.held))
         self.held.append(exchange)
 
@@ -130,10 +130,10 @@ class Chaos(Plugin):
         return random.choice(made)()
 
     def of_another(self) -> Response:
-        """An upstream's answer whose body goes, or went, to somebody else: no answer of a plugin."""
+        """An upstream's answer whose body went to somebody else: no answer of a plugin."""
         for each in self.held:
             response = each.response
-            if response is not None and _streams(response):
+            if response is not None and _is_over(each) and _streams(response):
                 return response
         return self.shared_answer
 
@@ -178,6 +178,14 @@ class Chaos(Plugin):
         if self.world.random.random() < 0.05:
             await self.ask(exchange)
         await self.wait(hangs=0)
+
+
+def _is_over(exchange: Exchange) -> bool:
+    try:
+        exchange.client_port  # noqa: B018
+    except RuntimeError:
+        return True
+    return False
 
 
 def _streams(response: Response) -> bool:
