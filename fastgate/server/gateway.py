@@ -420,6 +420,12 @@ class Gateway:
     def count(self) -> dict[str, Any]:
         self.worker.show_gauges()
         plugins = {name: dict(one.slot.counts) for name, one in self._plugins.running.items()}
+        if self._snapshot is not None:
+            plugins |= {
+                name: one.counts()
+                for name, one in self._snapshot.plugins.items()
+                if not isinstance(one, _core.PendingFilter)  # it is in the next line
+            }
         plugins |= self._limits.counts()
         return {**self.counters.snapshot(), "plugins": plugins}
 
