@@ -116,6 +116,8 @@ class IpSet:
 
 class IpFilterCore:
     def __init__(self, config: Any) -> None: ...
+    def counts(self) -> dict[str, int]:
+        """What became of requests, in this process, by a word each."""
     @property
     def name(self) -> str: ...
     @property
@@ -151,6 +153,8 @@ class RateResult(NamedTuple):
 
 class RateLimiter:
     def __init__(self, config: Any, *, seed: bytes | None = None) -> None: ...
+    def counts(self) -> dict[str, int]:
+        """What became of requests, in this process, by a word each."""
     @property
     def name(self) -> str: ...
     @property
@@ -802,6 +806,7 @@ class RateLimitFilter(NativeFilter):
 
 class IpFilter(NativeFilter):
     def __init__(self, name: str, lists: IpFilterCore) -> None: ...
+    def counts(self) -> dict[str, int]: ...
 
 class Route:
     def __init__(

@@ -506,6 +506,12 @@ class Gateway:
         """By plugin; and the gauges are up to date."""
         self.worker.show_gauges()
         plugins = {name: dict(one.slot.counts) for name, one in self._plugins.running.items()}
+        if self._snapshot is not None:
+            plugins |= {
+                name: one.counts()
+                for name, one in self._snapshot.plugins.items()
+                if not isinstance(one, _core.PendingFilter)  # it is in the next line
+            }
         return plugins | self._limits.counts()
 
 
