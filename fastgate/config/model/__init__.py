@@ -7,6 +7,7 @@ form=...)`` names the textual form (see forms.py) where TOML and Python differ, 
 that are computed and cannot be written.
 """
 
+from fastgate.config.model.acme import Acme, AcmeRenewal, AcmeStorage, ExternalAccount
 from fastgate.config.model.actions import (
     Fallback,
     Fault,
@@ -55,8 +56,8 @@ from fastgate.config.model.upstream import (
 )
 
 __all__ = [
-    "UNLIMITED", "AccessLog", "Admin", "Breaker", "Concurrency", "Condition", "Config", "Dns",
-    "Endpoint", "EndpointsFile", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge",
+    "UNLIMITED", "AccessLog", "Acme", "AcmeRenewal", "AcmeStorage", "Admin", "Breaker", "Concurrency", "Condition", "Config", "Dns",
+    "Endpoint", "EndpointsFile", "ExternalAccount", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge",
     "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "Match", "Mirror",
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
     "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts",
