@@ -1,6 +1,7 @@
 """Types of the compiled module."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -372,7 +373,8 @@ class SlotTable:
     def room(self) -> int: ...
     @property
     def names(self) -> list[str]: ...
-    def take(self, names: Iterable[str]) -> tuple[list[Slot], list[int]]: ...
+    def take(self, names: Iterable[str], elsewhere: Iterable[int] = ()) -> tuple[list[Slot], list[int]]: ...
+    def follow(self, places: Mapping[str, int]) -> list[Slot]: ...
 
 class Counters:
     def __init__(
@@ -386,7 +388,17 @@ class Counters:
     ) -> None: ...
     @property
     def size_bytes(self) -> int: ...
-    def assign(self, routes: Sequence[str], upstreams: Sequence[str]) -> tuple[list[Slot], list[Slot]]: ...
+    def assign(
+        self,
+        routes: Sequence[str],
+        upstreams: Sequence[str],
+        held: tuple[Iterable[int], Iterable[int]] = ((), ()),
+    ) -> tuple[list[Slot], list[Slot]]: ...
+    def follow(
+        self, routes: Mapping[str, int], upstreams: Mapping[str, int]
+    ) -> tuple[list[Slot], list[Slot]]: ...
+    @property
+    def held(self) -> tuple[list[int], list[int]]: ...
     def use_worker(self, worker: int) -> None: ...
     def count(self, exchange: SampleExchange) -> None: ...
     def add(self, gauge: str, by: int) -> None: ...
@@ -846,6 +858,8 @@ class Upstream:
         header_count: int,
         body_limit: int,
         host: str,
+        tls: ssl.SSLContext | None = None,
+        tls_name: str = "",
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -914,11 +928,16 @@ class Listener:
         forwarded: tuple[str, ...],
         request_id: str,
         half_close: str,
+        tls: ssl.SSLContext | None = None,
+        handshake_ns: int = 0,
+        handshake_rate: float = 0,
     ) -> None: ...
     @property
     def name(self) -> str: ...
     @property
     def routes(self) -> tuple[Route | None, ...]: ...
+
+def accepted(worker: Worker, slot: ListenerSlot) -> asyncio.Protocol: ...
 
 class ListenerSlot:
     def __init__(self, listener: Listener) -> None: ...
@@ -936,6 +955,7 @@ class Endpoint(Seat):
         hosts: tuple[str, ...],
         port: int,
         unix_path: str | None,
+        tls_name: str = "",
         app: Any = None,
         table: SharedTable,
         weight: int = 1,
@@ -1031,7 +1051,7 @@ class Worker:
     def show_gauges(self) -> int: ...
     @property
     def cut(self) -> int: ...
-    async def drain(self, timeout: float) -> None: ...  # noqa: ASYNC109
+    async def drain(self, timeout: float, grace: float = 0) -> None: ...  # noqa: ASYNC109
     def close(self) -> None: ...
     def census(self) -> dict[str, int]: ...
 
@@ -1044,7 +1064,7 @@ def ask(
     path: str,
     headers: Mapping[str, str] | None,
     body: bytes,
-    timeout_ns: int,
+    timeout: float,
     limit: int,
 ) -> asyncio.Future[SubResponse]: ...
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.certificates import issue
 from support.demo import Demo
 from support.docs import PAGES, Block, Run, anchors, blocks, commands, links, runs
 from support.gateway import ROOT, Gateway, config, to_toml
@@ -152,11 +153,15 @@ def test_configurations(block: Block, tmp_path: Path, monkeypatch: pytest.Monkey
     """A block with listeners and routes is whole, and has no warnings. Any other is a fragment."""
     tables = tomllib.loads(block.text)
     for name in re.findall(r'env = "(\w+)"', block.text):
-        monkeypatch.setenv(name, "a-secret")
+        monkeypatch.setenv(name, "a-secret-of-some-length")
     for plugin in tables.get("plugins", {}).values():
         for key in ("allow_file", "block_file"):
             if key in plugin:
                 (tmp_path / plugin[key]).write_text("192.0.2.0/24\n")
+    if "tls" in tables.get("admin", {}):
+        issued = issue("CN=gateway", server=True)
+        for key, text in (("cert", issued.pem), ("key", issued.key_pem), ("client_ca", issued.pem)):
+            (tmp_path / tables["admin"]["tls"][key]).write_text(text)
     whole = "listeners" in tables and "routes" in tables
     file = tmp_path / "gateway.toml"
     file.write_text(block.text if whole else to_toml(completed(tables)))

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path as FilePath
 from typing import Any, Final
 
 from fastgate.config.decode import label_of
+from fastgate.config.document import Document
 from fastgate.config.model import Config, Route
 from fastgate.config.problems import Path, Problems, did_you_mean, either, quote
 
 
 class Context:
-    """``document`` is what was parsed: names that are in the file count as defined even where their table has
+    """``document``: what was written. Names that are in the file count as defined even where their table has
     errors.
     """
 
     def __init__(
         self,
         config: Config,
-        document: dict[str, Any],
-        base: FilePath,
+        document: Document,
         problems: Problems,
         read_endpoints: bool,
     ) -> None:
         self.config: Final = config
         self.problems: Final = problems
-        self.base: Final = base
         self.read_endpoints: Final = read_endpoints
-        self._document: Final = document
+        self.document: Final = document
         self.upstream_names: Final = self._names("upstreams")
         self.plugin_names: Final = self._names("plugins")
         # Kinds of names that were not found, and arrays with items that are no tables: what then seems unused
@@ -45,7 +43,7 @@ class Context:
 
     def written(self, path: Path) -> Any:
         """What the file says at ``path``; None where it says nothing."""
-        here: Any = self._document
+        here: Any = self.document.tables
         for part in path:
             if isinstance(part, str) and isinstance(here, dict):
                 here = here.get(part)
@@ -59,6 +57,12 @@ class Context:
         """Where the array at ``path`` says ``text``: decoded, repeated items are left out of it."""
         written = self.written(path)
         return (*path, written.index(text)) if isinstance(written, list) and text in written else path
+
+    def other(self, path: Path, first: Path) -> str:
+        """A hint to the ``first`` of two things, where it stands in another file than ``path``."""
+        if self.document.file(path) == self.document.file(first):
+            return ""
+        return f"the other stands at {self.document.where(first)}"
 
     def placed(self, path: Path, items: Sequence[Any]) -> list[tuple[Path, Any]]:
         """The decoded tables of the array at ``path``, each with its own path.

@@ -595,6 +595,13 @@ cdef class Downstream1(ClientSide):
             self._leave(False)
         return 0
 
+    cdef int last_chance(self, int64_t until_ns) except -1:
+        # As `drain`, but a connection that waits for a request does so until then.
+        self.close_after = True
+        if self.state == D_IDLE or self.state == D_PROXY:
+            self.worker.arm(self, until_ns)
+        return 0
+
     cdef int cut_off(self) except -1:
         # The drain's time is up.
         cdef Exchange x = self.x

@@ -669,6 +669,8 @@ cdef class Exchange(Timed):
         if self.arm >= 0:
             observe_arm(self, now)
         memset(&record, 0, sizeof(record))
+        if client.tls_version is not None:
+            record.tls = bytes_span(client.tls_version)
         record.request_id = span_of(self.request_id, self.request_id_length)
         record.listener = bytes_span(self.listener.name_bytes)
         record.route_index = -1

@@ -86,7 +86,7 @@ cdef class PluginRun:
                 if not PyCoro_CheckExact(value):
                     value = _await(value)       # a Future, or another awaitable; what is none raises TypeError
                 result = []
-                task = start_coroutine(self.x.worker.loop, value, slot.name, result)
+                task = start_coroutine(self.x.worker.loop, value, slot, result)
                 if task is not None:
                     if self.x is None or self.state != state:
                         task.cancel()           # its own doing has ended the exchange
@@ -97,11 +97,9 @@ cdef class PluginRun:
                     task.add_done_callback(self._task_done)
                     return False
                 value = result[0]
-        except Exception as error:
-            if self.x is not None and self.state == state:
-                self._hook_failed("failures", error)
-            return False
-        except CancelledError as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:          # also one that wants to end the program, or to cancel a task
             if self.x is not None and self.state == state:
                 self._hook_failed("failures", error)
             return False
@@ -174,7 +172,11 @@ cdef class PluginRun:
         self._in_trouble(slot)
         slot.failed(what, error, now)
         if slot.open:
-            self.at += 1 if self.state == RUN_REQUEST else -1
+            if self.state == RUN_REQUEST:
+                self._unread()
+                self.at += 1
+            else:
+                self.at -= 1
             return 0
         return self._refused(R_PLUGIN_TIMEOUT if error is None else R_PLUGIN_FAILED, slot.name)
 
@@ -213,9 +215,8 @@ cdef class PluginRun:
                 task.cancel()
                 task.add_done_callback(_told_nobody)
         self.reading = False
-        waiter, self.body_waiter = self.body_waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.cancel()
+        if self.body_waiter is not None:
+            self.body_waiter.cancel()
         return 0
 
     # -- requests --------------------------------------------------------------------------------------------------------
@@ -270,15 +271,19 @@ cdef class PluginRun:
                 raise TypeError(f"on_request returned {type(value).__name__}: it gives None or a Response")
             response = value
             if slot.report_only:
-                slot.count("reported")
-                _log.info("plugin %s would have answered %d %s (%s)", slot.name, response.code_status, response.reason_code,
-                          response.detail or self.view.id)
+                self._reported(response.code_status, response.reason_code, response.detail)
             else:
                 slot.count("answered")
-                return self._answered(response)
+                return self._answered(_taken(response))
+        return self._passed()
+
+    cdef int _passed(self) except -1:
+        # The step has let it pass.
+        self._unread()
         if self.view.seen is not None:
             self.view.seen.commit()
         self.at += 1
+        return 0
 
     cdef int _ticket_result(self, Ticket ticket) except -1:
         cdef NativeFilter native = self.chain.steps[self.at]
@@ -288,6 +293,11 @@ cdef class PluginRun:
             self.x.fail(ticket.reason, native.name)
         else:
             self.at += 1
+
+    cdef int _reported(self, int status, str code, str detail) except -1:
+        self.slot.count("reported")
+        _log.info("plugin %s would have answered %d %s (%s)", self.slot.name, status, code, detail or self.view.id)
+        return 0
 
     cdef int _answered(self, Response response) except -1:
         # A plugin's answer ends the request side.
@@ -312,39 +322,74 @@ cdef class PluginRun:
         return x.take_action(PyBytes_AS_STRING(body), <size_t>len(body), end)
 
     cdef object gather(self, int64_t limit):
-        # A future that is done when `Request.whole` is there; None: it is there already.
+        # A future that is done when `Request.whole` is there; None: it is there already. `gather_over` follows, unless None.
         cdef Exchange x = self.x
         cdef Request request = self.view.seen
         cdef bytes first
         if x is None or self.state != RUN_REQUEST:
             raise RuntimeError("the request's body is read in on_request")
-        if self.body_waiter is not None:
-            return asyncio.shield(self.body_waiter)
-        self.read_limit = self.slot.body_limit if limit < 0 else limit
-        first = x.unsent if x.unsent is not None else b""
-        if x.facts.content_length > self.read_limit or len(first) > self.read_limit:
+        self.read_limit = self.slot.body_limit if limit < 0 else limit      # of the last who asked
+        if self.gathered is None:
+            first = x.unsent if x.unsent is not None else b""
+            if x.unsent_done and len(first) <= self.read_limit:
+                self.body = request.whole = first
+                return None
+        self.readers += 1
+        if x.facts.content_length > self.read_limit or (
+                len(first) if self.gathered is None else len(self.gathered)) > self.read_limit:
+            # Not from within the coroutine that asks: it is to be cancelled where it waits.
+            x.worker.loop.call_soon(self._refuse_body, x, x.turn, self.slot)
+            return x.worker.loop.create_future()        # never done
+        if self.gathered is None:
+            self.gathered = bytearray(first)
+            x.unsent = None
+            self.body_waiter = x.worker.loop.create_future()
+            self.reading = True
+            if x.phase_deadline:
+                x.wait_until(0)
+            if x.facts.expect_continue and not self.gathered:
+                send_continue(x)
+            x.client.resume_request()
+        return asyncio.shield(self.body_waiter)         # one reader that gives up takes it from nobody else
+
+    cdef int gather_over(self) except -1:
+        # A reader has what it wanted, or has given up: the last of them leaves what came where it was before.
+        self.readers -= 1
+        if self.readers == 0 and self.x is not None and self.gathered is not None:
+            self._unread()
+            if self.suspended:
+                return self._suspend()
+        return 0
+
+    cdef int _unread(self) except -1:
+        # What was read so far goes on as if nobody had asked for it.
+        if self.gathered is not None:
+            self.x.unsent = bytes(self.gathered)
+            self.gathered = None
+            self.reading = False
+            waiter, self.body_waiter = self.body_waiter, None
+            waiter.cancel()
+        return 0
+
+    def _refuse_body(self, Exchange x, uint64_t turn, PluginSlot slot):
+        if x.turn == turn and self.x is x and self.state == RUN_REQUEST and self.slot is slot and self.suspended:
             self._too_long()
-            return x.worker.loop.create_future()        # never done: the coroutine is cancelled
-        if x.unsent_done:
-            self.body = request.whole = first
-            return None
-        self.gathered = bytearray(first)
-        self.body_waiter = x.worker.loop.create_future()
-        self.reading = True
-        if x.phase_deadline:
-            x.wait_until(0)
-        if x.facts.expect_continue and not self.gathered:
-            send_continue(x)
-        x.client.resume_request()
-        return self.body_waiter
 
     cdef int _too_long(self) except -1:
-        # Not from within the coroutine that asks: it is to be cancelled where it waits.
-        self.x.worker.loop.call_soon(self._refuse_body, self.x, self.x.turn)
-
-    def _refuse_body(self, Exchange x, uint64_t turn):
-        if x.turn == turn and self.x is x:
-            x.fail(R_BODY_TOO_LARGE, self.slot.name)
+        # The hook asks for more than may be held.
+        cdef PluginSlot slot = self.slot
+        if not slot.report_only:
+            return self.x.fail(R_BODY_TOO_LARGE, slot.name)
+        self.stop()
+        self.driving = True
+        try:
+            self._reported(413, "body-too-large", None)
+            self._passed()
+        finally:
+            self.driving = False
+        if self.x.phase_deadline:
+            self.x.wait_until(0)
+        return self._drive()
 
     cdef int request_body(self, const char* body, size_t length, bint end) except -1:
         # While X_PLUGINS: the client sends more of it.
@@ -358,11 +403,10 @@ cdef class PluginRun:
                 x.client.resume_request()
             return 0
         self.gathered += body[:length]
+        x.unsent_done = end
         if <int64_t>len(self.gathered) > self.read_limit:
-            return x.fail(R_BODY_TOO_LARGE, self.slot.name)
+            return self._too_long()
         if end:
-            x.unsent_done = True
-            x.unsent = None
             self.body = self.view.seen.whole = bytes(self.gathered)
             self.gathered = None
             self.reading = False
@@ -463,7 +507,7 @@ cdef class PluginRun:
         elif not isinstance(value, Response):
             raise TypeError(f"on_error returned {type(value).__name__}: it gives None or a Response")
         else:
-            self.own_answer(value)
+            self.own_answer(_taken(value))
 
     cdef int _response_steps(self) except -1:
         cdef PluginSlot slot
@@ -491,7 +535,7 @@ cdef class PluginRun:
         if value is not None and value is not self.response:
             if not isinstance(value, Response):
                 raise TypeError(f"on_response returned {type(value).__name__}: it gives None or a Response")
-            response = value
+            response = _taken(value)
             response.replaced = True
             self.response = self.view.response = response
             self.x.reason = response.reason
@@ -508,6 +552,8 @@ cdef class PluginRun:
             self.drained = self.last = self.ended = True
             self.held = bytearray()
             x._drop_attempt()
+        if response.code_status == 205 and response.whole is not None:
+            response.whole = b""                    # RFC 9110 15.3.6
         if response.whole is not None and not self.held:
             self.held = bytearray(response.whole)
             self.last = True
@@ -632,60 +678,81 @@ cdef class PluginRun:
         cdef bint keep = False
         cdef PluginSlot slot
         cdef object step
+        if self.suspended and self.ticket is None:
+            self._in_doubt(self.slot)           # it was not given the time to go well
         self.stop()
-        for step in self.chain.steps[:self.entered]:
-            if isinstance(step, PluginSlot):
-                slot = step
-                if slot.failures and (self.troubled is None or slot not in self.troubled):
-                    slot.failures = 0               # none of its hooks has failed here
-                    slot.open_until_ns = 0
         if self.chain.has_log:
             self.state = RUN_LOG
             keep = self._log()
+        for step in self.chain.steps[:self.entered]:
+            if isinstance(step, PluginSlot):
+                slot = step
+                if slot.failures and (self.troubled is None or slot not in self.troubled) and (
+                        self.doubtful is None or slot not in self.doubtful):
+                    slot.went_well()
         self.state = RUN_OVER
         self.view._let_go(keep)
         self.view = None                        # it knows us: no circle
         self.x = None
         self.body = None
+        self.gathered = None
         self.held = None
         return self.chain.plugins.leave()
 
+    cdef int _in_doubt(self, PluginSlot slot) except -1:
+        if self.doubtful is None:
+            self.doubtful = []
+        self.doubtful.append(slot)
+        return 0
+
     cdef int _log(self) except -1:
-        # 1: a hook goes on behind the end, in a task.
+        # 1: a hook goes on behind the end, in a task. What a hook does here holds up nothing.
         cdef PluginSlot slot
-        cdef list result
-        cdef bint suspended = False
+        cdef bint suspended = False, well
+        cdef int64_t now
         for step in self.chain.steps:
             if not isinstance(step, PluginSlot) or (<PluginSlot>step).on_log is None:
                 continue
             slot = step
             self.slot = slot
+            if slot.open_until_ns and self.trial is not slot:
+                now = now_ns()
+                if not slot.admits(now):
+                    self._in_doubt(slot)
+                    continue
             try:
                 value = slot.on_log(self.view)
                 if value is not None:
                     if not PyCoro_CheckExact(value):
                         value = _await(value)
-                    task = start_coroutine(self.x.worker.loop, value, slot.name, [])
+                    task = start_coroutine(self.x.worker.loop, value, slot, [])
                     if task is not None:
                         suspended = True
-                        _watch_log(self.x.worker, slot, self.chain.plugins, task)
-            except Exception as error:
+                        well = self.troubled is None or slot not in self.troubled
+                        self._in_doubt(slot)
+                        _watch_log(self.x.worker, slot, self.chain.plugins, task, well)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                self._in_trouble(slot)
                 slot.failed("failures", error, now_ns())
         return suspended
 
 
-def _watch_log(Worker worker, PluginSlot slot, PluginSet plugins, task):
-    # An on_log that goes on: it has its budget, and the plugin is not closed under it.
+def _watch_log(Worker worker, PluginSlot slot, PluginSet plugins, task, bint well):
+    # An on_log that goes on: it has its budget, and the plugin is not closed under it. well: nothing else of it has failed.
     plugins.enter()
     handle = worker.loop.call_later(slot.timeout_ns / 1e9, task.cancel)
 
     def done(task):
         handle.cancel()
-        plugins.leave()
         if task.cancelled():
             slot.failed("timeouts", None, now_ns())
         elif task.exception() is not None:
             slot.failed("failures", task.exception(), now_ns())
+        elif well and slot.failures:
+            slot.went_well()
+        plugins.leave()
 
     task.add_done_callback(done)
 

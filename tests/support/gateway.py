@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -23,6 +24,7 @@ STOP_TIMEOUT = 20.0
 
 _LISTENING = re.compile(r"fastgate: listening on (\S+) \((.*)\)$")
 _READY = re.compile(r"fastgate: ready pid=(\d+)$")
+_WORKER = re.compile(r"fastgate: worker (\d+) \(pid (\d+)\) (?:serves|is ready)$")
 _STOPPED = re.compile(r"fastgate: stopped (\{.*\})$")
 
 Table = Mapping[str, Any]
@@ -107,7 +109,8 @@ class Gateway:
     """`fastgate run` on a configuration. A context manager; leaving it stops the process and checks for
     leaks.
 
-    Attributes: `addresses` (listener name -> address), `pid` (of the process that serves), `log` (access log
+    Attributes: `addresses` (listener name -> address), `workers` (process ids, in the order in which they
+    were ready), `pid` (of the first of them), `supervisors` (one more with each upgrade), `log` (access log
     records), `stderr` (lines), `stopped` (the leak report, after `stop()`).
     """
 
@@ -117,6 +120,8 @@ class Gateway:
         self.file.write_text(to_toml(tables))
         self.env = env
         self.addresses: dict[str, Address] = {}
+        self.workers: list[int] = []
+        self.supervisors: list[int] = []
         self.pid = 0
         self.log: list[dict[str, Any]] = []
         self.stdout: list[str] = []
@@ -197,8 +202,11 @@ class Gateway:
         self.stderr.append(line)
         if match := _LISTENING.match(line):
             self.addresses[match[2]] = parse_address(match[1])
+        elif match := _WORKER.match(line):
+            self.workers.append(int(match[2]))
         elif match := _READY.match(line):
-            self.pid = int(match[1])
+            self.supervisors.append(int(match[1]))
+            self.pid = self.workers[0]
         elif match := _STOPPED.match(line):
             self.stopped = json.loads(match[1])
 
@@ -213,8 +221,11 @@ class Gateway:
 
     def terminate(self) -> None:
         """Begins to drain."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: int) -> None:
+        """To the supervisor; behind an upgrade that is the new one."""
+        os.kill(self.supervisors[-1], number)
 
     def reload(
         self, tables: Table | None = None, *, text: str = "", ends: str = "fastgate: reloaded ("
@@ -227,8 +238,7 @@ class Gateway:
         if text:
             self.write(text)
         since = len(self.stderr)
-        assert self.process is not None
-        self.process.send_signal(signal.SIGHUP)
+        self.signal(signal.SIGHUP)
         last = ("fastgate: reloaded (", "fastgate: not reloaded")
         self._wait(
             lambda: any(line.startswith(last) for line in self.stderr[since:]), 10, "end of the reload"
@@ -259,7 +269,7 @@ class Gateway:
         assert self.process is not None
         if self._checked is not None:
             return self._checked
-        if self.process.poll() is None:
+        if self.process.poll() is None or len(self.supervisors) > 1:
             self.terminate()
         return self.wait_stopped(cut=cut)
 
@@ -272,6 +282,9 @@ class Gateway:
             raise AssertionError(
                 f"the gateway did not stop in {STOP_TIMEOUT} s; stderr:\n{self.errors()}"
             ) from None
+        if len(self.supervisors) > 1:
+            # Nobody's child any more: the end of what it writes to is its end.
+            self._wait(self._exited, STOP_TIMEOUT, "end of the new program")
         self._join()
         assert code == 0, f"exit code {code}; stderr:\n{self.errors()}"
         self.check_stderr()
@@ -289,6 +302,9 @@ class Gateway:
         assert not strange, "unexpected on stderr:\n" + "\n".join(strange)
 
     def kill(self) -> None:
+        for pid in self.supervisors[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self.process is not None:
             if self.process.poll() is None:
                 self.process.kill()

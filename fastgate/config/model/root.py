@@ -8,12 +8,21 @@ from fastgate.config.model.basics import derived, doc
 from fastgate.config.model.plugins import Plugin, SharedValues
 from fastgate.config.model.route import Route
 from fastgate.config.model.server import AccessLog, Admin, Dns, Listener, Server
+from fastgate.config.model.sources import Sources
 from fastgate.config.model.upstream import Upstream
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One whole configuration file."""
 
+    include: Annotated[
+        tuple[str, ...],
+        doc(
+            'Other files whose tables belong to this one, relative to it: "upstreams/*.toml". Stands at the '
+            "top, before any table.",
+            "include",
+        ),
+    ] = ()
     server: Server = Server()
     admin: Admin | None = None
     dns: Dns = Dns()
@@ -29,4 +38,5 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[str, Plugin],
         doc("Filters that listeners and routes use, by name; `use` says which.", names="name"),
     ] = {}
-    source: Annotated[str, derived("The path of the file.")] = ""
+    source: Annotated[str, derived("The path of the file; of several, the first.")] = ""
+    sources: Annotated[Sources, derived("All files that were read.")] = Sources()
