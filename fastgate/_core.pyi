@@ -208,6 +208,8 @@ class SampleExchange:
         user_agent: str | bytes | None = None,
         consumer: str | bytes | None = None,
         tls: str | bytes | None = None,
+        tls_cipher: str | bytes | None = None,
+        sni: str | bytes | None = None,
         detail: str | bytes | None = None,
         client: str = "",
         client_port: int = 0,
@@ -907,6 +909,10 @@ class Sticky:
         same_site: str = "lax",
     ) -> None: ...
 
+class _HasContext(Protocol):
+    @property
+    def context(self) -> ssl.SSLContext: ...
+
 class Listener:
     def __init__(
         self,
@@ -928,12 +934,15 @@ class Listener:
         forwarded: tuple[str, ...],
         request_id: str,
         half_close: str,
-        tls: ssl.SSLContext | None = None,
+        tls: _HasContext | None = None,
         handshake_ns: int = 0,
         handshake_rate: float = 0,
+        strict_host: bool = False,
     ) -> None: ...
     @property
     def name(self) -> str: ...
+    @property
+    def certificates(self) -> _HasContext | None: ...
     @property
     def routes(self) -> tuple[Route | None, ...]: ...
 

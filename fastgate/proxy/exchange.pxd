@@ -15,7 +15,7 @@ cdef struct ResponseHead:
 cdef class ClientSide(Timed):
     # What an exchange needs of the wire that its request came by.
     cdef bint secure                # it is encrypted
-    cdef bytes tls_version          # "TLSv1.3"; None: it is not
+    cdef TlsLayer tls               # by what; None where it is not
     # Body bytes are borrowed for the length of the call; each returns a `Sent`.
     cdef int send_head(self, Exchange x, ResponseHead* head, const char* body, size_t length, bint end) except -1
     cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1

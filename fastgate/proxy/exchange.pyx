@@ -52,6 +52,12 @@ cdef class EndpointSide(Timed):
         raise NotImplementedError
 
 
+cdef bint _misdirected(TlsLayer tls, Span host) noexcept:
+    # Who may use a name was decided by the handshake for that name; a request may not then ask for another
+    # (RFC 9110 7.4).
+    return tls is not None and tls.sni is not None and not span_equal_nocase(host, bytes_span(tls.sni))
+
+
 cdef inline bint _idempotent(uint8_t method_id) noexcept nogil:
     # RFC 9110 9.2.2.
     return method_id in (METHOD_GET, METHOD_HEAD, METHOD_PUT, METHOD_DELETE, METHOD_OPTIONS)
@@ -158,6 +164,8 @@ cdef class Exchange(Timed):
         self.view.path = self.target.path
         self.view.query = self.target.query
         self.view.host = self.target.host
+        if self.listener.strict_host and _misdirected(self.client.tls, self.view.host):
+            return self.refuse(R_MISDIRECTED, None)
         if self.view.method_id == METHOD_OPTIONS and facts.max_forwards == 0:
             self.reason = R_MAX_FORWARDS
             return answer(self, 200, b"X-Request-ID: " + self.request_id[:self.request_id_length] + b"\r\n", b"")
@@ -239,7 +247,8 @@ cdef class Exchange(Timed):
         memset(&out, 0, sizeof(out))
         try:
             out_put(&out, b"Location: ", 10)
-            route.redirect.write_location(&self.view, span_of(b"http", 4), self.target.port, &out)
+            route.redirect.write_location(
+                &self.view, span_of(b"https", 5) if self.client.secure else span_of(b"http", 4), self.target.port, &out)
             out_put(&out, b"\r\n", 2)
             lines = PyBytes_FromStringAndSize(out.data, <Py_ssize_t>out.len)
         finally:
@@ -669,8 +678,11 @@ cdef class Exchange(Timed):
         if self.arm >= 0:
             observe_arm(self, now)
         memset(&record, 0, sizeof(record))
-        if client.tls_version is not None:
-            record.tls = bytes_span(client.tls_version)
+        if client.tls is not None and client.tls.version is not None:
+            record.tls = bytes_span(client.tls.version)
+            record.tls_cipher = bytes_span(client.tls.cipher)
+            if client.tls.sni is not None:
+                record.sni = bytes_span(client.tls.sni)
         record.request_id = span_of(self.request_id, self.request_id_length)
         record.listener = bytes_span(self.listener.name_bytes)
         record.route_index = -1

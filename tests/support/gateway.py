@@ -373,10 +373,18 @@ class Gateway:
 
         A request of its own, without Host, goes through the log to make sure of that.
         """
+        plain = [
+            item["name"]
+            for item in self.tables["listeners"]
+            if not item.get("proxy_protocol") and not item.get("tls")
+        ]
+        return self.mark_on(plain[0])
+
+    def mark_on(self, listener: str) -> int:
+        """`mark`, by a listener that is spoken to without TLS, or told that it can't be."""
         self._marks += 1
         path = f"/mark-{self._marks}"
-        plain = [item["name"] for item in self.tables["listeners"] if not item.get("proxy_protocol")]
-        with self.client(plain[0]) as client:
+        with self.client(listener) as client:
             client.send(f"GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
             client.stream.rest("the end of the mark")
         self._wait(lambda: any(record["path"] == path for record in self.log), 10, "mark in the access log")
