@@ -23,7 +23,7 @@ class AcmeStorage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     path: Annotated[
         str,
-        doc("A directory of this machine; made, with mode 0700, if it is not there.", "file", empty=True),
+        doc("A directory of this machine; made, with mode 0700, if it is not there.", "folder", empty=True),
     ] = ""
     redis: Annotated[RedisPlace | None, doc("Shared by all replicas, which then issue once.")] = None
 
