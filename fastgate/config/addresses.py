@@ -210,7 +210,7 @@ def parse_acme_domain(text: str, options: dict[str, Any]) -> str:
     """A DNS name of at least two labels, in lower case: what a directory gives a certificate for here."""
     if text.startswith("*."):
         raise BadValue(
-            f"{quote(text)}: a certificate for a wildcard needs the challenge dns-01, which is not spoken here",
+            f"{quote(text)}: a wildcard needs the challenge dns-01, which is not spoken here",
             "name the hosts, or give the certificate by `certificates`",
         )
     name = parse_host(text, options)

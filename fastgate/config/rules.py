@@ -53,9 +53,7 @@ def check_rules(
             )
             for name, upstream in config.upstreams.items()
         },
-        acme={
-            name: with_places(acme, document.folder(("acme", name))) for name, acme in config.acme.items()
-        },
+        acme={name: with_places(acme, document.folder(("acme", name))) for name, acme in config.acme.items()},
         plugins={
             name: _named_plugin(plugin, name, document, problems) for name, plugin in config.plugins.items()
         },

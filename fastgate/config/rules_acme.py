@@ -73,7 +73,10 @@ def _check_one(context: Context, path: Path, acme: Acme) -> None:
     for module, extra in (("acme", "acme"), *([("redis", "redis")] if storage.redis is not None else [])):
         if importlib.util.find_spec(module) is None:
             problems.error(
-                path, f"the package {module} is not installed", f"pip install 'fastgate[{extra}]'", at_key=True
+                path,
+                f"the package {module} is not installed",
+                f"pip install 'fastgate[{extra}]'",
+                at_key=True,
             )
 
 

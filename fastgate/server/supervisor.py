@@ -22,6 +22,8 @@ from typing import Final
 from fastgate import _core
 from fastgate.config import Config, Loaded, model
 from fastgate.server import carrying
+from fastgate.server.acme.handle import EngineHandle
+from fastgate.server.acme.plan import wanted
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.channel import MOST_DESCRIPTORS
@@ -73,6 +75,7 @@ class Supervisor:
             hang_seconds=lambda: self.config.server.hang_timeout / NS,
             tell=tell,
         )
+        self.acme = EngineHandle(self.common.answers, lambda: self.workers.all, tell)
         self._listening: dict[tuple[object, ...], Listening] = {}
         self._places: CounterPlaces = ({}, {})
         self._admin: AdminServer | None = None
@@ -110,6 +113,7 @@ class Supervisor:
             self._places = self.common.assign(config, ([], []))
             await self.workers.start()
             undo.pop_all()
+        self.acme.follow(wanted(config), self._identity)
         await self.keeper.begin()
         opened = _opened(config, self._listening)
         if self._admin is not None and serving is not None:
@@ -153,6 +157,7 @@ class Supervisor:
         self.draining = True
         async with self._changing:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
+            await self.acme.close()
             for listening in self._listening.values():
                 listening.close()
             reports = await self.workers.drain(DrainOrder(patience, grace), patience + 30)
@@ -252,6 +257,7 @@ class Supervisor:
         for key in set(self._listening) - present:
             self._listening.pop(key).close()
         self.workers.replace_stale()
+        self.acme.follow(wanted(config), self._identity)
         opened = _opened(config, added)
         if admin is not self._admin:
             before, self._admin = self._admin, admin

@@ -1,4 +1,4 @@
-"""A real ACME directory (pebble) on free loopback ports, which validates; every name resolves to 127.0.0.1."""
+"""A real ACME directory (pebble) on free loopback ports, which validates; every name is 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cryptography import x509
+
 from support.certificates import issue
 from support.upstream import free_port
 

@@ -34,6 +34,9 @@ class CertificateSink(Protocol):
     async def set(self, domain: str, chain_pem: bytes, key_pem: bytes) -> None:
         """Handshakes for ``domain`` get this certificate from now on. ValueError: it can't be used."""
 
+    async def unset(self, domain: str) -> None:
+        """No longer."""
+
 
 class LocalBoard:
     """The challenges of one process, to be looked up by what answers them there."""

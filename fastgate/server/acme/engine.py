@@ -8,11 +8,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from fastgate.config.model import Acme, Config
+from fastgate.config.model import Acme
 from fastgate.server.acme.board import CertificateSink, ChallengeBoard
 from fastgate.server.acme.manager import Manager
+from fastgate.server.acme.plan import Wanted
 from fastgate.server.acme.storage import Storage
 from fastgate.server.acme.storage_directory import DirectoryStorage
 from fastgate.server.acme.views import AcmeView
@@ -20,26 +21,10 @@ from fastgate.server.acme.views import AcmeView
 if TYPE_CHECKING:
     from fastgate.server.acme.redis_place import Place
 
-__all__ = ["Engine", "Wanted", "wanted"]
+__all__ = ["Engine"]
 
 log: Final = logging.getLogger("fastgate.acme")
 THREADS: Final = 4
-
-
-class Wanted(NamedTuple):
-    """One `[acme.NAME]` and the names that listeners want of it."""
-
-    config: Acme
-    domains: tuple[str, ...]
-
-
-def wanted(config: Config) -> dict[str, Wanted]:
-    """What a configuration wants; of no use is an `[acme.NAME]` that no listener names."""
-    domains: dict[str, dict[str, None]] = {}
-    for listener in config.listeners:
-        if listener.tls is not None and listener.tls.acme:
-            domains.setdefault(listener.tls.acme, {}).update(dict.fromkeys(listener.tls.domains))
-    return {name: Wanted(config.acme[name], tuple(names)) for name, names in domains.items()}
 
 
 class _Running:
@@ -51,8 +36,8 @@ class _Running:
 
 
 class Engine:
-    """Nothing here waits for a directory, and nothing raises for one: what does not work is told in the log and
-    in ``views``, and tried again. now: seconds since 1970."""
+    """Nothing here waits for a directory, and nothing raises for one: what does not work is told in the log
+    and in ``views``, and tried again. now: seconds since 1970."""
 
     def __init__(
         self, board: ChallengeBoard, sink: CertificateSink, *, now: Callable[[], float] = time.time
@@ -63,6 +48,7 @@ class Engine:
 
     async def follow(self, plan: Mapping[str, Wanted]) -> None:
         """Begins what is new, ends what is gone; what is equal lives on, with the names of now."""
+        before = {domain for one in self._running.values() for domain in one.manager.domains}
         for name in [name for name, one in self._running.items() if not _same(one, plan.get(name))]:
             await self._end(self._running.pop(name))
         for name, (config, domains) in plan.items():
@@ -70,6 +56,8 @@ class Engine:
                 self._running[name].manager.follow(domains)
             else:
                 self._running[name] = self._begin(name, config, domains)
+        for domain in before - {domain for one in plan.values() for domain in one.domains}:
+            await self._sink.unset(domain)
 
     def _begin(self, name: str, config: Acme, domains: Iterable[str]) -> _Running:
         if self._executor is None:
@@ -107,16 +95,6 @@ class Engine:
 
     def views(self) -> list[AcmeView]:
         return [one.manager.view() for one in self._running.values()]
-
-    def pending(self) -> list[str]:
-        """Names without a usable certificate, each with the reason: what a readiness probe should mention, and
-        not fail for: a directory may have to reach us through what asks the probe."""
-        return [
-            f"{one.domain}: {one.problem or view.problem or 'the certificate is being ordered'}"
-            for view in self.views()
-            for one in view.certificates
-            if one.state != "valid"
-        ]
 
     async def close(self) -> None:
         for one in self._running.values():

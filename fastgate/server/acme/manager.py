@@ -1,7 +1,7 @@
 """The certificates of one `[acme.NAME]`: taken from its storage, ordered when due, renewed in time.
 
-Theory of operation. One task turns: it reads the storage, hands on what is new there, and is done when nothing
-is due. Otherwise it takes the storage's lock, reads once more what another replica may have done meanwhile,
+Theory of operation. One task turns: it reads the storage, hands on what is new there, and is done when
+nothing is due. Otherwise it takes the storage's lock, reads once more what another replica may have done meanwhile,
 orders what is still due, writes it, and gives the lock back. What fails is tried again, each name by its own
 clock; what nobody could do now (no directory, no storage, no account) holds all names of this directory up.
 """
@@ -88,6 +88,10 @@ class Manager:
         self._failures = 0
         self._next_try = 0.0
 
+    @property
+    def domains(self) -> Iterable[str]:
+        return self._held
+
     def follow(self, domains: Iterable[str]) -> None:
         """What names there are now. Certificates of those that stay, stay."""
         self._held = {domain: self._held.get(domain) or _Held(domain) for domain in domains}
@@ -116,7 +120,7 @@ class Manager:
                 self._clear()
             except (StorageError, Failure) as error:
                 pause = self._fail(error)
-            except Exception as error:  # noqa: BLE001  # a defect of ours must not end renewal for good
+            except Exception as error:  # a defect of ours must not end renewal for good
                 log.exception("acme %s: a defect", self.name)
                 pause = self._fail(Failure(f"a defect: {error!r}"))
             try:
@@ -187,7 +191,12 @@ class Manager:
         renewed = held.issued is not None
         held.take(issued, renewal_moment(issued, self.config.renewal))
         held.unsaved = False
-        await self._sink.set(held.domain, issued.chain.encode(), issued.key.encode())
+        try:
+            await self._sink.set(held.domain, issued.chain.encode(), issued.key.encode())
+        except ValueError as error:
+            held.problem = f"its certificate is not used: {error}"
+            log.error("acme %s: %s: %s", self.name, held.domain, held.problem)
+            return
         log.info(
             "acme %s: %s certificate of %s: serial %s, until %s",
             self.name, "a new" if renewed else "the", held.domain, issued.serial,
@@ -283,9 +292,7 @@ class Manager:
                 try:
                     when, held.ask_again = await call(call.talk.renewal_time, held.issued.chain)
                 except Failure as failure:
-                    log.warning(
-                        "acme %s: renewal information of %s: %s", self.name, held.domain, failure
-                    )
+                    log.warning("acme %s: renewal information of %s: %s", self.name, held.domain, failure)
                     return
                 if when is not None and when != held.renew_at:
                     # Never behind its end, whatever is suggested.

@@ -9,16 +9,18 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-import josepy
 import requests
 import urllib3
 from acme import challenges, client, messages
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from josepy.jwa import ES256
+from josepy.jwk import JWK, JWKEC
+from josepy.util import ComparableECKey
 
 from fastgate import __version__
 
-__all__ = ["Network", "TLSALPN01", "account_key"]
+__all__ = ["TLSALPN01", "Network", "account_key"]
 
 MOST_BYTES: Final = 1024 * 1024
 SECONDS: Final = 30.0  # for one answer, from its first byte on; and for a connection or a pause, each
@@ -56,11 +58,11 @@ class _Bounded:
 class Network(client.ClientNetwork):
     """retry_after: what the last answer asked for, in seconds; 0 for nothing."""
 
-    def __init__(self, key: josepy.JWKEC, ca_file: str, account: messages.RegistrationResource | None) -> None:
+    def __init__(self, key: JWKEC, ca_file: str, account: messages.RegistrationResource | None) -> None:
         super().__init__(
             key,
             account,
-            alg=josepy.ES256,
+            alg=ES256,
             verify_ssl=ca_file or True,  # type: ignore[arg-type]  # requests takes a path as well
             user_agent=f"fastgate/{__version__}",
             timeout=int(SECONDS),
@@ -95,12 +97,12 @@ def _seconds(text: str) -> float:
         return 0.0
 
 
-def account_key(pem: str) -> josepy.JWKEC:
+def account_key(pem: str) -> JWKEC:
     """ValueError: it is no ECDSA key."""
     key = load_pem_private_key(pem.encode(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError("not an ECDSA key")
-    return josepy.JWKEC(key=josepy.ComparableECKey(key))  # type: ignore[arg-type]  # its stub names the public one
+    return JWKEC(key=ComparableECKey(key))
 
 
 @challenges.ChallengeResponse.register
@@ -115,6 +117,6 @@ class TLSALPN01(challenges.KeyAuthorizationChallenge):
     typ = TLSALPN01Response.typ
     response_cls = TLSALPN01Response
 
-    def validation(self, account_key: josepy.JWK, **_: Any) -> str:
+    def validation(self, account_key: JWK, **_: Any) -> str:
         """The key authorization, whose digest the certificate carries."""
         return self.key_authorization(account_key)

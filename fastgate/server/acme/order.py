@@ -1,4 +1,4 @@
-"""One order, from a name to its certificate (RFC 8555 7.4). The library's calls run in the engine's threads."""
+"""One order, from a name to its certificate (RFC 8555 7.4). The library runs in the engine's threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Final, TypeVar, TypeVarTuple, Unpack
+from typing import Final, TypeVar, TypeVarTuple
 
 from acme import errors as acme_errors
 from josepy.errors import Error as JoseError
@@ -49,7 +49,7 @@ class Caller:
     def __exit__(self, *_: object) -> None:
         self.talk.close()
 
-    async def __call__(self, do: Callable[[Unpack[A]], R], *arguments: Unpack[A]) -> R:
+    async def __call__(self, do: Callable[[*A], R], *arguments: *A) -> R:
         """Raises Failure."""
         self.talk.network.retry_after = 0.0
         try:
@@ -107,9 +107,7 @@ async def _prove(
     try:
         await board.put(challenge)
         await call(call.talk.answer, authorization)
-        await call.poll(
-            VALIDATION_SECONDS, "validation", lambda: call.talk.state(authorization) == "valid"
-        )
+        await call.poll(VALIDATION_SECONDS, "validation", lambda: call.talk.state(authorization) == "valid")
     finally:
         # Also when we are cancelled: a challenge that stays is one that anybody may ask for.
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A connection to Redis for ACME: its storage, and challenges that one replica ordered and any may be asked for."""
+"""Redis for ACME: a connection, and the storage that all replicas share."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Place:
             hosts = [(host, int(port)) for host, _, port in (s.rpartition(":") for s in config.sentinels)]
             database = config.url.rpartition("/")[2]
             options["db"] = int(database) if database.isdecimal() else 0
-            self._sentinel = Sentinel(hosts, socket_timeout=TIMEOUT)
+            self._sentinel = Sentinel(hosts, socket_timeout=TIMEOUT)  # type: ignore[no-untyped-call]
             self._client = self._sentinel.master_for(config.sentinel_master, **options)
         else:
             url = config.url

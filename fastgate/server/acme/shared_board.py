@@ -1,8 +1,8 @@
 """Challenges over several replicas: what one has ordered, any of them may be asked for.
 
-Each replica looks into Redis twice a second, puts what is new there on its own board, and says so. Who orders
-waits until all replicas that are alive have said so, and only then tells the directory to look: so nothing has
-to be asked of Redis while a request waits.
+Each replica looks into Redis twice a second, puts what is new there on its own board, and says so. Who
+orders waits until all replicas that are alive have said so, and only then tells the directory to look: so
+nothing has to be asked of Redis while a request waits.
 """
 
 from __future__ import annotations
@@ -132,6 +132,8 @@ def _challenge(value: bytes) -> Challenge | None:
         kind, key, authorization = json.loads(value)
     except (ValueError, TypeError):
         return None
-    if kind not in ("http-01", "tls-alpn-01") or not (isinstance(key, str) and isinstance(authorization, str)):
+    if kind not in ("http-01", "tls-alpn-01"):
+        return None
+    if not isinstance(key, str) or not isinstance(authorization, str):
         return None
     return Challenge(kind, key, authorization)

@@ -8,7 +8,7 @@ import fcntl
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import TypeVar, TypeVarTuple
 
 from fastgate.server.acme.storage import MOST_BYTES, LockLost, StorageError
 
@@ -45,7 +45,7 @@ class DirectoryStorage:
     async def close(self) -> None:
         await self.release()
 
-    async def _off(self, do: Callable[[Unpack[A]], R], *arguments: Unpack[A]) -> R:
+    async def _off(self, do: Callable[[*A], R], *arguments: *A) -> R:
         """Off the loop: fsync waits for the disk."""
         try:
             return await asyncio.to_thread(do, *arguments)

@@ -25,8 +25,8 @@ class AcmeCertificateView(Struct, frozen=True, kw_only=True):
 
 
 class AcmeView(Struct, frozen=True, kw_only=True):
-    """One `[acme.NAME]`. account: its URL, "" while there is none. problem: of the storage, the account or the
-    directory as a whole."""
+    """One `[acme.NAME]`. account: its URL, "" while there is none. problem: of the storage, the account or
+    the directory as a whole."""
 
     name: str
     directory: str
