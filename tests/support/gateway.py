@@ -79,7 +79,7 @@ def to_toml(tables: Table) -> str:
         if isinstance(value, list):
             for item in value:
                 lines += [f"[[{name}]]", *_entries(item)]
-        elif name in ("upstreams", "plugins"):
+        elif name in ("upstreams", "plugins", "acme"):
             for key, item in value.items():
                 lines += [f"[{name}.{_key(key)}]", *_entries(item)]
         else:

@@ -1,9 +1,10 @@
 """The certificates of one `[acme.NAME]`: taken from its storage, ordered when due, renewed in time.
 
 Theory of operation. One task turns: it reads the storage, hands on what is new there, and is done when
-nothing is due. Otherwise it takes the storage's lock, reads once more what another replica may have done meanwhile,
-orders what is still due, writes it, and gives the lock back. What fails is tried again, each name by its own
-clock; what nobody could do now (no directory, no storage, no account) holds all names of this directory up.
+nothing is due. Otherwise it takes the storage's lock, reads once more what another replica may have done
+meanwhile, orders what is still due, writes it, and gives the lock back. What fails is tried again, each name
+by its own clock; what nobody could do now (no directory, no storage, no account) holds all names of this
+directory up.
 """
 
 from __future__ import annotations
