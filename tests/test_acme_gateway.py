@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import StartGateway
-from support.client import Client, request
+from support.client import request
 from support.gateway import Gateway, config
 from support.pebble import Pebble
 from support.tls import TlsClient
-from support.upstream import free_port
 
 NAMES = ["one.example.com", "two.example.com"]
 

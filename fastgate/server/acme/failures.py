@@ -39,12 +39,11 @@ def _plain(text: str) -> str:
 
 
 def problem_text(problem: messages.Error) -> str:
-    """Type, detail and those of the sub-problems (RFC 8555 6.7)."""
-    kind = (problem.typ or "").removeprefix("urn:ietf:params:acme:error:")
-    parts = [f"{kind}: {problem.detail or problem.title or 'without a reason'}"]
+    """Type, detail and those of the sub-problems (RFC 8555 6.7). The library checks none of their types."""
+    parts = [f"{_code(problem)}: {problem.detail or problem.title or 'without a reason'}"]
     for one in (problem.subproblems or ())[:10]:
         whom = f" ({one.identifier.value})" if one.identifier is not None else ""
-        parts.append(f"{(one.typ or '').rpartition(':')[2]}{whom}: {one.detail or one.title or ''}")
+        parts.append(f"{_code(one)}{whom}: {one.detail or one.title or ''}")
     return "; ".join(parts)
 
 
@@ -80,7 +79,7 @@ def failure_of(error: Exception, retry_after: float) -> Failure:
 
 
 def _code(problem: messages.Error) -> str:
-    return (problem.typ or "").rpartition(":")[2]
+    return str(problem.typ or "").rpartition(":")[2]
 
 
 def _cause(error: BaseException) -> str:

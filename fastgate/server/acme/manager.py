@@ -53,6 +53,7 @@ class _Held:
     def take(self, issued: Issued, renew_at: float) -> None:
         self.issued, self.renew_at = issued, renew_at
         self.ask_again, self.failures, self.problem, self.next_try = 0.0, 0, "", 0.0
+        self.unsaved = False
 
     def due(self, now: float) -> bool:
         return self.next_try <= now and (self.issued is None or self.unsaved or self.renew_at <= now)
@@ -188,28 +189,29 @@ class Manager:
         if before is None or (issued.serial != before.serial and issued.not_before >= before.not_before):
             await self._use(held, issued)
 
-    async def _use(self, held: _Held, issued: Issued) -> None:
+    async def _use(self, held: _Held, issued: Issued) -> str:
+        """ "", or why it can't be shown."""
         renewed = held.issued is not None
         held.take(issued, renewal_moment(issued, self.config.renewal))
-        held.unsaved = False
         try:
             await self._sink.set(held.domain, issued.chain.encode(), issued.key.encode())
         except ValueError as error:
             held.problem = f"its certificate is not used: {error}"
             log.error("acme %s: %s: %s", self.name, held.domain, held.problem)
-            return
+            return held.problem
         log.info(
             "acme %s: %s certificate of %s: serial %s, until %s",
             self.name, "a new" if renewed else "the", held.domain, issued.serial,
             time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(issued.not_after)),
         )  # fmt: skip
+        return ""
 
     # -- orders, under the lock
 
     async def _order(self, due: list[_Held]) -> None:
         for held in due:
             if held.unsaved and held.issued is not None and held.renew_at > self._now():
-                await self._save(held, held.issued)
+                self._saved(held, await self._save(held.domain, held.issued))
         due = [held for held in due if held.due(self._now())]
         if not due:
             return
@@ -251,26 +253,33 @@ class Manager:
             )  # fmt: skip
             return failure
         self._accounts.worked()
-        await self._use(held, issued)
-        await self._save(held, issued)
+        # Saved first: who is stopped in between does not order it again.
+        problem = await self._save(held.domain, issued)
+        refused = await self._use(held, issued)
+        self._saved(held, problem)
+        held.problem = refused or problem
         return None
 
-    async def _save(self, held: _Held, issued: Issued) -> None:
-        """What can't be saved is used all the same, and saved later: it is not ordered twice."""
-        record = self._names.write_certificate(issued)
-        held.unsaved = True
+    async def _save(self, domain: str, issued: Issued) -> str:
+        """ "", or why it could not be saved."""
         try:
-            await self._storage.write(self._names.certificate(held.domain), record)
+            await self._storage.write(self._names.certificate(domain), self._names.write_certificate(issued))
         except LockLost as error:
-            # Another one has ordered as well; theirs is what all will use.
-            log.warning("acme %s: the certificate of %s is not kept: %s", self.name, held.domain, error)
+            # Another one may have ordered as well; the later of both is what all will use.
+            log.warning("acme %s: the certificate of %s is not kept: %s", self.name, domain, error)
         except StorageError as error:
+            return f"in use, but not saved: {error}"
+        return ""
+
+    def _saved(self, held: _Held, problem: str) -> None:
+        """What can't be saved is used all the same, and saved later: it is not ordered twice."""
+        held.unsaved, held.problem = bool(problem), problem
+        if problem:
             held.failures += 1
             held.next_try = self._now() + after_failure(held.failures, None, self.config.renewal)
-            held.problem = f"in use, but not saved: {error}"
-            log.error("acme %s: certificate of %s %s", self.name, held.domain, held.problem)
-            return
-        held.unsaved, held.problem, held.failures = False, "", 0
+            log.error("acme %s: certificate of %s %s", self.name, held.domain, problem)
+        else:
+            held.failures, held.next_try = 0, 0.0
 
     # -- renewal information
 
