@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import josepy
 import pytest
 from acme import messages
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from support.acme import Replica, Responder, acme_config, until
 from support.directory import Directory
 from support.pebble import EAB_KEY, Pebble
@@ -52,24 +54,26 @@ async def test_what_was_issued_is_there_without_a_directory(pebble: Pebble, tmp_
 
 
 async def test_a_certificate_is_renewed_before_it_expires(pebble: Pebble, tmp_path: Path) -> None:
-    async with Replica(config_for(pebble, tmp_path), "a.example.com") as replica:
-        async with Responder(pebble, replica.board):
-            await replica.wait_shown()
-            before = replica.of("a.example.com")
-            assert before.not_after is not None
-            assert before.renew_at is not None
-            lifetime = before.not_after - replica.clock()
-            assert 0.66 < (before.renew_at - replica.clock()) / lifetime < 0.73
+    async with (
+        Replica(config_for(pebble, tmp_path), "a.example.com") as replica,
+        Responder(pebble, replica.board),
+    ):
+        await replica.wait_shown()
+        before = replica.of("a.example.com")
+        assert before.not_after is not None
+        assert before.renew_at is not None
+        lifetime = before.not_after - replica.clock()
+        assert 0.66 < (before.renew_at - replica.clock()) / lifetime < 0.73
 
-            def put_back(domain: str) -> None:
-                replica.clock.later = 0
+        def put_back(domain: str) -> None:
+            replica.clock.later = 0
 
-            replica.on_set = put_back
-            replica.clock.later = before.renew_at - replica.clock() + 1
-            replica.wake()
-            await replica.wait_shown(times=2)
-            assert replica.of("a.example.com").serial != before.serial
-            assert replica.of("a.example.com").state == "valid"
+        replica.on_set = put_back
+        replica.clock.later = before.renew_at - replica.clock() + 1
+        replica.wake()
+        await replica.wait_shown(times=2)
+        assert replica.of("a.example.com").serial != before.serial
+        assert replica.of("a.example.com").state == "valid"
 
 
 @pytest.mark.parametrize("pebble", [{"nonce_reject": 30}], indirect=True)
@@ -83,11 +87,13 @@ async def test_refused_nonces_are_no_failure(pebble: Pebble, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("key_type", ["ecdsa-p256", "rsa-2048"])
 async def test_keys_are_of_the_wanted_kind(pebble: Pebble, tmp_path: Path, key_type: str) -> None:
-    async with Replica(config_for(pebble, tmp_path, key_type=key_type), "a.example.com") as replica:
-        async with Responder(pebble, replica.board):
-            await replica.wait_shown()
-    key = josepy.JWK.load(replica.shown["a.example.com"][1])
-    assert isinstance(key, josepy.JWKEC if key_type == "ecdsa-p256" else josepy.JWKRSA)
+    async with (
+        Replica(config_for(pebble, tmp_path, key_type=key_type), "a.example.com") as replica,
+        Responder(pebble, replica.board),
+    ):
+        await replica.wait_shown()
+    key = load_pem_private_key(replica.shown["a.example.com"][1], None)
+    assert isinstance(key, EllipticCurvePrivateKey if key_type == "ecdsa-p256" else RSAPrivateKey)
 
 
 @pytest.mark.parametrize("pebble", [{"eab": True}], indirect=True)
@@ -118,19 +124,21 @@ async def test_a_directory_that_comes_later_is_used(pebble: Pebble, tmp_path: Pa
 
 async def test_a_name_that_fails_holds_no_other_up(pebble: Pebble, tmp_path: Path) -> None:
     names = ("good.example.com", "bad.example.com", "fine.example.com")
-    async with Replica(config_for(pebble, tmp_path), *names) as replica:
-        async with Responder(pebble, replica.board) as responder:
-            responder.refuses = {"bad.example.com"}
-            await replica.wait_shown("good.example.com", "fine.example.com")
-            await replica.wait_view(lambda view: replica.of("bad.example.com").failures > 0)
-            bad = replica.of("bad.example.com")
-            assert bad.state == "pending"
-            assert bad.problem.startswith("unauthorized: ")
-            assert bad.next_try is not None
-            assert replica.view().problem == ""
-            responder.refuses = set()
-            await replica.wait_shown("bad.example.com")
-            await replica.wait_view(lambda view: replica.of("bad.example.com").problem == "")
+    async with (
+        Replica(config_for(pebble, tmp_path), *names) as replica,
+        Responder(pebble, replica.board) as responder,
+    ):
+        responder.refuses = {"bad.example.com"}
+        await replica.wait_shown("good.example.com", "fine.example.com")
+        await replica.wait_view(lambda view: replica.of("bad.example.com").failures > 0)
+        bad = replica.of("bad.example.com")
+        assert bad.state == "pending"
+        assert bad.problem.startswith("unauthorized: ")
+        assert bad.next_try is not None
+        assert replica.view().problem == ""
+        responder.refuses = set()
+        await replica.wait_shown("bad.example.com")
+        await replica.wait_view(lambda view: replica.of("bad.example.com").problem == "")
 
 
 async def test_a_directory_that_has_forgotten_the_account_gets_another(

@@ -58,7 +58,8 @@ def trusting(pebble: Pebble) -> ssl.SSLContext:
 
 def shown(gateway: Gateway, pebble: Pebble, name: str) -> bytes:
     """The certificate that a client is shown who trusts the directory's root alone."""
-    with TlsClient(gateway.addresses["secure"], name, context=trusting(pebble)) as client:
+    client = TlsClient(gateway.addresses["secure"], name, context=trusting(pebble))
+    with client:
         assert client.request(request("GET", "/", host=name)).body == b"a route"
         return client.shown
 

@@ -165,9 +165,8 @@ async def test_damaged_records_are_replaced(pebble: Pebble, tmp_path: Path, dama
 
 async def test_a_key_of_another_certificate_is_damage(pebble: Pebble, tmp_path: Path) -> None:
     config = acme_config(pebble.directory, pebble.ca_file, {"path": str(tmp_path / "store")})
-    async with Replica(config, "a.example.com", "b.example.com") as replica:
-        async with Responder(pebble, replica.board):
-            await replica.wait_shown()
+    async with Replica(config, "a.example.com", "b.example.com") as replica, Responder(pebble, replica.board):
+        await replica.wait_shown()
     names = Names(config.directory)
     a, b = (tmp_path / "store" / names.certificate(name) for name in ("a.example.com", "b.example.com"))
     mixed = {**json.loads(a.read_bytes()), "key": json.loads(b.read_bytes())["key"]}
@@ -239,7 +238,7 @@ async def test_a_rate_limit_is_respected(tmp_path: Path) -> None:
         ((200, {}, b"<html>"), "directory"),
         ((200, {}, b"[1]"), "not understood"),
         ((200, {}, b'"' + b"x" * (2 << 20) + b'"'), "an answer of more than"),
-        ((500, {}, {"type": 7, "detail": [1]}), "directory"),
+        ((500, {}, {"type": 7, "detail": [1]}), "7: (1,)"),
     ],
 )
 async def test_a_directory_that_answers_nonsense_is_told_of(
