@@ -378,7 +378,7 @@ class Gateway:
             for item in self.tables["listeners"]
             if not item.get("proxy_protocol") and not item.get("tls")
         ]
-        return self.mark_on(plain[0])
+        return self.mark_on(plain[0] if plain else self.tables["listeners"][0]["name"])
 
     def mark_on(self, listener: str) -> int:
         """`mark`, by a listener that is spoken to without TLS, or told that it can't be."""

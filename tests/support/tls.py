@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import socket
@@ -122,6 +123,17 @@ class TlsClient(Client):
             raise
         self.stream = Stream(self.sock, timeout=self.stream.timeout, record=self.stream.record)
 
+    def half_close(self) -> TlsClient:
+        """Says that it sends no more (close_notify), and reads on."""
+        self.sock.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.sock.unwrap()
+        return self
+
+    def cut(self) -> None:
+        """FIN without close_notify."""
+        self.sock.shutdown(socket.SHUT_WR)
+
     @property
     def shown(self) -> bytes:
         """The server's certificate in DER."""
@@ -130,11 +142,8 @@ class TlsClient(Client):
         return found
 
 
-def server_wrap(
-    pair: Pair, change: Callable[[ssl.SSLContext], None] = lambda context: None
-) -> ssl.SSLContext:
+def server_context(pair: Pair) -> ssl.SSLContext:
     """For an upstream of the tests."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.cert, pair.key)
-    change(context)
     return context
