@@ -116,7 +116,7 @@ def test_it_is_told_of_readiness_reloads_life_and_the_end(tmp_path: Path) -> Non
 
 
 def test_the_unit_is_one_that_systemd_takes() -> None:
-    """As far as a parser can tell: sections, keys that occur once, and a program that the unit checks first."""
+    """As far as a parser can tell: sections, keys that occur once, and a check in front of the start."""
     for name, sections in (
         ("fastgate.service", {"Unit", "Service", "Install"}),
         ("fastgate.socket", {"Socket", "Install"}),

@@ -56,6 +56,7 @@ from fastgate.server.shared_store import SharedValues
 from fastgate.server.sockets import OpenError
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
+from fastgate.server.watch import Watcher
 from fastgate.upstreams.asgi import Application
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class Gateway:
         self.keeper = Keeper(config, self._apply, tell, kept, read=read, again=again)
         self._lost_lines = 0  # of logs that another one took the place of
         self._acme: Engine | None = None
+        self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self._draining = False
         self.draining = asyncio.Event()  # nothing new is taken any more
@@ -158,6 +160,9 @@ class Gateway:
             opened = await self.commit(await self.prepare(config, opener, places))
             if self._has_admin:
                 await self.keeper.begin()
+                if config.server.watch:
+                    self._watcher = Watcher(self.keeper, self._tell)
+                    self._watcher.start()
             return opened
         except BaseException:
             await self._end_watching()
@@ -179,6 +184,8 @@ class Gateway:
         Returns what was cut, what is still held (zeros, if nothing leaks) and what the log lost.
         """
         self._draining = True
+        if self._watcher is not None:
+            await self._watcher.stop()
         async with self._changing:
             for listener in self._listeners.values():
                 if grace:

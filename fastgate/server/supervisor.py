@@ -21,6 +21,7 @@ from typing import Final
 
 from fastgate import _core
 from fastgate.config import Config, Loaded, model
+from fastgate.config.spaces import said_now
 from fastgate.server import carrying
 from fastgate.server.acme.handle import EngineHandle
 from fastgate.server.acme.plan import wanted
@@ -38,6 +39,7 @@ from fastgate.server.listeners import listener_key, open_listener
 from fastgate.server.operations import Cause, ReloadError, ReloadResult
 from fastgate.server.sockets import Bind, Listening, OpenError
 from fastgate.server.upgrade import start_successor
+from fastgate.server.watch import Watcher
 from fastgate.server.worker_handle import WorkerGone, WorkerHandle
 from fastgate.server.worker_process import DrainOrder, WorkerOrder
 from fastgate.server.workers import Workers
@@ -61,7 +63,16 @@ class Supervisor:
         self.version = 1  # of what the workers run; the operator's is the keeper's
         self.started = time.time()
         self._tell = tell
-        self.keeper = Keeper(self.config, self._apply, tell, history_of(self.config, tell), aside=at_once)
+        # A program that takes over begins with what is in force, whatever the files say.
+        taken = self._inheritance.sources
+        self.keeper = Keeper(
+            self.config,
+            self._apply,
+            tell,
+            history_of(self.config, tell),
+            aside=at_once,
+            files=None if taken is None else said_now(taken),
+        )
         self._count = count = self.config.server.workers
         # Substitutes, and those that leave, have places of their own.
         self.common = Common(self.config, 2 * count + 1)
@@ -80,6 +91,7 @@ class Supervisor:
         self._places: CounterPlaces = ({}, {})
         self._admin: AdminServer | None = None
         self._api = Api(Fleet(self))
+        self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self.succeeded = asyncio.Event()  # another program serves on our sockets
         self.stopping = asyncio.Event()  # somebody has told it to drain
@@ -115,6 +127,9 @@ class Supervisor:
             undo.pop_all()
         self.acme.follow(wanted(config), self._identity)
         await self.keeper.begin()
+        if config.server.watch:
+            self._watcher = Watcher(self.keeper, self._tell, aside=at_once)
+            self._watcher.start()
         opened = _opened(config, self._listening)
         if self._admin is not None and serving is not None:
             self._admin.follow(serving)
@@ -155,6 +170,8 @@ class Supervisor:
         """Takes nothing new; the workers finish what runs within ``timeout`` seconds (None:
         server.drain_timeout). Returns the sum of their reports."""
         self.draining = True
+        if self._watcher is not None:
+            await self._watcher.stop()
         async with self._changing:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
             await self.acme.close()
@@ -194,6 +211,7 @@ class Supervisor:
                 listening.hand_over()
             if self._admin is not None:
                 self._admin.listening.hand_over()
+                self._admin.close()  # the new one answers from now on
         self._tell(f"fastgate: upgraded: the program with pid {pid} serves")
         self.succeeded.set()
         return pid
