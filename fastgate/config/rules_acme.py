@@ -29,12 +29,16 @@ def check_acme(context: Context) -> None:
     for name, acme in config.acme.items():
         _check_one(context, ("acme", name), acme)
     used: set[str] = set()
+    sound = not context.incomplete
     for path, listener in context.listeners:
-        if listener.tls is not None and not problems.failed((*path, "tls")):
+        if problems.failed((*path, "tls")):
+            sound = False
+        elif listener.tls is not None:
             used |= _check_listener(context, (*path, "tls"), listener.tls)
     for name in config.acme:
         path = ("acme", name)
-        if name not in used and "acme" not in context.misspelt and not context.document.included(path):
+        known = sound and "acme" not in context.misspelt and not context.document.included(path)
+        if known and name not in used:
             problems.warning(path, f"acme {quote(name)} is used by no listener", at_key=True)
     for name in used & config.acme.keys():
         if config.acme[name].challenge == "http-01" and not any(
@@ -64,7 +68,7 @@ def _check_one(context: Context, path: Path, acme: Acme) -> None:
     if acme.renewal.retry_max < acme.renewal.retry and not problems.failed((*path, "renewal")):
         problems.error((*path, "renewal", "retry_max"), "retry_max: is shorter than `retry`")
     if acme.ca_file and not os.access(acme.ca_file, os.R_OK):
-        problems.error((*path, "ca_file"), f"ca_file: cannot read {quote(acme.ca_file)}")
+        problems.error((*path, "ca_file"), f"ca_file: cannot read {quote(str(context.written((*path, 'ca_file'))))}")
     eab = acme.eab
     if eab is not None and not problems.failed((*path, "eab")):
         key = eab.hmac_key.reveal() if isinstance(eab.hmac_key, Secret) else eab.hmac_key

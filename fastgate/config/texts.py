@@ -370,7 +370,7 @@ def parse_https_url(text: str, options: dict[str, Any]) -> str:
 
 def parse_email(text: str, options: dict[str, Any]) -> str:
     """What a mailto URL of one address takes (RFC 8555 7.3)."""
-    if not re.fullmatch(r"[^@\s,?%&]+@[^@\s,?%&]+", text) or not text.isprintable():
+    if not re.fullmatch(r"[^@\s,:?%&]+@[^@\s,:?%&]+", text) or not text.isprintable():
         hint = (
             "did you mean " + quote(text.removeprefix("mailto:")) + "?" if text.startswith("mailto:") else ""
         )

@@ -65,7 +65,9 @@ class Acme(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     directory: Annotated[str, doc("The directory's URL.", "https-url")] = (
         "https://acme-v02.api.letsencrypt.org/directory"
     )
-    terms_agreed: Annotated[bool, doc("That you agree to the authority's terms of service: `true`.")]
+    terms_agreed: Annotated[
+        bool, doc("That you agree to the authority's terms of service: has to be `true`.")
+    ] = False
     email: Annotated[str, doc("Where the authority may write to.", "email", empty=True)] = ""
     ca_file: Annotated[
         str,
@@ -76,7 +78,7 @@ class Acme(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             default="those that browsers trust",
         ),
     ] = ""
-    storage: AcmeStorage
+    storage: AcmeStorage = AcmeStorage()
     challenge: Annotated[
         Literal["http-01", "tls-alpn-01"],
         doc(
