@@ -68,7 +68,9 @@ def _check_one(context: Context, path: Path, acme: Acme) -> None:
     if acme.renewal.retry_max < acme.renewal.retry and not problems.failed((*path, "renewal")):
         problems.error((*path, "renewal", "retry_max"), "retry_max: is shorter than `retry`")
     if acme.ca_file and not os.access(acme.ca_file, os.R_OK):
-        problems.error((*path, "ca_file"), f"ca_file: cannot read {quote(str(context.written((*path, 'ca_file'))))}")
+        problems.error(
+            (*path, "ca_file"), f"ca_file: cannot read {quote(str(context.written((*path, 'ca_file'))))}"
+        )
     eab = acme.eab
     if eab is not None and not problems.failed((*path, "eab")):
         key = eab.hmac_key.reveal() if isinstance(eab.hmac_key, Secret) else eab.hmac_key

@@ -12,6 +12,7 @@ from fastgate import _core
 from fastgate.config import Config, model
 from fastgate.config.diff import ItemChange
 from fastgate.config.render import render
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.operations import (
     ListenerView,
     LogLevel,
@@ -21,6 +22,7 @@ from fastgate.server.operations import (
 )
 
 __all__ = [
+    "Acme",
     "ConfigurationView",
     "CountersView",
     "DiffQuery",
@@ -59,6 +61,12 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Upstreams(Struct, frozen=True):
     upstreams: list[UpstreamView]
+
+
+class Acme(Struct, frozen=True):
+    """In the order of the file; none while the process of ACME is started."""
+
+    acme: list[AcmeView]
 
 
 class Workers(Struct, frozen=True):
