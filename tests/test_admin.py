@@ -113,7 +113,6 @@ class Fake:
     error: Exception | None = None
     well: Health = field(default_factory=lambda: Health(ready=True))
     level: LogLevel = "info"
-    text: str = ""
 
     def _ask(self, *what: Any) -> None:
         self.asked.append(what)
@@ -156,7 +155,7 @@ class Fake:
 
     async def sources(self, version: int | None = None) -> Sources:
         self._ask("sources", version)
-        return Sources(roots=("a.toml",), texts={"a.toml": self.text})
+        return Sources(texts={"a.toml": "x"})
 
     async def diff(self, old: int, new: int) -> Difference:
         self._ask("diff", old, new)
