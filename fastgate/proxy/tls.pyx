@@ -183,7 +183,7 @@ cdef class TlsLayer:
             return b""
         self.said_goodbye = True
         try:
-            self.socket.unwrap()
+            self.socket._sslobj.shutdown()
         except ssl.SSLError:
             pass                        # it waits for the peer's, which we do not
         return self.take_out()
