@@ -218,6 +218,11 @@ REASONS: tuple[ReasonInfo, ...] = (
         "Nothing; it is what the route says.",
     ),
     ReasonInfo(
+        "acme-challenge", 0, "", "gateway", False,
+        "An ACME directory asked whether the name is ours, before any route.",
+        "Nothing; a certificate is being issued.",
+    ),
+    ReasonInfo(
         "fallback-response", 0, "", "gateway", False,
         "The upstream failed in a way that the route's fallback names, and the route answers itself: fallback.respond.",
         "Look at the upstream; the log line's detail names the failure.",

@@ -193,6 +193,7 @@ cdef class Exchange(Timed):
     cdef int take_action(self, const char* body, size_t length, bint end) except -1
     # -- within
     cdef int _filter(self) except -1
+    cdef bytes _challenge(self)         # the answer to a directory; None: it is not one that asks
     cdef int _dispatched(self, int64_t now) except -1
     cdef int _rewind(self) except -1
     cdef int _keep_for_replay(self, const char* body, size_t length) except -1

@@ -62,6 +62,9 @@ cdef class IpFilter(NativeFilter):
         self.name = name
         self.lists = lists
 
+    def counts(self):
+        return self.lists.counts()
+
     cdef int check(self, Exchange x) except -1:
         return R_ADDRESS_REFUSED if self.lists.refuses(&x.view.client) else R_NONE
 

@@ -136,6 +136,10 @@ async def _plugins(operations: Operations, call: AnyCall) -> object:
     return views.view_plugins(now.config, (await operations.count())["plugins"])
 
 
+async def _acme(operations: Operations, call: AnyCall) -> object:
+    return views.Acme(await operations.acme())
+
+
 async def _certificates(operations: Operations, call: AnyCall) -> object:
     return await asyncio.to_thread(certificates_of, (await operations.in_force()).config)
 
@@ -256,6 +260,7 @@ RESOURCES: Final[tuple[Resource, ...]] = (
         _certificates,
         Certificates,
     ),
+    _get("/acme", "ACME directories, and how the certificates from there stand", _acme, views.Acme),
     _get("/routes", "Which requests go where", _routes, views.Routes),
     _get("/routes/{route}/split", "The arms of a route's split", _split, SplitView),
     _put(

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from fastgate import _core
 from fastgate.config import Config, model
 from fastgate.config.render import render
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.operations import (
     ListenerView,
     LogLevel,
@@ -19,6 +20,7 @@ from fastgate.server.operations import (
 )
 
 __all__ = [
+    "Acme",
     "ConfigurationView",
     "CountersView",
     "Histogram",
@@ -50,6 +52,12 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Upstreams(Struct, frozen=True):
     upstreams: list[UpstreamView]
+
+
+class Acme(Struct, frozen=True):
+    """In the order of the file; none while the process of ACME is started."""
+
+    acme: list[AcmeView]
 
 
 class Workers(Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import Final
 
 from fastgate import _core
 from fastgate.config import Config
+from fastgate.server.acme.answers import Answers
 from fastgate.server.certificates import CertificateStore
 from fastgate.server.tickets import TicketKeys
 
@@ -48,6 +49,7 @@ class Common:
         self.secret = secrets.token_bytes(32)
         self.ticket_keys = TicketKeys()
         self.certificates = CertificateStore()
+        self.answers = Answers(self.certificates)
         self._lease = _core.Lease("once for all", table=_core.leases())
 
     def take_place(self, place: int) -> None:

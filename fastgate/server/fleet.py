@@ -11,6 +11,7 @@ import msgspec
 
 from fastgate.config import Config, Sources
 from fastgate.config.diff import Difference
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.log_level import log_from, logged_from
 from fastgate.server.operations import (
     Cause,
@@ -126,6 +127,9 @@ class Fleet:
             for each in supervisor.config.listeners
         ]
 
+    async def acme(self) -> list[AcmeView]:
+        return await self._supervisor.acme.views()
+
     async def upgrade(self) -> int:
         return await self._supervisor.upgrade()
 
@@ -138,6 +142,7 @@ class Fleet:
 
     async def set_log_level(self, level: LogLevel) -> LogLevel:
         log_from(level)  # who is forked from now on has it
+        self._supervisor.acme.set_log_level(level)
         await self._all(str, "set_log_level", level)
         return logged_from()
 

@@ -12,13 +12,16 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from msgspec import UNSET
 
 from fastgate import _core
 from fastgate.config import Config, Loaded, Sources, load_sources, model
 from fastgate.config.diff import Difference
+from fastgate.server.acme.answers import OwnAnswers
+from fastgate.server.acme.plan import Wanted, wanted
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.apps import Apps
@@ -55,6 +58,9 @@ from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
 from fastgate.server.watch import Watcher
 from fastgate.upstreams.asgi import Application
+
+if TYPE_CHECKING:
+    from fastgate.server.acme.engine import Engine
 
 __all__ = ["Gateway", "OpenError", "PluginError"]
 
@@ -118,6 +124,7 @@ class Gateway:
         kept = history_of(config, tell, on_disk=common is None and bool(config.server.state_dir))
         self.keeper = Keeper(config, self._apply, tell, kept, read=read, again=again)
         self._lost_lines = 0  # of logs that another one took the place of
+        self._acme: Engine | None = None
         self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self._draining = False
@@ -144,6 +151,7 @@ class Gateway:
             flush_interval=config.access_log.flush_interval,
         )
         inner(self.worker)
+        self._common.answers.attach(self.worker)
         self._limits = RedisLimits()
         self._shared = SharedValues(config.source, config.shared)
         self._plugins = Plugins(self.worker, SystemClock(), self._shared.of)
@@ -193,6 +201,8 @@ class Gateway:
             draining = asyncio.ensure_future(self.worker.drain(patience, grace))
             await asyncio.sleep(0)
             self.draining.set()
+            if self._acme is not None:
+                await self._acme.close()
             await asyncio.gather(draining, self._end_watching(), self._estate.end_checks())
             await self._end_plugins()
             await self._apps.close(patience)
@@ -341,7 +351,18 @@ class Gateway:
         await self._limits.keep(redis_limits_of(config))
         if prepared.log is not self.log:
             await self._change_log(prepared.log)
+        if self._has_admin:
+            await self._follow_acme(wanted(config))
         return opened
+
+    async def _follow_acme(self, plan: Mapping[str, Wanted]) -> None:
+        if self._acme is None and plan:
+            from fastgate.server.acme.engine import Engine  # takes the library along
+
+            answers = OwnAnswers(self._common.answers)
+            self._acme = Engine(answers, answers)
+        if self._acme is not None:
+            await self._acme.follow(plan)
 
     def _follow(self, prepared: Prepared) -> None:
         """No request comes between."""
@@ -422,6 +443,9 @@ class Gateway:
             )
             for each in self._listeners.values()
         ]
+
+    async def acme(self) -> list[AcmeView]:
+        return [] if self._acme is None else self._acme.views()
 
     async def upgrade(self) -> int:
         raise Unavailable("this gateway is part of another program, which has to be started anew itself")
@@ -506,6 +530,12 @@ class Gateway:
         """By plugin; and the gauges are up to date."""
         self.worker.show_gauges()
         plugins = {name: dict(one.slot.counts) for name, one in self._plugins.running.items()}
+        if self._snapshot is not None:
+            plugins |= {
+                name: one.counts()
+                for name, one in self._snapshot.plugins.items()
+                if not isinstance(one, _core.PendingFilter)  # it is in the next line
+            }
         return plugins | self._limits.counts()
 
 

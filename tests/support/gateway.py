@@ -84,7 +84,7 @@ def to_toml(tables: Table) -> str:
         if isinstance(value, list):
             for item in value:
                 lines += [f"[[{name}]]", *_entries(item)]
-        elif name in ("upstreams", "plugins"):
+        elif name in ("upstreams", "plugins", "acme"):
             for key, item in value.items():
                 lines += [f"[{name}.{_key(key)}]", *_entries(item)]
         else:
@@ -278,10 +278,15 @@ class Gateway:
         """`reload` of what can't be put in force."""
         return self.reload(tables, text=text, ends="fastgate: not reloaded")
 
-    def wait_stderr(self, start: str, timeout: float = 10.0) -> str:
-        """The first line on stderr that begins so."""
-        self._wait(lambda: any(line.startswith(start) for line in self.stderr), timeout, f"line {start!r}")
-        return next(line for line in self.stderr if line.startswith(start))
+    def wait_stderr(self, start: str, timeout: float = 10.0, *, since: int = 0) -> str:
+        """The first line on stderr, behind so many, that begins so."""
+        lines = self.stderr
+        self._wait(lambda: any(line.startswith(start) for line in lines[since:]), timeout, f"line {start!r}")
+        return next(line for line in lines[since:] if line.startswith(start))
+
+    def wait_workers(self, count: int) -> None:
+        """Until so many workers have been ready, those that are gone among them."""
+        self._wait(lambda: len(self.workers) >= count, 10, f"{count} workers")
 
     def stop(self, *, cut: int | None = 0) -> dict[str, int]:
         """SIGTERM, then exit code 0, a clean stderr, and a leak report of zeros. `cut`: exchanges that may
