@@ -943,6 +943,7 @@ class Listener:
         handshake_ns: int = 0,
         handshake_rate: float = 0,
         strict_host: bool = False,
+        hsts: str = "",
     ) -> None: ...
     @property
     def name(self) -> str: ...

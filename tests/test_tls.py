@@ -313,3 +313,9 @@ def test_redirect_and_hsts(start_gateway: StartGateway, upstream: Upstream, pair
         assert client.get("/.well-known/acme-challenge/x").status == 404
     with TlsClient(gateway.addresses["main"]) as client:
         assert client.get().get("strict-transport-security") == "max-age=31536000"
+        # Also with an answer that no route gives; never without TLS (RFC 6797 7.2).
+        refused = client.request(request(lines=("Host: another.example",)))
+        assert refused.status == 400
+        assert refused.get("strict-transport-security") == "max-age=31536000"
+    with gateway.client("main") as client:
+        assert client.get().get("strict-transport-security") is None

@@ -184,6 +184,8 @@ cdef void write_response_head(Out* out, Exchange x, ResponseHead* head, bint chu
         head.phrase.len + head.lines.len)
     if rules is not None:
         room += <size_t>len(rules.lines)
+    elif x.route is None and x.listener.hsts is not None:
+        room += <size_t>len(x.listener.hsts)
     if not out_reserve(out, room):
         return
     at = put_decimal(_copy(out.data + out.len, b"HTTP/1.1 ", 9), head.status)
@@ -205,6 +207,8 @@ cdef void write_response_head(Out* out, Exchange x, ResponseHead* head, bint chu
             at = _copy(at, x.extra.data, x.extra.len)
         if rules is not None:
             at = _copy_span(at, bytes_span(rules.lines))
+        elif x.route is None and x.listener.hsts is not None and x.client.secure:
+            at = _copy_span(at, bytes_span(x.listener.hsts))        # routes have it among their rules
         if close:
             at = _copy(at, b"Connection: close\r\n", 19)
     out.len = <size_t>(_copy(at, b"\r\n", 2) - out.data)

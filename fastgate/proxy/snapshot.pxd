@@ -171,6 +171,7 @@ cdef class Listener:
     cdef bint send_forwarded
     cdef int request_id                 # RequestIdRule
     cdef int half_close                 # HalfClose
+    cdef bytes hsts                     # field line for answers without a route; None: none
     cdef bint strict_host               # Host must be the name of the TLS handshake
 
 @cython.final

@@ -247,7 +247,7 @@ cdef class Listener:
         self, *, str name, RouteTable table not None, tuple routes, request_line, header_bytes, header_count,
         body_limit, head_ns, body_idle_ns, keep_alive_ns, write_idle_ns, body_min_rate, trusted, bint proxy_protocol,
         forwarded, str request_id, str half_close, tls=None, int64_t handshake_ns=0, double handshake_rate=0,
-        bint strict_host=False,
+        bint strict_host=False, str hsts="",
     ):
         self.name = name
         self.name_bytes = name.encode()
@@ -267,6 +267,7 @@ cdef class Listener:
         self.handshake_ns = handshake_ns
         self.handshake_gap_ns = <int64_t>(SECOND / handshake_rate) if handshake_rate else 0
         self.strict_host = strict_host
+        self.hsts = f"Strict-Transport-Security: {hsts}\r\n".encode() if hsts else None
         self.trusted = trusted
         self.proxy_protocol = proxy_protocol
         self.send_x_forwarded = "x-forwarded" in forwarded

@@ -216,6 +216,7 @@ def _compiled(
         handshake_ns=tls.handshake_timeout,
         handshake_rate=0 if rate is None else rate.count * 1e9 / rate.per_ns,
         strict_host=tls.client_auth is not None,
+        hsts=_hsts(listener),
     )
 
 
@@ -322,10 +323,14 @@ def _respond(respond: model.Respond) -> tuple[int, bytes, bytes]:
     return respond.status, "".join(lines).encode("latin-1"), body
 
 
+def _hsts(listener: model.Listener) -> str:
+    return f"max-age={listener.tls.hsts // 10**9}" if listener.tls is not None and listener.tls.hsts else ""
+
+
 def _with_hsts(rules: model.HeaderRules, listener: model.Listener) -> model.HeaderRules:
-    if listener.tls is None or not listener.tls.hsts:
+    said = _hsts(listener)
+    if not said:
         return rules
-    said = f"max-age={listener.tls.hsts // 10**9}"
     return replace(rules, set={"Strict-Transport-Security": said, **rules.set})
 
 
