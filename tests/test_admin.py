@@ -20,6 +20,7 @@ from fastgate.config import Config, Problem, Sources, loads
 from fastgate.config.diff import Difference, ItemChange, KeyChange
 from fastgate.config.model import Admin
 from fastgate.server import admin_http
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.admin import Api
 from fastgate.server.operations import (
     ArmView,
@@ -180,6 +181,10 @@ class Fake:
     async def upgrade(self) -> int:
         self._ask("upgrade")
         return 7
+
+    async def acme(self) -> list[AcmeView]:
+        self._ask("acme")
+        return []
 
     async def begin_drain(self) -> None:
         self._ask("drain")
