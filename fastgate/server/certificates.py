@@ -7,14 +7,16 @@ import ssl
 import weakref
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from fastgate.config import model
-from fastgate.config.certificates import Facts, facts_of, names_of, now
 from fastgate.config.tls_context import challenge_context, server_context
 from fastgate.server.tickets import TicketKeys
+
+if TYPE_CHECKING:
+    from fastgate.config.certificates import Facts
 
 __all__ = ["CertificateStore", "CertificateView", "ListenerCertificates"]
 
@@ -39,6 +41,9 @@ class CertificateView(Struct, frozen=True, kw_only=True):
 
 @lru_cache(maxsize=4096)
 def _facts(cert_pem: bytes) -> Facts:
+    # Takes cryptography along, an extra, for those who have certificates.
+    from fastgate.config.certificates import facts_of
+
     return facts_of(cert_pem)
 
 
@@ -62,6 +67,8 @@ class CertificateStore:
     ) -> model.Certificate:
         """Shown for these names from now on, in place of what was set for exactly them. Raises ssl.SSLError
         or ValueError for a pair that does not fit; then nothing has changed."""
+        from fastgate.config.certificates import names_of
+
         wanted = tuple(name.lower() for name in names)
         certificate = model.Certificate(
             cert=source,
@@ -106,6 +113,8 @@ class CertificateStore:
 
     def views(self, listeners: Iterable[model.Listener]) -> list[CertificateView]:
         """Those of these listeners, and those that were set; each once."""
+        from fastgate.config.certificates import now
+
         at = now()
         with_tls = [each for each in listeners if each.tls is not None]
         found: dict[model.Certificate, list[str]] = {}
