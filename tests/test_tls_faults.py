@@ -35,7 +35,7 @@ def module_gateway(module_upstream: Upstream, tmp_path_factory: pytest.TempPathF
             "tls": {"certificates": [pair.table], **tls},
         }
 
-    listeners = [
+    listeners: list[dict[str, Any]] = [
         listener("main"),
         listener("hasty", handshake_timeout="200ms"),
         listener("few", handshake_rate="5/s"),
