@@ -275,7 +275,7 @@ async def test_addresses(tmp_path: Path) -> None:
 
 async def test_operations(upstream: Upstream) -> None:
     async with Gateway(to(upstream)) as gateway:
-        [shown] = gateway.operations.upstreams()
+        [shown] = await gateway.operations.upstreams()
         assert [endpoint.status for endpoint in shown.endpoints] == ["ready"]
 
 

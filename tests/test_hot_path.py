@@ -91,6 +91,6 @@ def test_no_python_function_runs_for_a_request(tmp_path: Path) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         ran = runner.run(count(tmp_path))
     # The one call is the listener's, for the connection: it shows that a call would have been seen.
-    assert ran == ["_Listener.serve.<locals>.<lambda>"], (
+    assert ran == ["RunningListener._accept.<locals>.<lambda>"], (
         f"{len(ran)} calls for {REQUESTS} requests: {set(ran)}"
     )

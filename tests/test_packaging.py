@@ -126,6 +126,7 @@ def test_a_short_run_of_the_wheel(environment: Path, tmp_path: Path, command: li
             line = process.stderr.readline()
             assert line.startswith("fastgate: listening on 127.0.0.1:")
             port = int(line.split("127.0.0.1:")[1].split()[0])
+            assert process.stderr.readline().startswith("fastgate: worker 1")
             assert process.stderr.readline().startswith("fastgate: ready")
             with Client(("127.0.0.1", port)) as client:
                 assert client.get("/healthz").status == 200

@@ -47,7 +47,7 @@ def test_changed_code_comes_with_a_reload(use: str, tmp_path: Path) -> None:
         assert client.get().body == b"one "
         write(file, "two")
         assert client.get().body == b"one "
-        assert gateway.reload() == ["fastgate: reloaded (plugins: 1 changed)"]
+        assert gateway.reload()[-1] == "fastgate: reloaded (plugins: 1 changed)"
         assert client.get().body == b"two "
         gateway.wait_stderr("fastgate: closed one")
     assert gateway.stderr.count("fastgate: closed two") == 1
@@ -77,7 +77,7 @@ def test_unchanged_code_lives_on(use: str, tmp_path: Path) -> None:
         client.get()
         assert gateway.reload() == ["fastgate: reloaded (nothing changed)"]
         assert "fastgate: closed one" not in gateway.stderr
-        assert gateway.reload(tables(use, key="x")) == ["fastgate: reloaded (plugins: 1 changed)"]
+        assert gateway.reload(tables(use, key="x"))[-1] == "fastgate: reloaded (plugins: 1 changed)"
         assert client.get().body == b"one x"
 
 

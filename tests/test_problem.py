@@ -3,7 +3,6 @@ line."""
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -245,7 +244,7 @@ def test_log_file_is_reopened(
     with gateway.client() as client:
         client.get("/first")
         file.rename(tmp_path / "access.log.1")
-        os.kill(gateway.pid, signal.SIGUSR1)
+        gateway.signal(signal.SIGUSR1)
         while not file.exists():
             client.get("/between")
         client.get("/last")

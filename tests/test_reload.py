@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
@@ -483,7 +482,7 @@ def test_signals_that_come_together(start_gateway: StartGateway) -> None:
     gateway = start_gateway(fixed("0"))
     for turn in range(1, 101):
         gateway.write(to_toml(fixed(str(turn))))
-        os.kill(gateway.pid, signal.SIGHUP)
+        gateway.signal(signal.SIGHUP)
     with gateway.client() as client:
         deadline = time.monotonic() + 10
         while client.get().body != b"100":

@@ -89,7 +89,7 @@ def test_upstream_without_room_for_all_endpoints_uses_the_others() -> None:
         "[upstreams.a]\nendpoints = ['127.0.0.1:1']\n[[routes]]\nname = 'all'\nupstream = 'a'\n"
     )
     running = rig.snapshot.upstreams["a"]
-    running._estate.endpoints = endpoint_states(1)
+    running._estate.common.endpoints = endpoint_states(1)
     running._publish(tuple(EndpointSpec(f"10.0.0.{i}:80", f"10.0.0.{i}", 80, None) for i in range(5)))
     assert list(running.endpoints) == ["10.0.0.0:80", "10.0.0.1:80"]
     assert "3 endpoints are left out" in running._events.problems["state"]

@@ -13,6 +13,7 @@ from support.upstream import Upstream
 
 from fastgate._core import Counters, SampleExchange, Slot, SlotsFull, SlotTable
 from fastgate.config import loads
+from fastgate.server import common
 from fastgate.server import gateway as server
 from fastgate.server.operations import ReloadError
 
@@ -154,7 +155,7 @@ async def test_routes_count_under_their_names() -> None:
             await get(address, target)
         await gateway.reload(config(service.address, "b"))
         await get(address, "/b")
-        seen = gateway.count()
+        seen = gateway.counted()
         assert {name: counts["exchanges"] for name, counts in seen["routes"].items()} == {
             "a": 2,
             "b": 3,
@@ -166,7 +167,7 @@ async def test_routes_count_under_their_names() -> None:
 
 async def test_more_names_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reload is refused, in words, and nothing has changed. Names that come and go are never too many."""
-    monkeypatch.setattr(server, "SPARE_NAMES", 3)
+    monkeypatch.setattr(common, "SPARE_NAMES", 3)
     with Upstream() as service:
         told: list[str] = []
         gateway = server.Gateway(config(service.address, "a"), told.append)
@@ -178,7 +179,7 @@ async def test_more_names_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch
         for turn in range(20):
             await gateway.reload(config(service.address, *(f"{name}{turn}" for name in "bcd")))
         await get(address, "/b19")
-        assert list(gateway.count()["routes"]) == ["b19"]
+        assert list(gateway.counted()["routes"]) == ["b19"]
         assert not any((await gateway.drain()).values())
 
 
@@ -188,11 +189,11 @@ async def test_connections_of_an_upstream_that_is_gone_are_still_shown(tmp_path:
         gateway = server.Gateway(config(service.address, "a"))
         (address, _), *_ = await gateway.start()
         await get(address, "/a")
-        assert gateway.count()["upstreams"]["service"]["connections_open"] == 1
+        assert gateway.counted()["upstreams"]["service"]["connections_open"] == 1
         other = loads(
             '[access_log]\nenabled = false\n[[listeners]]\nbind = "127.0.0.1:0"\n'
             '[[routes]]\nname = "a"\nrespond = {}\n'
         ).config
         await gateway.reload(other)
-        assert gateway.count()["upstreams"]["service"]["connections_open"] == 0
+        assert gateway.counted()["upstreams"]["service"]["connections_open"] == 0
         assert not any((await gateway.drain()).values())

@@ -65,12 +65,12 @@ def main(args: argparse.Namespace) -> int:
             return 1
         file = directory / "gateway.toml"
         file.write_text(configuration(port, {**services.ports, "nobody": nobody.getsockname()[1]}))
-        loaded = load_or_tell(str(file))
+        loaded = load_or_tell([str(file)])
         if loaded is None:
             return 1
         explain = shlex.join([*_program(), "explain", "-c", str(file)])
         guide = GUIDE.format(port=port, file=file, explain=explain, **services.ports)
-        return run(loaded.config, lambda: print(guide, flush=True))
+        return run(loaded, lambda: print(guide, flush=True))
 
 
 def configuration(port: int, services: dict[str, int]) -> str:

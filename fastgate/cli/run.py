@@ -2,28 +2,35 @@
 
 It serves until SIGTERM or SIGINT, then drains: no new connections, what runs may finish within
 server.drain_timeout. A second signal ends it at once. SIGHUP reads the configuration anew, without losing
-anything; a file with mistakes changes nothing. SIGUSR1 opens the access log's file anew.
+anything; a file with mistakes changes nothing. SIGUSR1 opens the access log's file anew. SIGUSR2 starts the
+program anew (a new version of it, or after changing server.workers) and lets it take over; this one drains.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import logging
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastgate.cli.common import add_config_option, load_or_tell
 
 if TYPE_CHECKING:
-    from fastgate.config import Config
-    from fastgate.server.gateway import Gateway
+    from fastgate.config import Loaded
+    from fastgate.server.inheritance import Inheritance
+    from fastgate.server.supervisor import Supervisor
+    from fastgate.server.systemd import Notifier
+
+# What an old program leaves its connections for a last request, when a new one has taken over.
+GRACE_SECONDS = 5.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,72 +38,121 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    loaded = load_or_tell(args.config)
+    from fastgate.server.inheritance import Inheritance
+
+    inheritance = Inheritance.of(os.environ)
+    loaded = load_or_tell(args.config, sources=inheritance.sources)
     if loaded is None:
         return 1
-    return run(loaded.config, reload_on_hangup=True)
+    return run(loaded, inheritance=inheritance, reload_on_hangup=True)
 
 
-def run(config: Config, ready: Callable[[], None] | None = None, *, reload_on_hangup: bool = False) -> int:
-    """Serves ``config`` until a signal; the exit code.
+def run(
+    loaded: Loaded,
+    ready: Callable[[], None] | None = None,
+    *,
+    inheritance: Inheritance | None = None,
+    reload_on_hangup: bool = False,
+) -> int:
+    """Serves until a signal; the exit code.
 
-    ready: called once the listeners are open. reload_on_hangup: SIGHUP reloads, instead of ending the process
-    as it does when a terminal is closed.
+    ready: called once the listeners are open. inheritance: what was open before this process began.
+    reload_on_hangup: SIGHUP reloads, instead of ending the process as it does when a terminal is closed.
     """
-    import uvloop
-
     log_to_stderr()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, ready, reload_on_hangup))
+    from fastgate.server.inheritance import Inheritance
+
+    return asyncio.run(_serve(loaded, ready, inheritance or Inheritance(), reload_on_hangup))
 
 
-async def _serve(config: Config, ready: Callable[[], None] | None, reload_on_hangup: bool) -> int:
-    from fastgate.server.gateway import Gateway, OpenError, PluginError
+async def _serve(
+    loaded: Loaded,
+    ready: Callable[[], None] | None,
+    inheritance: Inheritance,
+    reload_on_hangup: bool,
+) -> int:
+    from fastgate.server.descriptors import limit_warnings, raise_limit
+    from fastgate.server.sockets import OpenError
+    from fastgate.server.supervisor import Supervisor
+    from fastgate.server.systemd import Notifier
 
-    gateway = Gateway(config, _say)
+    notifier = Notifier(os.environ)
+    for line in limit_warnings(loaded.config, raise_limit()):
+        _say(line)
+    supervisor = Supervisor(loaded, _say, inheritance)
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    hangup = asyncio.Event()
-    if reload_on_hangup:
-        loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    stop, hangup, upgrade = supervisor.stopping, asyncio.Event(), asyncio.Event()
 
     def on_stop() -> None:
         if stop.is_set():
             tell("stopped by a second signal")
+            supervisor.workers.kill_now()
             os._exit(1)
         stop.set()
 
-    try:
-        opened = await gateway.start()
-    except (OpenError, PluginError) as error:
-        tell(str(error))
-        return 1
-    reloads = loop.create_task(_reloads(gateway, hangup))
     loop.add_signal_handler(signal.SIGTERM, on_stop)
     loop.add_signal_handler(signal.SIGINT, on_stop)
-    loop.add_signal_handler(signal.SIGUSR1, gateway.reopen_log)
+    loop.add_signal_handler(signal.SIGUSR2, upgrade.set)
+    if reload_on_hangup:
+        loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    try:
+        opened = await supervisor.start()
+    except OpenError as error:
+        tell(str(error))
+        return 1
+    loop.add_signal_handler(signal.SIGUSR1, supervisor.reopen_log)
     for address, name in opened:
         tell(f"listening on {address} ({name})")
+    for worker in supervisor.workers.all:
+        tell(f"{worker} serves")
     tell(f"ready pid={os.getpid()}")
+    inheritance.tell_ready()
+    notifier.ready()
     if ready is not None:
         ready()
-    await stop.wait()
-    tell("draining")
-    left = await gateway.drain()
-    reloads.cancel()
+    servants = [
+        loop.create_task(_on_each(hangup, functools.partial(supervisor.reload, cause="signal"), notifier)),
+        loop.create_task(_on_each(upgrade, supervisor.upgrade, None)),
+        loop.create_task(_watchdog(supervisor, notifier)),
+    ]
+    ends = [loop.create_task(stop.wait()), loop.create_task(supervisor.succeeded.wait())]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    succeeded = supervisor.succeeded.is_set()
+    if not succeeded:
+        notifier.stopping()
+    left = await supervisor.drain(grace=GRACE_SECONDS if succeeded else 0)
+    for task in servants + ends:
+        task.cancel()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)  # there is nothing left to stop
     tell(f"stopped {json.dumps(left)}")
     return 0
 
 
-async def _reloads(gateway: Gateway, hangup: asyncio.Event) -> None:
+async def _on_each(
+    event: asyncio.Event, act: Callable[[], Awaitable[object]], notifier: Notifier | None
+) -> None:
     """One after the other: signals that come while one is under way are one more together."""
     from fastgate.server.operations import ReloadError
 
     while True:
-        await hangup.wait()
-        hangup.clear()
-        with suppress(ReloadError):  # told, and the configuration in force serves on
-            await gateway.reload()
+        await event.wait()
+        event.clear()
+        if notifier is not None:
+            notifier.reloading()
+        with suppress(ReloadError):  # told, and what is in force serves on
+            await act()
+        if notifier is not None:
+            notifier.ready()
+
+
+async def _watchdog(supervisor: Supervisor, notifier: Notifier) -> None:
+    """systemd is told that we live, as long as a worker serves."""
+    while notifier.watchdog_seconds:
+        if supervisor.workers.ready:
+            notifier.alive()
+        await asyncio.sleep(notifier.watchdog_seconds)
 
 
 class _OneLine(logging.Formatter):
@@ -130,4 +186,6 @@ def tell(text: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # In one piece: the workers write there too.
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

@@ -362,6 +362,11 @@ def _complete_listener(fields: dict[str, Any], path: Path, problems: Problems) -
         fields["name"] = fields["bind"]
 
 
+def _complete_listener_tls(fields: dict[str, Any], path: Path, problems: Problems) -> None:
+    if isinstance(fields["redirect_from"], Address):
+        fields["redirect_from"] = fields["redirect_from"].text
+
+
 def _complete_admin(fields: dict[str, Any], path: Path, problems: Problems) -> None:
     _split_address(fields, "bind")
 
@@ -446,6 +451,7 @@ def _complete_respond(fields: dict[str, Any], path: Path, problems: Problems) ->
 
 _COMPLETE: dict[type[Struct], Callable[[dict[str, Any], Path, Problems], None]] = {
     model.Listener: _complete_listener,
+    model.ListenerTls: _complete_listener_tls,
     model.Admin: _complete_admin,
     model.Endpoint: _complete_endpoint,
     model.ListedEndpoint: _complete_endpoint,

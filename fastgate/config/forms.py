@@ -33,6 +33,8 @@ FORMS: Final[dict[str, Form]] = {
     "duration": Form(units.parse_duration, "duration", units.DURATION_PATTERN, units.format_duration),
     "size": Form(units.parse_size, "size", units.SIZE_PATTERN, lambda v: _quoted(units.format_size(v))),
     "rate": Form(units.parse_rate, "rate", units.RATE_PATTERN, units.format_rate),
+    "workers": Form(units.parse_workers, 'number or "auto"', r"^(auto|[0-9]{1,3})$", _quoted),
+    "user": _form(texts.parse_user, "user, with or without group", r"^[^:\s]+(:[^:\s]+)?$"),
     "quota": _form(units.parse_quota, "quota", r"^[0-9]{1,12}/(hour|day|month)$"),
     "redis-url": _form(texts.parse_redis_url, "address of Redis", r"^(redis://|unix:/).+$"),
     "byte-rate": Form(
@@ -42,9 +44,7 @@ FORMS: Final[dict[str, Form]] = {
         lambda v: _quoted(units.format_size(v) + "/s"),
     ),
     "bind": _form(addresses.parse_bind, "bind address", r"^(unix:/.+|.*:[0-9]{1,5})$"),
-    "admin-bind": _form(
-        addresses.parse_admin_bind, "loopback address or Unix socket", r"^(unix:/.+|.*:[0-9]{1,5})$"
-    ),
+    "admin-bind": _form(addresses.parse_admin_bind, "address or Unix socket", r"^(unix:/.+|.*:[0-9]{1,5})$"),
     "address": _form(addresses.parse_address, "address", r"^(unix:/.+|srv:_.+|.+:[0-9]{1,5})$"),
     "dns-server": _form(addresses.parse_dns_server, "address of a name server", r"^[0-9A-Fa-f.:\[\]]+$"),
     "host": _form(addresses.parse_host, "host"),
@@ -56,10 +56,15 @@ FORMS: Final[dict[str, Form]] = {
     "name": _form(texts.parse_name, "name", r"^.{1,128}$"),
     "listener-ref": _form(texts.parse_name, "name of a listener"),
     "upstream-ref": _form(texts.parse_name, "name of an upstream"),
+    "acme-ref": _form(texts.parse_name, "name of an [acme.NAME]"),
+    "acme-domain": _form(addresses.parse_acme_domain, "DNS name", r"^[^*\[\]:/]+$"),
+    "https-url": _form(texts.parse_https_url, "https URL", r"^https://.+$"),
+    "email": _form(texts.parse_email, "email address", r"^[^@\s,?]+@[^@\s,?]+$"),
     "plugin-ref": _form(texts.parse_name, "name of a plugin"),
     "header-name": _form(texts.parse_header_name, "header name", _TOKEN),
     "set-header-name": _form(texts.parse_set_header_name, "header name", _TOKEN),
     "header-value": _form(texts.parse_header_value, "header value", r"^[\t\x20-\x7e]*$"),
+    "bearer-token": _form(texts.parse_bearer_token, "token", r"^[A-Za-z0-9._~+/-]{16,}=*$"),
     "cookie-name": _form(texts.parse_cookie_name, "cookie name", _TOKEN),
     "query-name": _form(texts.parse_query_name, "parameter name", r"^.+$"),
     "method": _form(texts.parse_method, "method", _TOKEN),
@@ -89,4 +94,6 @@ FORMS: Final[dict[str, Form]] = {
     "log-path": _form(texts.parse_log_path, "path"),
     "log-format": _form(texts.parse_log_format, "log format"),
     "file": _form(texts.parse_file, "path of a file"),
+    "folder": _form(texts.parse_file, "path of a folder"),
+    "include": _form(texts.parse_include, "path of files, with * ? [ ]"),
 }

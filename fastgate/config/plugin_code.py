@@ -19,7 +19,7 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastgate.config.problems import quote
 from fastgate.config.units import BadValue
@@ -27,9 +27,15 @@ from fastgate.config.units import BadValue
 MAX_BYTES: Final = 4 * 1024 * 1024
 _PREFIX: Final = "fastgate_plugin_"
 
+
+class _Version(NamedTuple):
+    module: ModuleType
+    folder: str  # of the configuration that named it
+
+
 # By name of the module and digest of its source. Versions are not dropped: a failed reload may be followed by
 # one to the version that still runs. Several gateways of a process may load at a time.
-_versions: Final[dict[tuple[str, str], ModuleType]] = {}
+_versions: Final[dict[tuple[str, str], _Version]] = {}
 _lock: Final = threading.RLock()
 
 
@@ -43,13 +49,14 @@ def module_of_file(name: str, folder: Path) -> tuple[ModuleType, str]:
     unique = hashlib.sha256(f"{path}\0{digest}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
     module_name = f"{_PREFIX}{stem}_{unique}"
     with _lock:
-        module = _versions.get((module_name, digest))
-        if module is None:
+        version = _versions.get((module_name, digest))
+        if version is None:
             _look_in(folder)
             spec = spec_from_file_location(module_name, path)
             assert spec is not None
-            module = _versions[module_name, digest] = _execute(spec, source, name)
-    return module, digest
+            version = _Version(_execute(spec, source, name), str(folder))
+            _versions[module_name, digest] = version
+    return version.module, digest
 
 
 def module_of_name(name: str, folder: Path) -> tuple[ModuleType, str]:
@@ -74,13 +81,52 @@ def module_of_name(name: str, folder: Path) -> tuple[ModuleType, str]:
             return imported(name), ""
         source = _read(Path(spec.origin), spec.origin)
         digest = hashlib.sha256(source).hexdigest()
-        module = _versions.get((name, digest))
-        if module is None:
+        version = _versions.get((name, digest))
+        if version is None:
             first = not any(known == name for known, _ in _versions)
             # What a program has imported itself before, it goes on to share with the gateway.
             module = loaded if first and loaded is not None else _execute(spec, source, name)
-            _versions[name, digest] = module
-        return module, digest
+            version = _versions[name, digest] = _Version(module, str(folder))
+        return version.module, digest
+
+
+class CodePlace(NamedTuple):
+    """Where a class is written: in a file or a module, at one version of its source."""
+
+    module: str
+    file: str  # "" for a module that is found by its name
+    folder: str  # where modules are looked up as well
+    digest: str
+    name: str
+
+
+def place_of(cls: type) -> CodePlace | None:
+    """None: a class that Python's own import finds."""
+    for (module_name, digest), (module, folder) in _versions.items():
+        if module_name == cls.__module__ and vars(module).get(cls.__qualname__.partition(".")[0]) is not None:
+            found: Any = module
+            for part in cls.__qualname__.split("."):
+                found = getattr(found, part, None)
+            if found is cls:
+                file = str(module.__file__) if module_name.startswith(_PREFIX) else ""
+                return CodePlace(module_name, file, folder, digest, cls.__qualname__)
+    return None
+
+
+def class_at(place: CodePlace) -> Any:
+    """That class, its module loaded if need be. Raises BadValue: its source has changed."""
+    if (place.module, place.digest) in _versions:
+        found: Any = _versions[place.module, place.digest].module
+    else:
+        if place.file:
+            found, digest = module_of_file(place.file, Path(place.folder))
+        else:
+            found, digest = module_of_name(place.module, Path(place.folder))
+        if digest != place.digest:
+            raise BadValue(f"{quote(place.file or place.module)} has changed while it was loaded")
+    for part in place.name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def portable(function: Callable[..., Any]) -> Callable[..., Any]:

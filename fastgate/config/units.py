@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Final
 
 from fastgate.config.model import UNLIMITED, Rate, StatusRange
 from fastgate.config.problems import quote
+
+MOST_WORKERS: Final = 256
 
 
 class BadValue(ValueError):
@@ -123,6 +126,15 @@ def parse_rate(text: str, options: dict[str, Any]) -> Rate:
 
 
 QUOTA_PERIODS = ("hour", "day", "month")
+
+
+def parse_workers(text: str, options: dict[str, Any]) -> int:
+    """How many processes: "auto" is one for each core that this one may use."""
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    if not re.fullmatch(r"[0-9]{1,3}", text, re.ASCII) or not 1 <= int(text) <= MOST_WORKERS:
+        raise BadValue(f'expected a number from 1 to {MOST_WORKERS} or "auto", got {quote(text)}')
+    return int(text)
 
 
 def parse_quota(text: str, options: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ cdef enum:
 
 GAUGES: tuple[str, ...] = (
     "connections_open", "connections_accepted", "connections_refused", "exchanges_active", "tunnels_active",
-    "log_dropped",
+    "log_dropped", "tls_handshakes", "tls_resumed", "tls_timeouts", "tls_failed", "tls_refused",
 )
 UPSTREAM_COUNTS: tuple[str, ...] = (
     "exchanges", "attempts", "retries", "failures",
@@ -131,21 +131,35 @@ cdef class Counters:
             for gauge in (UPSTREAM_CONNECTIONS_OPEN, UPSTREAM_CONNECTIONS_IDLE, UPSTREAM_REQUESTS_WAITING):
                 self.upstreams[i * UPSTREAM_COUNT + <int>gauge] = 0
 
-    def assign(self, routes: Sequence[str], upstreams: Sequence[str]) -> tuple[list[Slot], list[Slot]]:
+    def assign(
+        self, routes: Sequence[str], upstreams: Sequence[str], held: tuple[Iterable[int], Iterable[int]] = ((), ()),
+    ) -> tuple[list[Slot], list[Slot]]:
         """Places for the routes and upstreams of the next configuration: those that their names had before, or
         new ones, counting from zero.
 
         Whoever records under a Slot's index holds the Slot: only the place of a name that is gone and that nobody
-        holds is given to another name, and only when no place is left that nobody ever had. Raises SlotsFull.
+        holds is given to another name, and only when no place is left that nobody ever had. held: the places of
+        routes and upstreams that other processes hold (their `held`). Raises SlotsFull.
         """
         cdef int place
-        route_slots, again = self.route_slots.take(routes)
+        route_slots, again = self.route_slots.take(routes, held[0])
         for place in again:
             self._forget_route(place)
-        upstream_slots, again = self.upstream_slots.take(upstreams)
+        upstream_slots, again = self.upstream_slots.take(upstreams, held[1])
         for place in again:
             self._forget_upstream(place)
         return route_slots, upstream_slots
+
+    def follow(
+        self, routes: Mapping[str, int], upstreams: Mapping[str, int]
+    ) -> tuple[list[Slot], list[Slot]]:
+        """As `assign`, for a process that writes where another has assigned."""
+        return self.route_slots.follow(routes), self.upstream_slots.follow(upstreams)
+
+    @property
+    def held(self) -> tuple[list[int], list[int]]:
+        """The places of routes and of upstreams that this process may still write to."""
+        return list(self.route_slots.held), list(self.upstream_slots.held)
 
     cdef int _forget_route(self, int route) except -1:
         cdef uint64_t worker

@@ -128,6 +128,16 @@ REASONS: tuple[ReasonInfo, ...] = (
         "Let the load balancer send it, or turn proxy_protocol off.",
     ),
     ReasonInfo(
+        "plain-http", 400, "http_request_error", "downstream", False,
+        "The request came without TLS to a listener that speaks TLS alone.",
+        "Use https:// for this port.",
+    ),
+    ReasonInfo(
+        "misdirected", 421, "http_request_denied", "downstream", False,
+        "The request's Host is not the name that its TLS handshake was for, on a listener that asks for client certificates.",
+        "Open a connection of its own for each name.",
+    ),
+    ReasonInfo(
         "parsers-disagree", 400, "http_request_error", "downstream", False,
         "The gateway's framing and the parser's differ: the request could be read in two ways.",
         'Please report it.',
@@ -206,6 +216,11 @@ REASONS: tuple[ReasonInfo, ...] = (
         "redirected", 0, "", "gateway", False,
         "The route answers itself: redirect.",
         "Nothing; it is what the route says.",
+    ),
+    ReasonInfo(
+        "acme-challenge", 0, "", "gateway", False,
+        "An ACME directory asked whether the name is ours, before any route.",
+        "Nothing; a certificate is being issued.",
     ),
     ReasonInfo(
         "fallback-response", 0, "", "gateway", False,
@@ -291,6 +306,16 @@ REASONS: tuple[ReasonInfo, ...] = (
         "connect-timeout", 504, "connection_timeout", "upstream", True,
         "The endpoint did not accept within timeouts.connect.",
         "Check the network, or whether the service is overloaded.",
+    ),
+    ReasonInfo(
+        "upstream-certificate", 502, "tls_certificate_error", "upstream", True,
+        "The endpoint's certificate was not accepted; the detail says why.",
+        "Is it for this name, in date, and of an authority that the upstream's `tls` trusts?",
+    ),
+    ReasonInfo(
+        "upstream-handshake", 502, "tls_protocol_error", "upstream", True,
+        "TLS with the endpoint could not begin; the detail is what OpenSSL says.",
+        "Does the endpoint speak TLS on this port, and one of the versions that the upstream's `tls` allows?",
     ),
     ReasonInfo(
         "upstream-reset", 502, "connection_terminated", "upstream", True,

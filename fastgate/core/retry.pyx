@@ -14,7 +14,7 @@ _UNSAFE: dict[str, int] = {
 
 cdef bint reason_undelivered(int reason) noexcept nogil:
     return reason in (
-        R_CONNECT_REFUSED, R_CONNECT_FAILED, R_CONNECT_TIMEOUT, R_DNS_FAILURE, R_QUEUE_FULL, R_QUEUE_TIMEOUT,
+        R_CONNECT_REFUSED, R_CONNECT_FAILED, R_CONNECT_TIMEOUT, R_TLS_CERTIFICATE, R_TLS_HANDSHAKE, R_DNS_FAILURE, R_QUEUE_FULL, R_QUEUE_TIMEOUT,
         R_NO_ENDPOINT, R_ENDPOINTS_PENDING, R_OVERLOADED, R_OVERLOAD_TIMEOUT, R_BREAKER_LIMIT, R_BREAKER_OPEN,
     )
 
@@ -102,7 +102,7 @@ cdef class RetryPolicy:
             return (self.statuses[status >> 6] >> (status & 63)) & 1
         if reason == R_CONNECT_REFUSED:
             conditions = RETRY_REFUSED | RETRY_CONNECT
-        elif reason == R_CONNECT_FAILED or reason == R_CONNECT_TIMEOUT or reason == R_DNS_FAILURE:
+        elif reason in (R_CONNECT_FAILED, R_CONNECT_TIMEOUT, R_TLS_CERTIFICATE, R_TLS_HANDSHAKE, R_DNS_FAILURE):
             conditions = RETRY_CONNECT
         elif reason == R_UPSTREAM_RESET:
             conditions = RETRY_RESET

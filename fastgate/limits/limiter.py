@@ -52,7 +52,9 @@ class RedisLimiter:
     def __init__(self, config: model.RateLimit, place: Place, now: Callable[[], float] = time.time) -> None:
         assert config.redis is not None
         self.config = config
-        self.counts = dict.fromkeys(("asked", "leased", "refused", "reported", "late", "local", "open", "closed"), 0)
+        self.counts = dict.fromkeys(
+            ("asked", "leased", "refused", "reported", "late", "local", "open", "closed"), 0
+        )
         self._place = place
         self._now = now
         self._down = False

@@ -62,6 +62,8 @@ cdef class AsgiSide(EndpointSide):
             free(fields)
         if x.client_trusted and x.facts.forwarded_proto.ptr != NULL:
             scheme = x.facts.forwarded_proto
+        elif x.client.secure:
+            scheme = span_of(b"https", 5)
         self._take(body, length, end)
         self.call = self.endpoint.app.begin(
             self, span_text(method), span_bytes(target), headers, "1.1" if x.facts.http_minor else "1.0",

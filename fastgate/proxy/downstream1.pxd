@@ -2,6 +2,7 @@
 
 cdef enum DownState:
     D_PROXY                 # a PROXY header must come first
+    D_HANDSHAKE             # TLS is being agreed on
     D_IDLE                  # between requests
     D_HEAD                  # a part of a head is here
     D_BODY                  # a request's body is coming
@@ -65,6 +66,7 @@ cdef class Downstream1(ClientSide):
     cdef bint _reader_moves(self) except -1                 # whether it has taken anything since the last look
     cdef int _leave(self, bint linger) except -1
     cdef int drain(self) except -1
+    cdef int last_chance(self, int64_t until_ns) except -1
     cdef int cut_off(self) except -1
     cdef int _know_address(self) except -1
     cdef int _follow(self) except -1        # to the configuration in force

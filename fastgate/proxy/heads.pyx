@@ -89,6 +89,8 @@ cdef char* _copy_forwarded(char* at, Exchange x, const Address* peer) noexcept:
         at = _copy(at, b"\r\nX-Forwarded-Proto: ", 21)
         if believed and facts.forwarded_proto.ptr != NULL:
             at = _copy_span(at, facts.forwarded_proto)
+        elif x.client.secure:
+            at = _copy(at, b"https", 5)
         else:
             at = _copy(at, b"http", 4)
         if believed and facts.forwarded_host.ptr != NULL:
@@ -105,7 +107,7 @@ cdef char* _copy_forwarded(char* at, Exchange x, const Address* peer) noexcept:
             # An authority that passed the Host grammar holds no quote and no backslash.
             at = _copy_span(_copy(at, b";host=\"", 7), x.target.authority)
             at = _copy(at, b"\"", 1)
-        at = _copy(at, b";proto=http\r\n", 13)
+        at = _copy(at, b";proto=https\r\n", 14) if x.client.secure else _copy(at, b";proto=http\r\n", 13)
     return at
 
 

@@ -28,6 +28,24 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex)
     int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex, const _LogTime* until)
 
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutexattr_t:
+        pass
+    int pthread_mutexattr_init(pthread_mutexattr_t* attributes)
+    int pthread_mutexattr_setpshared(pthread_mutexattr_t* attributes, int shared)
+    int pthread_mutexattr_setrobust(pthread_mutexattr_t* attributes, int robust)
+    int pthread_mutex_consistent(pthread_mutex_t* mutex)
+    int PTHREAD_PROCESS_SHARED, PTHREAD_MUTEX_ROBUST
+
+cdef extern from "<errno.h>" nogil:
+    int EOWNERDEAD
+
+cdef extern from "<sys/stat.h>" nogil:
+    ctypedef struct _LogStat "struct stat":
+        unsigned int st_mode
+    int _log_stat "fstat"(int fd, _LogStat* found)
+    bint S_ISREG(unsigned int mode)
+
 cdef extern from "<time.h>" nogil:
     ctypedef struct _LogTime "struct timespec":
         long tv_sec
@@ -113,9 +131,43 @@ cdef int _log_write_some(LogShared* shared, const char* data, size_t length, siz
     return 0
 
 
+# Workers write to one pipe or socket: a batch is more than the kernel takes in one piece, so one at a time. (To a file,
+# O_APPEND does that.) In memory that is mapped before they are forked; robust, so that it is left by who is killed.
+cdef pthread_mutex_t* _log_turn = NULL
+
+
+cdef int _log_make_turn() except -1:
+    cdef pthread_mutexattr_t attributes
+    cdef void* mapping = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)
+    global _log_turn
+    if mapping == MAP_FAILED:
+        raise MemoryError
+    _log_turn = <pthread_mutex_t*>mapping
+    pthread_mutexattr_init(&attributes)
+    pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED)
+    pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST)
+    pthread_mutex_init(_log_turn, &attributes)
+    return 0
+
+
+_log_make_turn()
+
+
 cdef void _log_write_batch(LogShared* shared, const Out* buffer) noexcept nogil:
-    # By the thread, without the lock. After a failure within a line a line end goes first: the torn line
-    # stays the only bad one.
+    # By the thread, without the lock.
+    cdef _LogStat found
+    if _log_stat(shared.fd, &found) == 0 and S_ISREG(found.st_mode):
+        _log_write_whole(shared, buffer)
+        return
+    if pthread_mutex_lock(_log_turn) == EOWNERDEAD:
+        pthread_mutex_consistent(_log_turn)
+        shared.torn = True              # whoever was killed may have been within a line
+    _log_write_whole(shared, buffer)
+    pthread_mutex_unlock(_log_turn)
+
+
+cdef void _log_write_whole(LogShared* shared, const Out* buffer) noexcept nogil:
+    # After a failure within a line a line end goes first: the torn line stays the only bad one.
     cdef size_t done = 0, ended = 0
     cdef int failed = 0
     cdef int64_t lost

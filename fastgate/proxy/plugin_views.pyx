@@ -157,7 +157,7 @@ cdef class Request:
         cdef Exchange x = self._live()
         if x.client_trusted and x.facts.forwarded_proto.ptr != NULL:
             return "https" if span_is(x.facts.forwarded_proto, b"https", 5) else "http"
-        return "http"
+        return "https" if x.client.secure else "http"
 
     @property
     def http_version(self):

@@ -7,6 +7,7 @@ cdef class Endpoint(Seat):
     cdef readonly tuple hosts           # IP addresses, tried in this order; empty: a Unix socket
     cdef readonly int port
     cdef readonly str unix_path
+    cdef str tls_name                   # whose certificate is expected, where the upstream speaks TLS
     cdef readonly object app            # of an application in this process: what begins its calls; None: a socket
     cdef Upstream upstream
     cdef Worker worker

@@ -19,7 +19,7 @@ cdef class Endpoint(Seat):
 
     def __init__(
         self, Worker worker not None, Upstream upstream not None, *, str address, tuple hosts, int port, unix_path,
-        app=None, SharedTable table not None, int weight=1, int max_requests=0, str region="", str zone="", int max_open,
+        str tls_name="", app=None, SharedTable table not None, int weight=1, int max_requests=0, str region="", str zone="", int max_open,
         int max_idle, int max_waiting, int64_t idle_ns, int64_t queue_ns,
     ):
         Seat.__init__(self, upstream.name, address, table=table, weight=weight, max_requests=max_requests,
@@ -30,6 +30,7 @@ cdef class Endpoint(Seat):
         self.hosts = hosts
         self.port = port
         self.unix_path = unix_path
+        self.tls_name = tls_name
         self.app = app
         self.idle = Stack()
         self.waiting = deque()
@@ -184,18 +185,17 @@ cdef class Connector(Timed):
         try:
             if self.dropped:
                 raise asyncio.CancelledError
-            if endpoint.unix_path is not None:
-                _, connection = await loop.create_unix_connection(lambda: Upstream1(endpoint), endpoint.unix_path)
+            if endpoint.upstream.tls is not None:
+                done = loop.create_future()
+                # It is not looked at if the connection itself fails.
+                done.add_done_callback(lambda future: future.cancelled() or future.exception())
+                await self.connect(lambda: TlsClient(endpoint, endpoint.tls_name, done))
+                connection = await done
             else:
-                failed = None
-                for host in endpoint.hosts:
-                    try:
-                        _, connection = await loop.create_connection(lambda: Upstream1(endpoint), host, endpoint.port)
-                        break
-                    except OSError as error:
-                        failed = error
-                else:
-                    raise failed
+                connection = await self.connect(lambda: Upstream1(endpoint))
+        except TlsError as error:
+            reason = R_TLS_CERTIFICATE if error.certificate else R_TLS_HANDSHAKE
+            detail = str(error)
         except ConnectionRefusedError as error:
             reason = R_CONNECT_REFUSED
             detail = str(error)
@@ -212,6 +212,19 @@ cdef class Connector(Timed):
             endpoint.worker.connectors.discard(self)
             forget_timer(endpoint.worker.wheel, self)
             endpoint.connect_ended(connection, reason, detail)
+
+    async def connect(self, protocol):
+        cdef Endpoint endpoint = self.endpoint
+        loop = endpoint.worker.loop
+        if endpoint.unix_path is not None:
+            return (await loop.create_unix_connection(protocol, endpoint.unix_path))[1]
+        failed = None
+        for host in endpoint.hosts:
+            try:
+                return (await loop.create_connection(protocol, host, endpoint.port))[1]
+            except OSError as error:
+                failed = error
+        raise failed
 
     cdef int on_deadline(self, int64_t now) except -1:
         self.timed_out = True

@@ -126,6 +126,9 @@ cdef class Upstream:
     cdef bint sending_away              # inside `send_away`
     cdef list sent_away                 # exchanges that have lost their place in the queue and are to be told
     cdef readonly RetryPolicy retry     # None: no retries
+    # -- TLS to its endpoints
+    cdef object tls                     # ssl.SSLContext; None: plain
+    cdef str tls_name                   # whose certificate is expected; "": the endpoint's host
     # -- bounds
     cdef int64_t connect_ns
     cdef int64_t head_ns
@@ -156,6 +159,11 @@ cdef class Listener:
     cdef int64_t keep_alive_ns
     cdef int64_t write_idle_ns
     cdef int64_t body_min_rate          # bytes a second
+    # -- TLS
+    cdef readonly object certificates   # what chooses among them, and has `context`; None: plain
+    cdef object tls                     # that context, an ssl.SSLContext
+    cdef int64_t handshake_ns           # how long a handshake may take
+    cdef int64_t handshake_gap_ns       # between two of them, on average; 0: no limit
     # -- whom it believes, and what it tells the upstream
     cdef IpSet trusted                  # None: nobody
     cdef bint proxy_protocol
@@ -163,6 +171,7 @@ cdef class Listener:
     cdef bint send_forwarded
     cdef int request_id                 # RequestIdRule
     cdef int half_close                 # HalfClose
+    cdef bint strict_host               # Host must be the name of the TLS handshake
 
 @cython.final
 cdef class ListenerSlot:

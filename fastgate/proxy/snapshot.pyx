@@ -151,7 +151,7 @@ cdef class Upstream:
     def __init__(
         self, *, Slot slot not None, str name, Group group not None, UpstreamHealth health not None, hash_key=None,
         sticky=None, hedge=None, UpstreamLoad load not None, admission=None, retry=None, connect_ns, head_ns, idle_ns,
-        header_bytes, header_count, body_limit, str host,
+        header_bytes, header_count, body_limit, str host, tls=None, str tls_name="",
     ):
         self.slot = slot.index
         self.lease = slot
@@ -170,6 +170,8 @@ cdef class Upstream:
         self.next_up = []
         self.sent_away = []
         self.retry = retry
+        self.tls = tls
+        self.tls_name = tls_name
         self.connect_ns = connect_ns
         self.head_ns = head_ns
         self.idle_ns = idle_ns
@@ -244,7 +246,8 @@ cdef class Listener:
     def __init__(
         self, *, str name, RouteTable table not None, tuple routes, request_line, header_bytes, header_count,
         body_limit, head_ns, body_idle_ns, keep_alive_ns, write_idle_ns, body_min_rate, trusted, bint proxy_protocol,
-        forwarded, str request_id, str half_close,
+        forwarded, str request_id, str half_close, tls=None, int64_t handshake_ns=0, double handshake_rate=0,
+        bint strict_host=False,
     ):
         self.name = name
         self.name_bytes = name.encode()
@@ -259,6 +262,11 @@ cdef class Listener:
         self.keep_alive_ns = keep_alive_ns
         self.write_idle_ns = write_idle_ns
         self.body_min_rate = body_min_rate
+        self.certificates = tls
+        self.tls = None if tls is None else tls.context
+        self.handshake_ns = handshake_ns
+        self.handshake_gap_ns = <int64_t>(SECOND / handshake_rate) if handshake_rate else 0
+        self.strict_host = strict_host
         self.trusted = trusted
         self.proxy_protocol = proxy_protocol
         self.send_x_forwarded = "x-forwarded" in forwarded

@@ -17,6 +17,9 @@ cdef class Worker:
     cdef Field* fields                  # of a response
     cdef int field_room
     cdef Field[TRAILER_ROOM] trailer_fields
+    cdef bytearray tls_scratch          # plaintext, before it is passed on
+    # -- new TLS sessions: a full handshake costs as much as a hundred requests
+    cdef int64_t handshakes_ns          # when the one after the next may begin, as a token bucket tells it (GCRA)
     # -- free list
     cdef Stack free_exchanges
     # -- choices by chance
@@ -30,6 +33,8 @@ cdef class Worker:
     cdef int64_t date_second
     cdef char[16] id_prefix             # in hex
     cdef uint64_t id_next
+    # -- while certificates are ordered (RFC 8555 8.3); None: none is, and requests pay one comparison
+    cdef dict challenges                # token -> key authorization
     # -- records
     cdef AccessLog log                  # None: off
     cdef readonly Counters counters
@@ -60,8 +65,10 @@ cdef class Worker:
     cdef int make_request_id(self, char* into) noexcept
     cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept
     cdef Field* room(self, int count) except NULL       # `fields`, with room for that many
+    cdef bint take_handshake(self, Listener listener) noexcept      # False: over the listener's rate
     cdef bint admit(self, Downstream1 connection) except -1
     cdef bint count_address(self, Downstream1 connection) except -1     # False: over the cap of its address
     cdef int leave(self, Downstream1 connection) except -1
     cpdef int show_gauges(self) except -1
     cdef int left(self) except -1
+    cdef int _close_pools(self) except -1

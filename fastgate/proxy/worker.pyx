@@ -56,6 +56,7 @@ cdef class Worker:
         self.wheel = TimerWheel()
         self.free_exchanges = Stack()
         random_seed(&self.random)
+        self.tls_scratch = bytearray(TLS_SCRATCH)
         self.inner = set()
         self.downstreams = set()
         self.upstreams = set()
@@ -97,6 +98,11 @@ cdef class Worker:
         """What stands for the listener and the route of requests that the gateway makes itself."""
         self.inner_listener = listener
         self.inner_route = route
+
+    def answer_challenges(self, dict challenges):
+        """Requests for an ACME token get its key authorization, on every listener and before any route: {token: key
+        authorization}, both bytes. Empty or None: none is under way."""
+        self.challenges = challenges or None
 
     # -- what a reload changes -------------------------------------------------------------------------------------
 
@@ -235,6 +241,17 @@ cdef class Worker:
         if self.free_exchanges.count < FREE_EXCHANGES:
             self.free_exchanges.push(x)
 
+    cdef bint take_handshake(self, Listener listener) noexcept:
+        # A burst of one second's worth is let through.
+        cdef int64_t now = now_ns()
+        cdef int64_t due = max(self.handshakes_ns, now)
+        if listener.handshake_gap_ns == 0:
+            return True
+        if due - now > SECOND:
+            return False
+        self.handshakes_ns = due + listener.handshake_gap_ns
+        return True
+
     # -- who is here ---------------------------------------------------------------------------------------------
 
     cdef bint admit(self, Downstream1 connection) except -1:
@@ -276,14 +293,14 @@ cdef class Worker:
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    async def drain(self, double timeout):
+    async def drain(self, double timeout, double grace=0):
         """Finishes what runs, takes nothing new, cuts what is left after `timeout` seconds.
 
+        grace: for so many seconds a connection between two requests may bring one more, which is its last. Whoever
+        closes at once may cross a request that is on its way, and it fails (RFC 9112 9.6 asks for more than that).
         `cut` then tells how many exchanges were cut. Listening sockets are the caller's to close, before.
         """
         cdef Downstream1 connection
-        cdef Upstream upstream
-        cdef Endpoint endpoint
         cdef Connector connector
         cdef Exchange x
         self.draining = True
@@ -293,14 +310,20 @@ cdef class Worker:
             # may be over by now.
             if x in self.inner and x.kind != KIND_HEDGE and (x.kind != KIND_SUBREQUEST or x.pinned):
                 x.client_gone(R_DRAIN_CUT, None)
-        for connection in list(self.downstreams):
-            connection.drain()
-        for upstream in self.watched:
-            for endpoint in upstream.group.seats:
-                endpoint.close_idle()
+        if grace > 0:
+            for connection in list(self.downstreams):
+                connection.last_chance(now_ns() + <int64_t>(grace * 1e9))
+        else:
+            for connection in list(self.downstreams):
+                connection.drain()
+            self._close_pools()
         self.left()
         try:
             async with asyncio.timeout(timeout):
+                if grace > 0:
+                    await asyncio.wait((self.drained,), timeout=grace)
+                    self._close_pools()
+                    self.left()
                 await self.drained
         except TimeoutError:
             self.cut = self.exchanges
@@ -317,6 +340,14 @@ cdef class Worker:
                 await self.drained
         finally:
             self.wheel.advance(now_ns())
+
+    cdef int _close_pools(self) except -1:
+        cdef Upstream upstream
+        cdef Endpoint endpoint
+        for upstream in self.watched:
+            for endpoint in upstream.group.seats:
+                endpoint.close_idle()
+        return 0
 
     def close(self):
         """Stops the clock. Call after `drain`."""

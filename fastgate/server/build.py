@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from fastgate import _core
 from fastgate.config import Config, model
+from fastgate.server.certificates import ListenerCertificates
+from fastgate.server.common import Common, CounterPlaces
 from fastgate.server.compile_upstream import compile_fallback, compile_fault, compile_retry
+from fastgate.server.https_redirect import redirect_routes
 from fastgate.server.plugins import PreparedPlugins
 from fastgate.server.redis_limits import RedisLimits
 from fastgate.server.upstreams import Estate, RunningUpstream
@@ -37,6 +42,8 @@ def route_tables(config: Config) -> list[_core.RouteTable]:
 
 
 def _routes_of(listener: model.Listener, config: Config) -> list[tuple[int, model.Route]]:
+    if listener.redirects_to:
+        return list(enumerate(redirect_routes(listener, config)))
     return [
         (index, route)
         for index, route in enumerate(config.routes)
@@ -57,12 +64,18 @@ class Ground:
         return {name: running.core for name, running in self.upstreams.items()}
 
 
-def lay_ground(config: Config, worker: _core.Worker, estate: Estate) -> Ground:
-    """Upstreams of the ``estate`` whose configuration is equal are taken over. Raises ``_core.SlotsFull``
-    when there are more new names of routes or upstreams than the counters have room for."""
-    route_slots, upstream_slots = worker.counters.assign(
-        [route.name for route in config.routes], list(config.upstreams)
-    )
+def lay_ground(
+    config: Config, worker: _core.Worker, estate: Estate, places: CounterPlaces | None = None
+) -> Ground:
+    """Upstreams of the ``estate`` whose configuration is equal are taken over. places: of all routes and
+    upstreams, where another process has assigned them. Raises ``_core.SlotsFull`` when there are more new
+    names of routes or upstreams than the counters have room for."""
+    if places is None:
+        route_slots, upstream_slots = worker.counters.assign(
+            [route.name for route in config.routes], list(config.upstreams)
+        )
+    else:
+        route_slots, upstream_slots = worker.counters.follow(*places)
     slots = dict(zip(config.upstreams, upstream_slots, strict=True))
     return Ground(route_slots, estate.prepare(config, worker, slots))
 
@@ -92,11 +105,13 @@ def build(
         else:
             native[name] = _native(name, plugin, limits)
     splits = {
-        route.name: _core.Splitter(route.name, route.split, states=estate.splits, windows=estate.windows)
+        route.name: _core.Splitter(
+            route.name, route.split, states=estate.common.splits, windows=estate.common.windows
+        )
         for route in config.routes
         if route.split is not None
     }
-    parts = _Parts(config, ground.cores, native, plugins, splits)
+    parts = _Parts(config, ground.cores, native, plugins, splits, estate.common)
     listeners = tuple(
         _listener(listener, table, config, ground.route_slots, parts)
         for listener, table in zip(config.listeners, tables or route_tables(config), strict=True)
@@ -113,6 +128,7 @@ class _Parts:
     native: dict[str, Native]
     plugins: PreparedPlugins
     splits: dict[str, _core.Splitter]
+    common: Common
 
 
 def inner(worker: _core.Worker) -> None:
@@ -146,16 +162,38 @@ def _listener(
     slots: list[_core.Slot],
     parts: _Parts,
 ) -> _core.Listener:
+    if listener.redirects_to:
+        return _compiled(listener, table, tuple(map(_fixed_route, redirect_routes(listener, config))))
     # The table answers with the route's place in the file; routes of other listeners stay None there.
     routes: list[_core.Route | None] = [None] * len(config.routes)
     for index, route in _routes_of(listener, config):
         routes[index] = _route(slots[index], route, listener, parts)
-    return _compiled(listener, table, tuple(routes))
+    tls = None
+    if listener.tls is not None:
+        tls = ListenerCertificates(listener, parts.common.ticket_keys, parts.common.certificates)
+    return _compiled(listener, table, tuple(routes), tls)
+
+
+def _fixed_route(route: model.Route) -> _core.Route:
+    timeouts = model.RouteTimeouts()
+    return _core.Route(
+        slot=None,
+        name=route.name,
+        redirect=None if route.redirect is None else _core.Redirector(route.match, route.redirect),
+        respond=None if route.respond is None else _respond(route.respond),
+        tunnel_idle_ns=timeouts.tunnel_idle,
+        event_idle_ns=timeouts.event_stream_idle,
+    )
 
 
 def _compiled(
-    listener: model.Listener, table: _core.RouteTable, routes: tuple[_core.Route | None, ...]
+    listener: model.Listener,
+    table: _core.RouteTable,
+    routes: tuple[_core.Route | None, ...],
+    certificates: ListenerCertificates | None = None,
 ) -> _core.Listener:
+    tls = listener.tls or model.ListenerTls()
+    rate = tls.handshake_rate
     return _core.Listener(
         name=listener.name,
         table=table,
@@ -174,6 +212,10 @@ def _compiled(
         forwarded=listener.forwarded,
         request_id=listener.request_id,
         half_close=listener.half_close,
+        tls=certificates,
+        handshake_ns=tls.handshake_timeout,
+        handshake_rate=0 if rate is None else rate.count * 1e9 / rate.per_ns,
+        strict_host=tls.client_auth is not None,
     )
 
 
@@ -217,7 +259,7 @@ def _route(
         rewrite=_core.path_rewrite_of(route) if path_changes else None,
         rewrite_host=None if rewrite is None else rewrite.host,
         request_rules=_rules(route.request_headers),
-        response_rules=_rules(route.response_headers),
+        response_rules=_rules(_with_hsts(route.response_headers, listener)),
         upgrades=route.upgrade,
         keep_encoded_slash=route.encoded_slashes == "keep",
         body_limit=-2 if route.limits.body is None else route.limits.body,
@@ -278,6 +320,13 @@ def _respond(respond: model.Respond) -> tuple[int, bytes, bytes]:
     if body:
         lines.insert(0, f"Content-Type: {respond.content_type}\r\n")
     return respond.status, "".join(lines).encode("latin-1"), body
+
+
+def _with_hsts(rules: model.HeaderRules, listener: model.Listener) -> model.HeaderRules:
+    if listener.tls is None or not listener.tls.hsts:
+        return rules
+    said = f"max-age={listener.tls.hsts // 10**9}"
+    return replace(rules, set={"Strict-Transport-Security": said, **rules.set})
 
 
 def _rules(rules: model.HeaderRules) -> _core.HeaderRules | None:

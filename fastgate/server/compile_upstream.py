@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fastgate import _core
 from fastgate.config import model
+from fastgate.config.tls_context import client_context
+from fastgate.server.common import Common
 
 __all__ = ["compile_fallback", "compile_fault", "compile_health", "compile_retry", "compile_upstream"]
 
@@ -49,20 +51,16 @@ def compile_upstream(
     zone: str,
     health: _core.UpstreamHealth,
     slot: _core.Slot,
-    *,
-    upstreams: _core.SharedTable,
-    loads: _core.SharedTable,
-    secret: bytes,
+    common: Common,
 ) -> _core.Upstream:
-    """An upstream without endpoints yet. region, zone: where the gateway stands. secret: signs sticky cookies
-    where the configuration has none."""
+    """An upstream without endpoints yet. region, zone: where the gateway stands."""
     regions = upstream.regions or model.Regions()
     hashing = upstream.hash or model.Hash()
     return _core.Upstream(
         slot=slot,
         name=upstream.name,
         group=_core.Group(
-            upstreams,
+            common.upstreams,
             upstream.name,
             balance=upstream.balance,
             bounded_load=hashing.bounded_load,
@@ -77,9 +75,9 @@ def compile_upstream(
         ),
         health=health,
         hash_key=_core.RequestKey(hashing.key) if upstream.balance in HASHING else None,
-        sticky=None if upstream.sticky is None else _sticky(upstream.name, upstream.sticky, secret),
+        sticky=None if upstream.sticky is None else _sticky(upstream.name, upstream.sticky, common.secret),
         hedge=None if upstream.hedge is None else _hedge(upstream.hedge),
-        load=_load(upstream, loads),
+        load=_load(upstream, common),
         admission=_admission(upstream.concurrency),
         retry=None if upstream.retry is None else compile_retry(upstream.retry),
         connect_ns=upstream.timeouts.connect,
@@ -89,6 +87,8 @@ def compile_upstream(
         header_count=upstream.limits.header_count,
         body_limit=upstream.limits.body,
         host=upstream.host,
+        tls=None if upstream.tls is None else client_context(upstream.tls),
+        tls_name="" if upstream.tls is None else upstream.tls.name,
     )
 
 
@@ -113,11 +113,13 @@ def _hedge(hedge: model.Hedge) -> _core.HedgePolicy:
     )
 
 
-def _load(upstream: model.Upstream, table: _core.SharedTable) -> _core.UpstreamLoad:
+def _load(upstream: model.Upstream, common: Common) -> _core.UpstreamLoad:
     caps = upstream.breaker or model.Breaker()
     return _core.UpstreamLoad(
         upstream.name,
-        table=table,
+        table=common.loads,
+        worker=common.place,
+        workers=common.places,
         max_connections=caps.max_connections,
         max_pending=caps.max_pending,
         max_requests=caps.max_requests,

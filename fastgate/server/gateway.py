@@ -4,85 +4,87 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from msgspec import UNSET
 
 from fastgate import _core
-from fastgate.config import Config, ConfigError, Loaded, load, model
-from fastgate.config.problems import report
+from fastgate.config import Config, Loaded, Sources, load_sources, model
+from fastgate.config.diff import Difference
+from fastgate.server.acme.answers import OwnAnswers
+from fastgate.server.acme.plan import Wanted, wanted
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.admin import Api
-from fastgate.server.admin_http import AdminServer
+from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.apps import Apps
 from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tables
+from fastgate.server.common import Common, CounterPlaces
+from fastgate.server.history import history_of
+from fastgate.server.keeper import Applied, Keeper, read_again
+from fastgate.server.listeners import Opener, RunningListener, listener_key, open_listener
+from fastgate.server.log_level import log_from, logged_from
 from fastgate.server.operations import (
+    Cause,
     EndpointChange,
     EndpointView,
+    Health,
+    InForce,
+    ListenerView,
+    LogLevel,
     ReloadError,
     ReloadResult,
     SplitView,
+    Unavailable,
     UnknownName,
     UpstreamView,
-    changes,
+    VersionView,
+    WhyNot,
+    WorkerView,
 )
 from fastgate.server.plugin_services import SystemClock
 from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
 from fastgate.server.redis_limits import RedisLimits, redis_limits_of
 from fastgate.server.shared_store import SharedValues
-from fastgate.server.sockets import Listening, OpenError
+from fastgate.server.sockets import OpenError
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
+from fastgate.server.watch import Watcher
 from fastgate.upstreams.asgi import Application
+
+if TYPE_CHECKING:
+    from fastgate.server.acme.engine import Engine
 
 __all__ = ["Gateway", "OpenError", "PluginError"]
 
 NS: Final = 1e9
 log: Final = logging.getLogger("fastgate.splits")
-# Names of routes and upstreams that reloads may add, beside three for each that is there at the start.
-SPARE_NAMES = 4096
 
 Opened = list[tuple[str, str]]  # (address, name)
 
 
-class _Listener:
-    """A listener that is open: its sockets, and the slot that their connections follow."""
+@dataclass(slots=True)
+class Prepared:
+    """A configuration that can be put in force: made beside the one that is. `commit` or `abort` follows."""
 
-    def __init__(self, config: model.Listener) -> None:
-        self.config = config
-        self.listening = Listening(config, "listener", backlog=config.backlog)
-        self._slot: _core.ListenerSlot | None = None
+    snapshot: Snapshot
+    plugins: PreparedPlugins
+    added: dict[tuple[object, ...], RunningListener]
+    admin: AdminServer | None
+    serving: Serving | None  # of that admin server
+    log: _core.AccessLog | None
+    undo: AsyncExitStack
 
-    async def serve(self, worker: _core.Worker, compiled: _core.Listener) -> None:
-        self._slot = slot = _core.ListenerSlot(compiled)
-        for sock in self.listening.sockets:
-            server = await asyncio.get_running_loop().create_server(
-                lambda: _core.Downstream1(worker, slot), sock=sock, backlog=self.config.backlog
-            )
-            self.listening.servers.append(server)
-
-    def follow(self, config: model.Listener, compiled: _core.Listener) -> None:
-        assert self._slot is not None
-        self._slot.follow(compiled)
-        if config.backlog != self.config.backlog:
-            for sock in self.listening.sockets:
-                sock.listen(config.backlog)
-        self.config = config
-
-    def close(self, worker: _core.Worker) -> None:
-        """No new connection; those that are open end after what runs on them."""
-        self.listening.close()
-        if self._slot is not None:
-            worker.close_listener(self._slot)
-
-
-def _key(listener: model.Listener) -> tuple[object, ...]:
-    """What makes two listeners the same socket. Of a port that the system chose only its name knows."""
-    free = listener.unix_path is None and listener.port == 0
-    return (listener.host, listener.port, listener.unix_path, listener.name if free else "")
+    @property
+    def config(self) -> Config:
+        return self.snapshot.config
 
 
 class Gateway:
@@ -91,8 +93,10 @@ class Gateway:
     start() opens the listeners; reload() puts another configuration in force; drain() finishes what runs and
     closes everything. All are called in the loop that serves, start() and drain() once.
 
-    tell: takes each line that an operator should read of a reload. read: loads the file of a configuration
-    anew, in any thread. apps: applications that endpoints may name without a module.
+    tell: takes each line that an operator should read of a reload. read: loads the files of a configuration
+    anew; again: what was kept of one; both in any thread. apps: applications that endpoints may name without
+    a module. common: what was made before the fork, for a gateway that is one of several workers; then the
+    supervisor has the admin API.
     """
 
     def __init__(
@@ -100,39 +104,44 @@ class Gateway:
         config: Config,
         tell: Callable[[str], None] = lambda line: None,
         *,
-        read: Callable[[str], Loaded] = load,
+        read: Callable[[Config], Loaded] = read_again,
+        again: Callable[[Sources], Loaded] = load_sources,
         apps: Mapping[str, Application] = {},  # not changed
+        common: Common | None = None,
     ) -> None:
         self.config = config
+        self._has_admin = common is None
+        self._common = common or Common(config)
         self._tell = tell
-        self._read = read
-        self._listeners: dict[tuple[object, ...], _Listener] = {}
+        self._listeners: dict[tuple[object, ...], RunningListener] = {}
         self._admin: AdminServer | None = None
         self._api = Api(self)
         self._apps = Apps(apps)
-        self._estate = Estate(self._apps)
+        self._estate = Estate(self._common, self._apps)
         self._snapshot: Snapshot | None = None
+        self._started = time.time()
+        # A program that embeds the gateway has its history on the disk where it says so.
+        kept = history_of(config, tell, on_disk=common is None and bool(config.server.state_dir))
+        self.keeper = Keeper(config, self._apply, tell, kept, read=read, again=again)
         self._lost_lines = 0  # of logs that another one took the place of
+        self._acme: Engine | None = None
+        self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self._draining = False
+        self.draining = asyncio.Event()  # nothing new is taken any more
 
     # -- life
 
-    async def start(self) -> Opened:
+    async def start(self, opener: Opener = open_listener, places: CounterPlaces | None = None) -> Opened:
         """Opens every listener and returns (address, listener's name) of each.
 
-        Raises OpenError or PluginError; then nothing is open.
+        opener, places: of a worker, what its supervisor has opened and assigned. Raises OpenError or
+        PluginError; then nothing is open.
         """
         config = self.config
         loop = asyncio.get_running_loop()
         self.log = _open_log(config.access_log)
-        self.counters = _core.Counters(
-            [route.name for route in config.routes],
-            list(config.upstreams),
-            spare_routes=3 * len(config.routes) + SPARE_NAMES,
-            spare_upstreams=3 * len(config.upstreams) + SPARE_NAMES,
-        )
-        self.counters.use_worker(0)
+        self.counters = self._common.counters
         self.worker = _core.Worker(
             loop,
             self.log,
@@ -142,12 +151,19 @@ class Gateway:
             flush_interval=config.access_log.flush_interval,
         )
         inner(self.worker)
+        self._common.answers.attach(self.worker)
         self._limits = RedisLimits()
         self._shared = SharedValues(config.source, config.shared)
         self._plugins = Plugins(self.worker, SystemClock(), self._shared.of)
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
-            return await self._enforce(config)
+            opened = await self.commit(await self.prepare(config, opener, places))
+            if self._has_admin:
+                await self.keeper.begin()
+                if config.server.watch:
+                    self._watcher = Watcher(self.keeper, self._tell)
+                    self._watcher.start()
+            return opened
         except BaseException:
             await self._end_watching()
             await self._end_plugins()
@@ -156,21 +172,38 @@ class Gateway:
                 await self._close_log(self.log)
             raise
 
-    async def drain(self, timeout: float | None = None) -> dict[str, int]:  # noqa: ASYNC109  # the core cuts
+    async def drain(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109  # the core cuts
+        *,
+        grace: float = 0,
+    ) -> dict[str, int]:
         """Takes nothing new, finishes what runs within ``timeout`` seconds (None: server.drain_timeout), cuts
-        the rest.
+        the rest. grace: for so many seconds each connection may still bring a last request.
 
         Returns what was cut, what is still held (zeros, if nothing leaks) and what the log lost.
         """
         self._draining = True
+        if self._watcher is not None:
+            await self._watcher.stop()
         async with self._changing:
             for listener in self._listeners.values():
-                listener.close(self.worker)
+                if grace:
+                    listener.stop_accepting()
+                else:
+                    listener.close(self.worker)
+            if grace:
+                await asyncio.sleep(0)  # what was accepted before is admitted
             self._listeners.clear()
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
             # The worker in the same turn: who sees its idle connection end must find it draining. Discovery
             # goes on meanwhile: there may be requests that wait for endpoints.
-            await asyncio.gather(self.worker.drain(patience), self._end_watching(), self._estate.end_checks())
+            draining = asyncio.ensure_future(self.worker.drain(patience, grace))
+            await asyncio.sleep(0)
+            self.draining.set()
+            if self._acme is not None:
+                await self._acme.close()
+            await asyncio.gather(draining, self._end_watching(), self._estate.end_checks())
             await self._end_plugins()
             await self._apps.close(patience)
             await self._estate.close()
@@ -191,6 +224,17 @@ class Gateway:
         await self._limits.keep([])
         await self._shared.close()
 
+    async def borrow(self, seat: int, sockets: list[tuple[tuple[object, ...], socket.socket]]) -> None:
+        """Accepts on another worker's sockets too, as long as that is not there. With each the listener's
+        key."""
+        for key, sock in sockets:
+            if (listener := self._listeners.get(key)) is not None:
+                await listener.borrow(self.worker, seat, sock)
+
+    def give_back(self, seat: int) -> None:
+        for listener in self._listeners.values():
+            listener.give_back(seat)
+
     def reopen_log(self) -> None:
         """Opens the access log's file anew, after it was renamed (SIGUSR1)."""
         if self.log is not None:
@@ -208,44 +252,30 @@ class Gateway:
 
     # -- reload
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
-        """Puts a configuration in force; None: that of the file, read anew.
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        """Puts a configuration in force; None: that of the files, read anew.
 
         What is under way ends as it began. Connections, sockets with the same bind, upstreams and plugins
-        whose configuration is equal live on. How it went is told. Raises ReloadError; then nothing has
+        whose configuration is equal live on. How it went is told. expected: the etag of the one that it is to
+        take the place of. Raises Outdated where that is not in force, and ReloadError; then nothing has
         changed.
         """
-        try:
-            if self._draining:
-                raise ReloadError("it is draining")
-            async with self._changing:
-                result = await self._reload(config)
-        except ReloadError as error:
-            for line in str(error).splitlines():
-                self._tell(line if error.problems else f"fastgate: {line}")
-            self._tell("fastgate: not reloaded")
-            raise
-        for line in result.warnings:
-            self._tell(line)
-        for address, name in result.listening:
-            self._tell(f"fastgate: listening on {address} ({name})")
-        self._tell(f"fastgate: reloaded ({result})")
-        return result
+        return await self.keeper.reload(config, cause=cause, expected=expected)
 
-    async def _reload(self, config: Config | None) -> ReloadResult:
-        before = self.config
-        warnings: list[str] = []
-        if config is None:
-            try:
-                # A large file takes a while, in which the loop goes on.
-                loaded = await asyncio.to_thread(self._read, before.source)
-            except ConfigError as error:
-                raise ReloadError("\n".join(report(error.problems, before.source)), error.problems) from error
-            config, warnings = loaded.config, report(loaded.warnings)
+    async def _apply(self, config: Config) -> Applied:
         if self._draining:
             raise ReloadError("it is draining")
+        async with self._changing:
+            return Applied(await self.commit(await self.prepare_or_tell(config)), [])
+
+    async def prepare_or_tell(
+        self, config: Config, opener: Opener = open_listener, places: CounterPlaces | None = None
+    ) -> Prepared:
+        """`prepare`, with every failure as a ReloadError that says why."""
         try:
-            opened = await self._enforce(config)
+            return await self.prepare(config, opener, places)
         except OpenError as error:
             raise ReloadError(f"{error}{self._hint(config)}") from error
         except PluginError as error:
@@ -258,76 +288,89 @@ class Gateway:
             # A defect of ours; the configuration in force is not touched by it.
             traceback.print_exc(file=sys.stderr)
             raise ReloadError(f"a defect: {error!r}") from error
-        return ReloadResult(
-            listeners=changes(*({each.name: each for each in c.listeners} for c in (before, config))),
-            upstreams=changes(before.upstreams, config.upstreams),
-            routes=changes(*({each.name: each for each in c.routes} for c in (before, config))),
-            plugins=changes(before.plugins, config.plugins),
-            listening=tuple(opened),
-            warnings=tuple(warnings),
-        )
 
     def _hint(self, config: Config) -> str:
         """For an address that is in use by ourselves."""
         ours = {listener.config.port for listener in self._listeners.values()} - {0}
-        added = {each.port for each in config.listeners if _key(each) not in self._listeners}
+        added = {each.port for each in config.listeners if listener_key(each) not in self._listeners}
         return " (by a listener that runs now: use another port, or start it anew)" if added & ours else ""
 
-    async def _enforce(self, config: Config) -> Opened:
-        """All or nothing: whatever may fail comes first, and beside what runs. Returns what was opened."""
+    async def prepare(
+        self, config: Config, opener: Opener = open_listener, places: CounterPlaces | None = None
+    ) -> Prepared:
+        """All that may fail, beside what runs. Raises OpenError, PluginError or ``_core.SlotsFull``; then
+        nothing has changed."""
         async with AsyncExitStack() as undo:
-            added: dict[tuple[object, ...], _Listener] = {}
+            added: dict[tuple[object, ...], RunningListener] = {}
             for each in config.listeners:
-                if _key(each) not in self._listeners:
-                    added[_key(each)] = listener = _Listener(each)
+                if listener_key(each) not in self._listeners:
+                    added[listener_key(each)] = listener = RunningListener(each, opener(each))
                     undo.callback(listener.close, self.worker)
-            admin = self._admin if config.admin is not None else None
-            if config.admin is not None and (admin is None or admin.listening.bind != config.admin):
-                admin = AdminServer(self._api, config.admin)
-                undo.callback(admin.close)
+            wanted = config.admin if self._has_admin else None
+            admin = self._admin if wanted is not None else None
+            serving: Serving | None = None
+            if wanted is not None:
+                if admin is None or not admin.serves(wanted):
+                    admin = AdminServer(self._api, wanted)
+                    undo.callback(admin.close)
+                serving = await admin.prepare(wanted)
+                undo.callback(serving.close)
             log = self.log
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
             tables = await asyncio.to_thread(route_tables, config)
             undo.push_async_callback(self._apps.withdraw)
             await self._apps.prepare(config)
-            ground = lay_ground(config, self.worker, self._estate)
+            ground = lay_ground(config, self.worker, self._estate, places)
             plugins = await self._plugins.prepare(config, ground.cores)
             undo.push_async_callback(self._plugins.discard, plugins)
             undo.push_async_callback(self._limits.keep, redis_limits_of(self.config))
             snapshot = build(config, ground, self._estate, plugins, self._limits, self._snapshot, tables)
-            for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
-                if _key(each) in added:
-                    await added[_key(each)].serve(self.worker, compiled)
-            if admin is not None and admin is not self._admin:
-                await admin.start()
-            undo.pop_all()
+            return Prepared(snapshot, plugins, added, admin, serving, log, undo.pop_all())
+
+    async def abort(self, prepared: Prepared) -> None:
+        await prepared.undo.aclose()
+
+    async def commit(self, prepared: Prepared) -> Opened:
+        """Puts it in force. Nothing here is expected to fail. Returns what was opened."""
+        prepared.undo.pop_all()
+        config, added, admin = prepared.config, prepared.added, prepared.admin
+        fresh_admin = admin if admin is not self._admin else None
         opened = [
             (address, each.name)
             for each in config.listeners
-            if _key(each) in added
-            for address in added[_key(each)].listening.addresses
+            if listener_key(each) in added
+            for address in added[listener_key(each)].listening.addresses
         ]
-        if admin is not None and admin is not self._admin:
-            opened += [(address, "admin API") for address in admin.listening.addresses]
-        self._follow(snapshot, plugins, added, admin)
+        if fresh_admin is not None:
+            opened += [(address, "admin API") for address in fresh_admin.listening.addresses]
+        self._follow(prepared)
+        for each, compiled in zip(config.listeners, prepared.snapshot.listeners, strict=True):
+            if listener_key(each) in added:
+                await added[listener_key(each)].serve(self.worker, compiled)
         await self._limits.keep(redis_limits_of(config))
-        if log is not self.log:
-            await self._change_log(log)
+        if prepared.log is not self.log:
+            await self._change_log(prepared.log)
+        if self._has_admin:
+            await self._follow_acme(wanted(config))
         return opened
 
-    def _follow(
-        self,
-        snapshot: Snapshot,
-        plugins: PreparedPlugins,
-        added: dict[tuple[object, ...], _Listener],
-        admin: AdminServer | None,
-    ) -> None:
-        """Puts in force what was prepared. Nothing here fails, and no request comes between."""
+    async def _follow_acme(self, plan: Mapping[str, Wanted]) -> None:
+        if self._acme is None and plan:
+            from fastgate.server.acme.engine import Engine  # takes the library along
+
+            answers = OwnAnswers(self._common.answers)
+            self._acme = Engine(answers, answers)
+        if self._acme is not None:
+            await self._acme.follow(plan)
+
+    def _follow(self, prepared: Prepared) -> None:
+        """No request comes between."""
+        snapshot, added, admin = prepared.snapshot, prepared.added, prepared.admin
         config = snapshot.config
-        present: dict[tuple[object, ...], _Listener] = {}
+        present: dict[tuple[object, ...], RunningListener] = {}
         for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
-            key = _key(each)
+            key = listener_key(each)
             if key in added:
                 present[key] = added[key]
             else:
@@ -338,12 +381,14 @@ class Gateway:
             listener.close(self.worker)
         self._apps.adopt(config.server.drain_timeout / NS)
         self._estate.adopt(snapshot.upstreams)
-        self._plugins.adopt(plugins)
+        self._plugins.adopt(prepared.plugins)
         self.worker.watch(tuple(running.core for running in snapshot.upstreams.values()))
         self.worker.limit(config.server.max_connections, config.server.max_connections_per_ip)
         if self._admin is not None and self._admin is not admin:
             self._admin.close()
         self._admin = admin
+        if admin is not None and prepared.serving is not None:
+            admin.follow(prepared.serving)
         self._snapshot = snapshot
         self.config = config
 
@@ -359,11 +404,67 @@ class Gateway:
 
     # -- operations
 
-    def upstreams(self) -> list[UpstreamView]:
+    async def in_force(self) -> InForce:
+        return InForce(self.config, self.keeper.version, self.keeper.etag, self.keeper.applied)
+
+    async def history(self) -> list[VersionView]:
+        return self.keeper.versions()
+
+    async def sources(self, version: int | None = None) -> Sources:
+        return self.keeper.entry(version).sources
+
+    async def diff(self, old: int, new: int) -> Difference:
+        return self.keeper.compare(old, new)
+
+    async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
+        return await self.keeper.rollback(version, expected=expected)
+
+    async def health(self) -> Health:
+        if self._draining:
+            return Health(ready=False, reasons=(WhyNot(code="draining", detail="it takes nothing new"),))
+        if self._snapshot is None:
+            return Health(ready=False, reasons=(WhyNot(code="starting", detail="nothing is open yet"),))
+        return Health(ready=True)
+
+    async def workers(self) -> list[WorkerView]:
+        state: Literal["starting", "serving", "draining"] = (
+            "draining" if self._draining else "serving" if self._snapshot is not None else "starting"
+        )
+        return [WorkerView(id=1, pid=os.getpid(), started=self._started, state=state)]
+
+    async def listeners(self) -> list[ListenerView]:
+        return [
+            ListenerView(
+                name=each.config.name,
+                bind=each.config.bind,
+                addresses=tuple(each.listening.addresses),
+                proxy_protocol=each.config.proxy_protocol,
+                plugins=each.config.plugins,
+            )
+            for each in self._listeners.values()
+        ]
+
+    async def acme(self) -> list[AcmeView]:
+        return [] if self._acme is None else self._acme.views()
+
+    async def upgrade(self) -> int:
+        raise Unavailable("this gateway is part of another program, which has to be started anew itself")
+
+    async def begin_drain(self) -> None:
+        raise Unavailable("the program that embeds the gateway drains it")
+
+    async def log_level(self) -> LogLevel:
+        return logged_from()
+
+    async def set_log_level(self, level: LogLevel) -> LogLevel:
+        log_from(level)
+        return logged_from()
+
+    async def upstreams(self) -> list[UpstreamView]:
         assert self._snapshot is not None
         return [view_upstream(running) for running in self._snapshot.upstreams.values()]
 
-    def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
+    async def set_endpoint(self, upstream: str, address: str, change: EndpointChange) -> EndpointView:
         assert self._snapshot is not None
         running = self._snapshot.upstreams.get(upstream)
         if running is None:
@@ -377,17 +478,17 @@ class Gateway:
             running.health.set_weight(endpoint, change.weight)
         return view_endpoint(endpoint)
 
-    def split(self, route: str) -> SplitView:
+    async def split(self, route: str) -> SplitView:
         return view_split(self._splitter(route))
 
-    def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
+    async def set_split(self, route: str, weights: Mapping[str, int]) -> SplitView:
         splitter = self._splitter(route)
         for arm in weights:
             _has_arm(splitter, arm)
         splitter.set_weights(weights)
         return view_split(splitter)
 
-    def clear_split(self, route: str, arm: str) -> SplitView:
+    async def clear_split(self, route: str, arm: str) -> SplitView:
         splitter = self._splitter(route)
         _has_arm(splitter, arm)
         splitter.set_weights({arm: None})  # that takes a rollback back, too
@@ -405,7 +506,7 @@ class Gateway:
         # One worker judges for all, once a second.
         while True:
             await asyncio.sleep(1)
-            if self._snapshot is None or not self._snapshot.splits or not self._estate.leads():
+            if self._snapshot is None or not self._snapshot.splits or not self._common.leads():
                 continue
             now = _core.monotonic_ns()
             for splitter in self._snapshot.splits.values():
@@ -417,7 +518,16 @@ class Gateway:
                         describe_verdict(verdict),
                     )
 
-    def count(self) -> dict[str, Any]:
+    async def count(self) -> dict[str, Any]:
+        return self.counted()
+
+    def counted(self) -> dict[str, Any]:
+        """The counters; see docs/access-log.md."""
+        plugins = self.plugin_counts()
+        return {**self.counters.snapshot(), "plugins": plugins}
+
+    def plugin_counts(self) -> dict[str, dict[str, int]]:
+        """By plugin; and the gauges are up to date."""
         self.worker.show_gauges()
         plugins = {name: dict(one.slot.counts) for name, one in self._plugins.running.items()}
         if self._snapshot is not None:
@@ -426,8 +536,7 @@ class Gateway:
                 for name, one in self._snapshot.plugins.items()
                 if not isinstance(one, _core.PendingFilter)  # it is in the next line
             }
-        plugins |= self._limits.counts()
-        return {**self.counters.snapshot(), "plugins": plugins}
+        return plugins | self._limits.counts()
 
 
 def _has_arm(splitter: _core.Splitter, arm: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
-import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +13,7 @@ from fastgate import _core
 from fastgate.config import Config, model
 from fastgate.config.endpoints_file import parse_endpoints
 from fastgate.server.apps import Apps
+from fastgate.server.common import Common
 from fastgate.server.compile_upstream import compile_health, compile_upstream
 from fastgate.upstreams.discovery import Discovery, Wanted, sources_of
 from fastgate.upstreams.events import Events
@@ -25,33 +24,26 @@ from fastgate.upstreams.source import EndpointSpec, Source
 
 __all__ = ["Estate", "RunningUpstream"]
 
-LEASE_NS: Final = 3_000_000_000
 NS: Final = 1e9
 
 
 class Estate:
-    """What outlives a configuration: the shared records of endpoints, upstreams and splits, and the upstreams
-    that run. Made once, before any worker is forked.
-    """
+    """What outlives a configuration in one worker: the upstreams that run."""
 
-    def __init__(self, apps: Apps | None = None) -> None:
+    def __init__(self, common: Common, apps: Apps | None = None) -> None:
+        self.common = common
         self.apps = apps or Apps({})
-        self.endpoints = _core.endpoint_states()
-        self.upstreams = _core.upstream_states()
-        self.loads = _core.load_states()
-        self.splits = _core.split_states()
-        self.windows = _core.rollback_windows()
-        # For sticky cookies without a configured secret: the same for as long as the gateway lives.
-        self.secret = secrets.token_bytes(32)
         self.running: dict[str, RunningUpstream] = {}
         self.check_slots = asyncio.Semaphore(MAX_PARALLEL)
-        self._lease = _core.Lease("once for all", table=_core.leases())
+        self._counted: set[str] = set()
         self._names: tuple[model.Dns, Names] | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
-    def leads(self) -> bool:
-        """Whether this process is the one that does what is done once for all workers."""
-        return self._lease.hold(os.getpid(), _core.monotonic_ns(), LEASE_NS)
+    def begin_count(self, upstream: _core.Upstream) -> None:
+        """Of what is under way there: who was killed in this worker's place before has left its own."""
+        if upstream.name not in self._counted:
+            self._counted.add(upstream.name)
+            upstream.load.reset()
 
     def names(self, dns: model.Dns) -> Names:
         """What resolves names; the records live on while its settings stay."""
@@ -98,7 +90,7 @@ class Estate:
             task.cancel()
         await asyncio.gather(*self._ending, return_exceptions=True)
         await asyncio.gather(*(running.close() for running in self.running.values()))
-        self._lease.release(os.getpid())
+        self.common.give_up_lead()
 
 
 class RunningUpstream:
@@ -123,17 +115,9 @@ class RunningUpstream:
         self._worker = worker
         self._folder = folder
         self._dns = dns
-        self.health = compile_health(config, estate.upstreams)
-        self.core = compile_upstream(
-            config,
-            region,
-            zone,
-            self.health,
-            slot,
-            upstreams=estate.upstreams,
-            loads=estate.loads,
-            secret=estate.secret,
-        )
+        self.health = compile_health(config, estate.common.upstreams)
+        self.core = compile_upstream(config, region, zone, self.health, slot, estate.common)
+        estate.begin_count(self.core)
         self.endpoints: dict[str, _core.Endpoint] = {}
         self._specs: dict[str, EndpointSpec] = {}
         self._events = Events(config.name, self._tell_problems)
@@ -156,7 +140,7 @@ class RunningUpstream:
                 self._probe,
                 self._report,
                 self._events,
-                may_run=self._estate.leads,
+                may_run=self._estate.common.leads,
                 slots=self._estate.check_slots,
             )
             self._checks = asyncio.get_running_loop().create_task(
@@ -273,7 +257,7 @@ class RunningUpstream:
         now = _core.monotonic_ns()
         for spec in specs:
             if spec.state != "auto":
-                seat = _core.Seat(self.config.name, spec.address, table=self._estate.endpoints)
+                seat = _core.Seat(self.config.name, spec.address, table=self._estate.common.endpoints)
                 if _core.endpoint_report(seat, now)["operator"] == spec.state:
                     self.health.set_operator(seat, "auto", now)
 
@@ -287,8 +271,11 @@ class RunningUpstream:
             hosts=hosts,
             port=spec.port,
             unix_path=spec.unix_path,
+            tls_name=self.config.tls.name or spec.name or spec.host or "localhost"
+            if self.config.tls is not None
+            else "",
             app=self._estate.apps.find(spec.asgi) if spec.asgi else None,
-            table=self._estate.endpoints,
+            table=self._estate.common.endpoints,
             weight=spec.weight,
             max_requests=pool.max_requests,
             region=spec.region,

@@ -7,6 +7,7 @@ from pathlib import Path
 from fastgate import _core
 from fastgate.config import Config, model
 from fastgate.server.build import Snapshot, build, lay_ground
+from fastgate.server.common import Common
 from fastgate.server.plugin_services import Services, SystemClock
 from fastgate.server.plugins import PreparedPlugins, RunningPlugin
 from fastgate.server.redis_limits import RedisLimits
@@ -16,7 +17,7 @@ from fastgate.server.upstreams import Estate
 
 def built(config: Config, worker: _core.Worker) -> tuple[Snapshot, PreparedPlugins]:
     """Its plugins in Python are made, not provisioned."""
-    estate = Estate()
+    estate = Estate(Common(config))
     ground = lay_ground(config, worker, estate)
     services = Services(worker, SystemClock())
     memory = HostMemory("", 64)

@@ -7,6 +7,7 @@ from msgspec import Struct
 from fastgate.config.model.basics import KIB, MS, SECOND, UNLIMITED, Secret, derived, doc
 from fastgate.config.model.health import HealthCheck, Outlier
 from fastgate.config.model.resilience import Breaker, Concurrency, Hedge, Retry
+from fastgate.config.model.tls import UpstreamTls
 
 
 class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -226,6 +227,7 @@ class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "upstream-host",
         ),
     ] = "client"
+    tls: Annotated[UpstreamTls | None, doc("Its connections are encrypted. Absent: they are not.")] = None
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     pool: Pool = Pool()
     limits: UpstreamLimits = UpstreamLimits()

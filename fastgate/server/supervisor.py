@@ -1,0 +1,361 @@
+"""The supervisor: what there is once for all workers, and what changes them all, or none.
+
+It serves no traffic. It has the listening sockets, the shared memory, the admin API, and the configuration in
+force, from which each new worker is forked.
+
+Reload. Every worker prepares the configuration beside the one that runs. When all have, it is in force, and
+each is told to change over; if one can't, none does. Who dies in between is forked anew from what is in
+force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
+from types import NoneType
+from typing import Final
+
+from fastgate import _core
+from fastgate.config import Config, Loaded, model
+from fastgate.config.spaces import said_now
+from fastgate.server import carrying
+from fastgate.server.acme.handle import EngineHandle
+from fastgate.server.acme.plan import wanted
+from fastgate.server.admin import Api
+from fastgate.server.admin_http import AdminServer, Serving
+from fastgate.server.channel import MOST_DESCRIPTORS
+from fastgate.server.common import Common, CounterPlaces
+from fastgate.server.fleet import Fleet
+from fastgate.server.heartbeat import Heartbeats
+from fastgate.server.history import history_of
+from fastgate.server.identity import identity_of
+from fastgate.server.inheritance import Heirloom, Inheritance
+from fastgate.server.keeper import Applied, Keeper, at_once
+from fastgate.server.listeners import listener_key, open_listener
+from fastgate.server.operations import Cause, ReloadError, ReloadResult
+from fastgate.server.sockets import Bind, Listening, OpenError
+from fastgate.server.upgrade import start_successor
+from fastgate.server.watch import Watcher
+from fastgate.server.worker_handle import WorkerGone, WorkerHandle
+from fastgate.server.worker_process import DrainOrder, WorkerOrder
+from fastgate.server.workers import Workers
+
+__all__ = ["Supervisor"]
+
+NS: Final = 1e9
+ADMIN: Final = "admin"
+Opened = list[tuple[str, str]]  # (address, name)
+
+
+class Supervisor:
+    """Runs in an asyncio loop of its own. tell: takes each line that an operator should read. inheritance:
+    sockets that are open already."""
+
+    def __init__(
+        self, loaded: Loaded, tell: Callable[[str], None], inheritance: Inheritance | None = None
+    ) -> None:
+        self._inheritance = inheritance or Inheritance()
+        self.config = loaded.config
+        self.version = 1  # of what the workers run; the operator's is the keeper's
+        self.started = time.time()
+        self._tell = tell
+        # A program that takes over begins with what is in force, whatever the files say.
+        taken = self._inheritance.sources
+        self.keeper = Keeper(
+            self.config,
+            self._apply,
+            tell,
+            history_of(self.config, tell),
+            aside=at_once,
+            files=None if taken is None else said_now(taken),
+        )
+        self._count = count = self.config.server.workers
+        # Substitutes, and those that leave, have places of their own.
+        self.common = Common(self.config, 2 * count + 1)
+        self._beats = Heartbeats(2 * count + 1)
+        self.workers = Workers(
+            count,
+            self._beats,
+            self._order,
+            self._lend,
+            version=lambda: self.version,
+            hang_seconds=lambda: self.config.server.hang_timeout / NS,
+            tell=tell,
+        )
+        self.acme = EngineHandle(self.common.answers, lambda: self.workers.all, tell)
+        self._listening: dict[tuple[object, ...], Listening] = {}
+        self._places: CounterPlaces = ({}, {})
+        self._admin: AdminServer | None = None
+        self._api = Api(Fleet(self))
+        self._watcher: Watcher | None = None
+        self._changing = asyncio.Lock()
+        self.succeeded = asyncio.Event()  # another program serves on our sockets
+        self.stopping = asyncio.Event()  # somebody has told it to drain
+        self.draining = False
+
+    # -- life
+
+    @property
+    def listening(self) -> dict[str, tuple[str, ...]]:
+        """The addresses of each listener, by its name, in the order of the configuration."""
+        open_ones = ((each.name, self._listening.get(listener_key(each))) for each in self.config.listeners)
+        return {name: tuple(listening.addresses) for name, listening in open_ones if listening is not None}
+
+    async def start(self) -> Opened:
+        """Opens every listener, forks the workers, and waits until all serve. Returns (address, name) of each
+        listener. Raises OpenError; then nothing is open, and no worker is left."""
+        config = self.config
+        self._identity = identity_of(config.server.user)
+        serving: Serving | None = None
+        with ExitStack() as undo:
+            for each in config.listeners:
+                self._listening[listener_key(each)] = listening = self._open(each)
+                undo.callback(listening.close)
+            if config.admin is not None:
+                taken = self._inheritance.take((ADMIN,), config.admin)
+                self._admin = AdminServer(self._api, config.admin, taken)
+                undo.callback(self._admin.close)
+                serving = await self._admin.prepare(config.admin)
+                undo.callback(serving.close)
+            self._inheritance.close_rest()
+            self._places = self.common.assign(config, ([], []))
+            await self.workers.start()
+            undo.pop_all()
+        self.acme.follow(wanted(config), self._identity)
+        await self.keeper.begin()
+        if config.server.watch:
+            self._watcher = Watcher(self.keeper, self._tell, aside=at_once)
+            self._watcher.start()
+        opened = _opened(config, self._listening)
+        if self._admin is not None and serving is not None:
+            self._admin.follow(serving)
+            opened += [(address, "admin API") for address in self._admin.listening.addresses]
+        return opened
+
+    def _open(self, listener: model.Listener) -> Listening:
+        taken = self._inheritance.take((_label(listener), listener.name), listener)
+        listening = Listening(listener, taken) if taken else open_listener(listener)
+        listening.spread(self._count)
+        return listening
+
+    def _order(self, seat: int, place: int, channel: socket.socket) -> WorkerOrder:
+        return WorkerOrder(
+            place=place,
+            config=self.config,
+            version=self.version,
+            common=self.common,
+            places=self._places,
+            sockets={
+                key: listening.share(seat - 1, self._count) for key, listening in self._listening.items()
+            },
+            channel=channel,
+            beats=self._beats,
+            identity=self._identity,
+        )
+
+    def _lend(self, borrower: WorkerHandle, seat: int, begins: bool) -> None:
+        share = {key: each.share(seat - 1, self._count) for key, each in self._listening.items()}
+        keys = [key for key, sockets in share.items() for _ in sockets]
+        descriptors = [sock.fileno() for sockets in share.values() for sock in sockets]
+        if begins and len(descriptors) <= MOST_DESCRIPTORS:
+            borrower.post("borrow", seat, keys, descriptors=descriptors)
+        else:
+            borrower.post("give_back", seat)
+
+    async def drain(self, timeout: float | None = None, grace: float = 0) -> dict[str, int]:  # noqa: ASYNC109
+        """Takes nothing new; the workers finish what runs within ``timeout`` seconds (None:
+        server.drain_timeout). Returns the sum of their reports."""
+        self.draining = True
+        if self._watcher is not None:
+            await self._watcher.stop()
+        async with self._changing:
+            patience = self.config.server.drain_timeout / NS if timeout is None else timeout
+            await self.acme.close()
+            for listening in self._listening.values():
+                listening.close()
+            reports = await self.workers.drain(DrainOrder(patience, grace), patience + 30)
+            if self._admin is not None:
+                await self._admin.stop()
+        total = dict.fromkeys(("cut", "connections", "exchanges", "pooled", "timers", "log_dropped"), 0)
+        for report_ in reports:
+            for name, number in report_.items():
+                total[name] = total.get(name, 0) + number
+        return total
+
+    async def upgrade(self) -> int:
+        """Starts the program anew beside this one, on the same sockets; its process id. Whoever runs this one
+        then drains it. Raises ReloadError; then nothing has changed."""
+        try:
+            return await self._upgrade()
+        except ReloadError as error:
+            self._tell(f"fastgate: not upgraded: {error}")
+            raise
+
+    async def _upgrade(self) -> int:
+        if self.draining:
+            raise ReloadError("it is draining")
+        async with self._changing:
+            heirlooms = [
+                Heirloom(_label(listening.bind), sock)
+                for listening in self._listening.values()
+                for sock in listening.sockets
+            ]
+            if self._admin is not None:
+                heirlooms += [Heirloom(ADMIN, sock) for sock in self._admin.listening.sockets]
+            pid = await start_successor(heirlooms, self.config.sources)
+            for listening in self._listening.values():
+                listening.hand_over()
+            if self._admin is not None:
+                self._admin.listening.hand_over()
+                self._admin.close()  # the new one answers from now on
+        self._tell(f"fastgate: upgraded: the program with pid {pid} serves")
+        self.succeeded.set()
+        return pid
+
+    def reopen_log(self) -> None:
+        """Opens the access log's file anew, after it was renamed (SIGUSR1)."""
+        for handle in self.workers.all:
+            handle.post("reopen_log")
+
+    # -- reload
+
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        """Puts a configuration in force in all workers; None: that of the files, read anew. How it went is
+        told. expected: the etag of the one that it is to take the place of. Raises Outdated where that is not
+        in force, and ReloadError; then nothing has changed in any of them."""
+        return await self.keeper.reload(config, cause=cause, expected=expected)
+
+    async def _apply(self, config: Config) -> Applied:
+        before = self.config.server
+        if self.draining:
+            raise ReloadError("it is draining")
+        async with self._changing:
+            opened = await self._change(config)
+        warnings = [
+            f"fastgate: warning: server.{name} changes with a restart or `fastgate upgrade`"
+            for name in ("workers", "user", "watch", "state_dir")
+            if getattr(before, name) != getattr(config.server, name)
+        ]
+        return Applied(opened, warnings)
+
+    async def _change(self, config: Config) -> Opened:
+        async with AsyncExitStack() as undo:
+            added: dict[tuple[object, ...], Listening] = {}
+            admin = self._admin if config.admin is not None else None
+            serving: Serving | None = None
+            try:
+                for each in config.listeners:
+                    if listener_key(each) not in self._listening:
+                        added[listener_key(each)] = listening = self._open(each)
+                        undo.callback(listening.close)
+                if config.admin is not None:
+                    if admin is None or not admin.serves(config.admin):
+                        admin = AdminServer(self._api, config.admin)
+                        undo.callback(admin.close)
+                    serving = await admin.prepare(config.admin)
+                    undo.callback(serving.close)
+            except OpenError as error:
+                raise ReloadError(f"{error}{self._hint(config)}") from error
+            workers = self.workers.ready
+            places = await self._assign(config, workers)
+            await self._prepare(config, places, added, workers)
+            undo.pop_all()
+        # From here on it is in force: who is forked now has it.
+        self.config, self._places = config, places
+        self.version += 1
+        self._listening.update(added)
+        await asyncio.gather(*(self._commit(handle) for handle in workers))
+        present = {listener_key(each) for each in config.listeners}
+        for key in set(self._listening) - present:
+            self._listening.pop(key).close()
+        self.workers.replace_stale()
+        self.acme.follow(wanted(config), self._identity)
+        opened = _opened(config, added)
+        if admin is not self._admin:
+            before, self._admin = self._admin, admin
+            if before is not None:
+                before.close()
+            if admin is not None:
+                opened += [(address, "admin API") for address in admin.listening.addresses]
+        if admin is not None and serving is not None:
+            admin.follow(serving)
+        return opened
+
+    async def _assign(self, config: Config, workers: list[WorkerHandle]) -> CounterPlaces:
+        held: tuple[set[int], set[int]] = set(), set()
+        for handle in workers:
+            try:
+                routes, upstreams = await handle.ask(tuple[list[int], list[int]], "held")
+            except WorkerGone:
+                continue
+            held[0].update(routes)
+            held[1].update(upstreams)
+        try:
+            return self.common.assign(config, held)
+        except _core.SlotsFull as error:
+            raise ReloadError(
+                f"no room to count all routes and upstreams ({error}); a restart makes room"
+            ) from error
+
+    async def _prepare(
+        self,
+        config: Config,
+        places: CounterPlaces,
+        added: dict[tuple[object, ...], Listening],
+        workers: list[WorkerHandle],
+    ) -> None:
+        """By all workers, or by none. Who dies meanwhile is replaced, and has no say."""
+        packed = carrying.dumps(config)
+        asked = []
+        for handle in workers:
+            share = {key: listening.share(handle.seat - 1, self._count) for key, listening in added.items()}
+            keys = [key for key, sockets in share.items() for _ in sockets]
+            descriptors = [sock.fileno() for sockets in share.values() for sock in sockets]
+            if len(descriptors) > MOST_DESCRIPTORS:
+                raise ReloadError(
+                    f"one reload opens at most {MOST_DESCRIPTORS} sockets; a restart opens more"
+                )
+            asked.append(handle.ask(NoneType, "prepare", packed, places, keys, descriptors=descriptors))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        failures = [answer for answer in answers if isinstance(answer, Exception)]
+        refusals = [failure for failure in failures if not isinstance(failure, WorkerGone)]
+        if refusals or len(failures) == len(workers):
+            await asyncio.gather(
+                *(handle.ask(NoneType, "abort") for handle in workers), return_exceptions=True
+            )
+            raise ReloadError(str(refusals[0]) if refusals else "no worker is ready to take it")
+
+    async def _commit(self, handle: WorkerHandle) -> None:
+        try:
+            await handle.ask(NoneType, "commit", self.version)
+            handle.version = self.version
+        except WorkerGone:
+            pass  # it is forked anew
+        except ReloadError:
+            handle.abort()  # a defect: nobody serves on with half a configuration
+
+    def _hint(self, config: Config) -> str:
+        """For an address that is in use by ourselves."""
+        ours = {key[1] for key in self._listening} - {0}
+        added = {each.port for each in config.listeners if listener_key(each) not in self._listening}
+        return " (by a listener that runs now: use another port, or start it anew)" if added & ours else ""
+
+
+def _label(listener: Bind) -> str:
+    assert isinstance(listener, model.Listener)
+    return json.dumps(listener_key(listener))
+
+
+def _opened(config: Config, listening: dict[tuple[object, ...], Listening]) -> Opened:
+    return [
+        (address, each.name)
+        for each in config.listeners
+        if listener_key(each) in listening
+        for address in listening[listener_key(each)].addresses
+    ]
