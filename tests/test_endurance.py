@@ -9,7 +9,24 @@ from bench.endurance.__main__ import main
 
 def test_reloads_swaps_rollbacks_upgrades_and_kills(capfd: pytest.CaptureFixture[str]) -> None:
     """Counts are in the output. Nothing fails but what is under way on a worker that is killed."""
-    code = main(["--reloads", "20", "--swaps", "4", "--rollbacks", "4", "--upgrades", "2", "--kills", "2", "--rate", "400", "--long", "4"])
+    code = main(
+        [
+            "--reloads",
+            "20",
+            "--swaps",
+            "4",
+            "--rollbacks",
+            "4",
+            "--upgrades",
+            "2",
+            "--kills",
+            "2",
+            "--rate",
+            "400",
+            "--long",
+            "4",
+        ]
+    )
     told = capfd.readouterr().out
     assert code == 0, told
     for what, count in (("reloads", 20), ("swaps", 4), ("rollbacks", 4), ("upgrades", 2), ("kills", 2)):
