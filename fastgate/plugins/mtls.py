@@ -52,7 +52,7 @@ class MtlsConfig(GateKeeperConfig, frozen=True, kw_only=True):
     header: Annotated[
         Form,
         doc(
-            'Where the certificate comes from: "connection" (the client\'s own, with the listener\'s '
+            "Where the certificate comes from: \"connection\" (the client's own, with the listener's "
             "`tls.client_auth`), or the header in which a trusted proxy tells of it: "
             '"x-forwarded-client-cert" (Envoy), "x-ssl-client-cert" (URL-encoded PEM: nginx), "client-cert" '
             "(RFC 9440)."
