@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 class ReasonInfo(NamedTuple):
@@ -207,6 +207,7 @@ class SampleExchange:
         host: str | bytes | None = None,
         user_agent: str | bytes | None = None,
         consumer: str | bytes | None = None,
+        trace_id: str | bytes | None = None,
         tls: str | bytes | None = None,
         detail: str | bytes | None = None,
         client: str = "",
@@ -403,7 +404,29 @@ class Counters:
     def count(self, exchange: SampleExchange) -> None: ...
     def add(self, gauge: str, by: int) -> None: ...
     def add_upstream(self, upstream: str, count: str, by: int) -> None: ...
+    def add_plugin(self, plugin: str, what: str, by: int) -> None: ...
+    def sum_gauges(self, live: Container[int]) -> dict[str, int]: ...
     def snapshot(self) -> dict[str, Any]: ...
+
+METHOD_CLASSES: tuple[str, ...]
+METRIC_BOUNDS: tuple[int, ...]
+METRIC_FAMILIES: tuple[str, ...]
+
+class MetricsText:
+    def __init__(
+        self,
+        counters: Counters,
+        names: Mapping[str, str],
+        *,
+        openmetrics: bool = False,
+        live: Container[int] | None = None,
+    ) -> None: ...
+    def text(self, family: str) -> bytes: ...
+    def add_routes(self, names: Iterable[str]) -> None: ...
+    def add_no_route(self) -> None: ...
+    def add_upstreams(self, upstreams: Iterable[tuple[str, UpstreamLoad, UpstreamHealth]]) -> None: ...
+    def add_endpoints(self, states: SharedTable, now: int) -> None: ...
+    def add_plugins(self) -> None: ...
 
 # -- health: times are monotonic, in nanoseconds
 # -- core/shared_table.pyx

@@ -10,6 +10,7 @@ from typing import Final
 from fastgate import _core
 from fastgate.config import Config
 from fastgate.server.tls import TicketKeys
+from fastgate.telemetry.metrics import Metrics
 
 __all__ = ["Common", "CounterPlaces"]
 
@@ -63,6 +64,10 @@ class Common:
             dict(zip(routes, (slot.index for slot in of_routes), strict=True)),
             dict(zip(upstreams, (slot.index for slot in of_upstreams), strict=True)),
         )
+
+    def metrics(self) -> Metrics:
+        """What tells all that lies here."""
+        return Metrics(self.counters, self.endpoints, self.upstreams, self.loads, self.places)
 
     def leads(self) -> bool:
         """Whether this process is the one that does what is done once for all workers."""

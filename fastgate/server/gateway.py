@@ -28,6 +28,7 @@ from fastgate.server.history import history_of
 from fastgate.server.keeper import Applied, Keeper, read_again
 from fastgate.server.listeners import Opener, RunningListener, listener_key, open_listener
 from fastgate.server.log_level import log_from, logged_from
+from fastgate.server.measured import facts_of
 from fastgate.server.operations import (
     Cause,
     EndpointChange,
@@ -53,6 +54,7 @@ from fastgate.server.shared_store import SharedValues
 from fastgate.server.sockets import OpenError
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
+from fastgate.telemetry.metrics import ProcessFact
 from fastgate.upstreams.asgi import Application
 
 __all__ = ["Gateway", "OpenError", "PluginError"]
@@ -116,6 +118,8 @@ class Gateway:
         # A program that embeds the gateway has its history on the disk where it says so.
         kept = history_of(config, tell, on_disk=common is None and bool(config.server.state_dir))
         self.keeper = Keeper(config, self._apply, tell, kept, read=read, again=again)
+        self._metrics = self._common.metrics()
+        self._shown: dict[str, dict[str, int]] = {}  # what the counters have of each plugin
         self._lost_lines = 0  # of logs that another one took the place of
         self._changing = asyncio.Lock()
         self._draining = False
@@ -472,6 +476,7 @@ class Gateway:
         # One worker judges for all, once a second.
         while True:
             await asyncio.sleep(1)
+            self._show_plugins()
             if self._snapshot is None or not self._snapshot.splits or not self._common.leads():
                 continue
             now = _core.monotonic_ns()
@@ -491,6 +496,37 @@ class Gateway:
         """The counters; see docs/access-log.md."""
         plugins = self.plugin_counts()
         return {**self.counters.snapshot(), "plugins": plugins}
+
+    def _show_plugins(self) -> None:
+        """What plugins have counted since the last time goes into the memory that outlives this process."""
+        found = {name: one.slot.counts for name, one in self._plugins.running.items()} | self._limits.counts()
+        for name, counts in found.items():
+            before = self._shown.get(name, {})
+            # A plugin that was made anew has begun to count anew.
+            if any(number < before.get(what, 0) for what, number in counts.items()):
+                before = {}
+            for what, number in counts.items():
+                if more := number - before.get(what, 0):
+                    self.counters.add_plugin(name, what, more)
+            self._shown[name] = dict(counts)
+        for name in self._shown.keys() - found.keys():
+            del self._shown[name]
+
+    async def metrics(self, openmetrics: bool) -> bytes:
+        self.worker.show_gauges()
+        self._show_plugins()
+        serving = await self.workers()
+        return await self._metrics.render(
+            facts_of(
+                self.keeper,
+                tuple(
+                    ProcessFact(str(each.id), each.pid, each.state, self._common.place) for each in serving
+                ),
+                started=self._started,
+                ready=(await self.health()).ready,
+            ),
+            openmetrics,
+        )
 
     def plugin_counts(self) -> dict[str, dict[str, int]]:
         """By plugin; and the gauges are up to date."""
