@@ -289,6 +289,26 @@ def test_the_page_is_kept_until_it_changes(with_token: Gateway) -> None:
     assert asker.ask("GET", "/", If_None_Match='"other"')[0] == 200
 
 
+# -- certificates
+
+
+def test_certificates_by_their_end(start_gateway: StartGateway, files: Files) -> None:
+    short = issue("CN=short.example", x509.DNSName("short.example"), by=files.root, days=(-2, 3), server=True)
+    pair = {"cert": files.write("short.pem", short.pem), "key": files.write("short.key", short.key_pem)}
+    gateway = start_gateway(
+        config(route={"respond": {}}, listener={"tls": {"certificates": [pair]}})
+        | {"admin": {"bind": "127.0.0.1:0", "tls": files.tls}}
+    )
+    status, found = Asker(gateway, files.ca).ask("GET", "/certificates")
+    assert status == 200
+    first, second = found["certificates"]
+    assert (first["listener"], first["names"], first["days_left"]) == ("main", ["short.example"], 2)
+    assert first["sha256"] == short.fingerprint
+    assert first["not_after"] == short.certificate.not_valid_after_utc.timestamp()
+    assert (second["listener"], second["sha256"]) == ("", files.server.fingerprint)
+    assert Asker(start_gateway(fixed())).ask("GET", "/certificates") == (200, {"certificates": []})
+
+
 # -- commands
 
 

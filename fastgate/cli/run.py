@@ -25,6 +25,7 @@ from fastgate.cli.common import add_config_option, load_or_tell
 
 if TYPE_CHECKING:
     from fastgate.config import Loaded
+    from fastgate.server.inheritance import Inheritance
     from fastgate.server.supervisor import Supervisor
     from fastgate.server.systemd import Notifier
 
@@ -37,31 +38,45 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    loaded = load_or_tell(args.config)
+    from fastgate.server.inheritance import Inheritance
+
+    inheritance = Inheritance.of(os.environ)
+    loaded = load_or_tell(args.config, sources=inheritance.sources)
     if loaded is None:
         return 1
-    return run(loaded, reload_on_hangup=True)
+    return run(loaded, inheritance=inheritance, reload_on_hangup=True)
 
 
-def run(loaded: Loaded, ready: Callable[[], None] | None = None, *, reload_on_hangup: bool = False) -> int:
+def run(
+    loaded: Loaded,
+    ready: Callable[[], None] | None = None,
+    *,
+    inheritance: Inheritance | None = None,
+    reload_on_hangup: bool = False,
+) -> int:
     """Serves until a signal; the exit code.
 
-    ready: called once the listeners are open. reload_on_hangup: SIGHUP reloads, instead of ending the process
-    as it does when a terminal is closed.
+    ready: called once the listeners are open. inheritance: what was open before this process began.
+    reload_on_hangup: SIGHUP reloads, instead of ending the process as it does when a terminal is closed.
     """
     log_to_stderr()
-    return asyncio.run(_serve(loaded, ready, reload_on_hangup))
-
-
-async def _serve(loaded: Loaded, ready: Callable[[], None] | None, reload_on_hangup: bool) -> int:
-    from fastgate.server.descriptors import limit_warnings, raise_limit
     from fastgate.server.inheritance import Inheritance
+
+    return asyncio.run(_serve(loaded, ready, inheritance or Inheritance(), reload_on_hangup))
+
+
+async def _serve(
+    loaded: Loaded,
+    ready: Callable[[], None] | None,
+    inheritance: Inheritance,
+    reload_on_hangup: bool,
+) -> int:
+    from fastgate.server.descriptors import limit_warnings, raise_limit
     from fastgate.server.sockets import OpenError
     from fastgate.server.supervisor import Supervisor
     from fastgate.server.systemd import Notifier
 
     notifier = Notifier(os.environ)
-    inheritance = Inheritance.of(os.environ)
     for line in limit_warnings(loaded.config, raise_limit()):
         _say(line)
     supervisor = Supervisor(loaded, _say, inheritance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from fastgate.config import reflect
@@ -22,8 +23,14 @@ COMMON: Final = reflect.keys_of(PluginUse)
 class ConfigDecoder(Decoder):
     """Decodes a whole configuration, and so has to find plugins and their classes."""
 
-    def __init__(self, problems: Problems, document: Document, plugins: PluginSource) -> None:
-        super().__init__(problems, SecretSource(document.read))
+    def __init__(
+        self,
+        problems: Problems,
+        document: Document,
+        plugins: PluginSource,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(problems, SecretSource(document.read, environ))
         self._plugins = plugins
         self._document = document
 

@@ -31,21 +31,30 @@ class Loaded(NamedTuple):
     warnings: tuple[Problem, ...]
 
 
+class _Options(NamedTuple):
+    strict: bool
+    read_endpoints: bool
+    plugins: Mapping[str, type[Any]]
+    environ: Mapping[str, str] | None = None
+
+
 def load(
     path: str,
     *more: str,
     strict: bool = False,
     read_endpoints: bool = False,
     plugins: Mapping[str, type[Any]] = {},  # not changed
+    environ: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Reads the TOML file ``path``, and what it includes. Raises ConfigError with every problem.
 
     ``more``: further files, each a gateway of its own beside the first (``spaces``). ``strict``: warnings
     count as errors. ``read_endpoints``: endpoints files are read and checked as well. Whoever runs the
     gateway leaves that to its watcher, so that one bad list never keeps all from starting.
-    ``plugins``: classes that ``use`` may name besides those of ``PluginSource``.
+    ``plugins``: classes that ``use`` may name besides those of ``PluginSource``. ``environ``: where secrets
+    come from, by default the environment.
     """
-    return _load((path, *more), OnDisk(), strict, read_endpoints, plugins)
+    return _load((path, *more), OnDisk(), _Options(strict, read_endpoints, plugins, environ))
 
 
 def load_sources(
@@ -53,12 +62,14 @@ def load_sources(
     *,
     strict: bool = False,
     plugins: Mapping[str, type[Any]] = {},  # not changed
+    environ: Mapping[str, str] | None = None,
 ) -> Loaded:
     """As ``load``, from what an earlier reading found; certificates, keys, plugins' code and lists of
     networks are read from the disk, and environment variables are those of this process."""
     if sources.directory != os.getcwd():
         sources = sources.absolute()
-    return _load(sources.roots, Kept(sources), strict, False, plugins, tables=sources.tables)
+    options = _Options(strict, False, plugins, environ)
+    return _load(sources.roots, Kept(sources), options, tables=sources.tables)
 
 
 def loads(
@@ -71,7 +82,7 @@ def loads(
 ) -> Loaded:
     """As ``load``, from text; files that it names are relative to the directory of ``name``."""
     document = parse_document(text.removeprefix("\ufeff"), name, OnDisk())
-    return _of_one(document, strict, read_endpoints, plugins)
+    return _of_one(document, _Options(strict, read_endpoints, plugins))
 
 
 def load_tables(
@@ -82,7 +93,7 @@ def load_tables(
     plugins: Mapping[str, type[Any]] = {},  # not changed
 ) -> Loaded:
     """As ``loads``, from what the text would be parsed to. Problems tell the key in place of a line."""
-    return _of_one(tables_document(_plain(tables), name, OnDisk()), strict, False, plugins)
+    return _of_one(tables_document(_plain(tables), name, OnDisk()), _Options(strict, False, plugins))
 
 
 def _plain(value: object) -> Any:
@@ -97,18 +108,16 @@ def _plain(value: object) -> Any:
 def _load(
     roots: tuple[str, ...],
     files: Files,
-    strict: bool,
-    read_endpoints: bool,
-    plugins: Mapping[str, type[Any]],
+    options: _Options,
     tables: tuple[str, str] | None = None,
 ) -> Loaded:
     if tables is not None:
         document = tables_document(json.loads(tables[1]), tables[0], files)
-        return _of_one(document, strict, read_endpoints, plugins)
+        return _of_one(document, options)
     if not roots:
         raise ConfigError([Problem("", 0, 0, "it came from no file, and was not kept")])
     if len(roots) == 1:
-        return _of_one(read_document(roots[0], files), strict, read_endpoints, plugins)
+        return _of_one(read_document(roots[0], files), options)
     spaces: list[Space] = []
     documents: list[Document] = []
     found: list[Problem] = []
@@ -121,36 +130,32 @@ def _load(
             unread += error.files
             continue
         documents.append(document)
-        config, problems = _config_of(document, read_endpoints, plugins)
+        config, problems = _config_of(document, options)
         # What several of them include is wrong once.
         found += [problem for problem in problems if problem not in found]
         if config is not BAD:
             spaces.append(Space(document, config))
     if unread:
         raise ConfigError(found, [*unread, *(file for each in documents for file in each.files())])
-    _judge(found, strict, *documents)
+    _judge(found, options.strict, *documents)
     config, clashes = join(spaces)
     found += clashes
-    return Loaded(config, _judge(found, strict, *documents))
+    return Loaded(config, _judge(found, options.strict, *documents))
 
 
-def _of_one(
-    document: Document, strict: bool, read_endpoints: bool, plugins: Mapping[str, type[Any]]
-) -> Loaded:
-    config, found = _config_of(document, read_endpoints, plugins)
-    return Loaded(config, _judge(found, strict, document))
+def _of_one(document: Document, options: _Options) -> Loaded:
+    config, found = _config_of(document, options)
+    return Loaded(config, _judge(found, options.strict, document))
 
 
-def _config_of(
-    document: Document, read_endpoints: bool, plugins: Mapping[str, type[Any]]
-) -> tuple[Any, list[Problem]]:
+def _config_of(document: Document, options: _Options) -> tuple[Any, list[Problem]]:
     """The configuration, or BAD, which has problems."""
     problems = Problems(document.root.name)
-    decoder = ConfigDecoder(problems, document, PluginSource(plugins))
+    decoder = ConfigDecoder(problems, document, PluginSource(options.plugins), options.environ)
     config = decoder.table(Config, document.tables, ())
     if config is not BAD:
         config = msgspec.structs.replace(config, source=document.root.name)
-        config = check_rules(config, document, problems, read_endpoints=read_endpoints)
+        config = check_rules(config, document, problems, read_endpoints=options.read_endpoints)
         if not problems.failed(()):
             config = at_root(config, document)
             config = msgspec.structs.replace(config, sources=attached_of(config, document))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastgate.config import reflect
+from fastgate.config.addresses import Address
 from fastgate.config.files import Kept
 from fastgate.config.forms import FORMS
 from fastgate.config.including import read_document, tables_document
@@ -19,7 +20,7 @@ from fastgate.config.model import Config, PluginUse, Sources
 from fastgate.config.plugin_types import BUILT_IN, built_in
 from fastgate.config.units import BadValue
 
-__all__ = ["Covered", "outline"]
+__all__ = ["Covered", "holds_secrets", "outline"]
 
 COVERED: Final = "<secret>"
 _TELLING: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
@@ -69,6 +70,17 @@ def outline(sources: Sources) -> Outline:
             else:
                 found[kind] = {"": _value(key.node, value)}
     return found
+
+
+def holds_secrets(sources: Sources) -> bool:
+    """Whether a secret stands in the text itself, or what may be one."""
+    return _covers(outline(sources))
+
+
+def _covers(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_covers, value.values()))
+    return any(map(_covers, value)) if isinstance(value, list) else isinstance(value, Covered)
 
 
 def _items(kind: str, value: Any) -> list[tuple[str, Any]]:
@@ -146,7 +158,8 @@ def _scalar(form: str, options: dict[str, Any], value: Any) -> Any:
     if not isinstance(text, str) or FORMS[form].default is repr:
         return text
     try:
-        return FORMS[form].default(FORMS[form].parse(text, options))[1:-1]
+        parsed = FORMS[form].parse(text, options)
+        return parsed.text if isinstance(parsed, Address) else FORMS[form].default(parsed)[1:-1]
     except (BadValue, TypeError):
         return text
 

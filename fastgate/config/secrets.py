@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from fastgate.config.model import Secret
 from fastgate.config.problems import Path, Problems, quote
 
 MAX_SECRET_BYTES: Final = 64 * 1024
+_SUPPOSED: Final = "supposed-secret-" * 4
 # The file that a value names: (name, path of the value, limit in bytes). Raises OSError.
 ReadFile = Callable[[str, Path, int], bytes]
+
+
+class Supposed(Mapping[str, str]):
+    """The environment, each variable that is not set being supposed to hold something: for commands that look
+    at a configuration where it does not run."""
+
+    def __getitem__(self, name: str) -> str:
+        return os.environ.get(name, _SUPPOSED)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(os.environ)
+
+    def __len__(self) -> int:
+        return len(os.environ)
 
 
 class SecretSource:

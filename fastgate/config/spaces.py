@@ -14,14 +14,27 @@ from typing import Any, Final, NamedTuple, cast
 
 from msgspec.structs import replace
 
-from fastgate.config.attached import relocation
+from fastgate.config.attached import digest_of, relocation
 from fastgate.config.document import Document
+from fastgate.config.files import OnDisk
+from fastgate.config.including import read_document
 from fastgate.config.model import Config, Listener, Plugin, Route, Sources, Upstream
-from fastgate.config.problems import Path, Problem, quote
+from fastgate.config.problems import ConfigError, Path, Problem, quote
 from fastgate.config.rewriting import rewritten
 from fastgate.config.rules_admin import clash_of
 
 _TABLES: Final = ("server", "admin", "dns", "access_log", "shared")
+
+
+def said_now(sources: Sources) -> Sources:
+    """What the files of ``sources`` say now, unchecked; ``sources`` itself where they can't be read."""
+    placed = sources.absolute()
+    try:
+        texts = [read_document(root, OnDisk()).sources() for root in placed.roots]
+    except ConfigError:
+        return sources
+    attached = {name: digest_of(name) for name in placed.attached}
+    return replace(_sources(texts), attached=attached) if texts else sources
 
 
 class Space(NamedTuple):

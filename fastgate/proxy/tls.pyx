@@ -84,12 +84,13 @@ cdef class TlsLayer:
         return self.take_out()
 
     cdef Py_ssize_t decrypt(self, bytearray scratch) except -1:
+        cdef Py_ssize_t size
         try:
-            return self.read(TLS_SCRATCH, scratch)
+            size = self.read(TLS_SCRATCH, scratch)
+            if size == 0:
+                self.state = TLS_ENDED          # that is how it says close_notify
+            return size
         except ssl.SSLWantReadError:
-            return 0
-        except ssl.SSLZeroReturnError:
-            self.state = TLS_ENDED
             return 0
         except ssl.SSLError as error:
             self.failure = getattr(error, "reason", None) or str(error)

@@ -37,7 +37,11 @@ class Api:
         if resource.method != "GET" and not _is_json(request):
             raise Refusal(415, "what changes anything says Content-Type: application/json")
         call: Call[Any, Any] = Call(
-            request, names, _query(resource, question, raw_query), _body(resource, request)
+            request,
+            names,
+            _query(resource, question, raw_query),
+            _body(resource, request),
+            caller.unix,
         )
         try:
             found = await resource.act(self._operations, call)

@@ -28,7 +28,7 @@ _SCHEMAS: Final = "#/components/schemas/"
 _PROBLEMS: Final = {
     400: "It can't be read.",
     401: "A token is needed, or it is wrong.",
-    403: "The page of another site asks.",
+    403: "The page of another site asks, or it is told on a Unix socket alone.",
     404: "There is nothing of this name.",
     408: "The request did not come in time.",
     409: "It can't be done as things are.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
@@ -12,9 +13,12 @@ from msgspec import UNSET, UnsetType
 
 import fastgate
 from fastgate import _core
+from fastgate.config import Sources
 from fastgate.config.diff import lines
+from fastgate.config.outline import holds_secrets
 from fastgate.config.render import render
 from fastgate.server import admin_views as views
+from fastgate.server.admin_certificates import Certificates, certificates_of
 from fastgate.server.admin_page import page
 from fastgate.server.admin_types import Call, Refusal, Reply, Resource
 from fastgate.server.operations import (
@@ -35,6 +39,7 @@ __all__ = ["METRICS", "RESOURCES"]
 
 NS: Final = 1e9
 AnyCall = Call[Any, Any]
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,15}")
 _ETAG: Final = re.compile(r'"[!#-~]*"')
 
 
@@ -62,6 +67,10 @@ async def _version(operations: Operations, call: AnyCall) -> object:
 async def _drain(operations: Operations, call: AnyCall) -> object:
     await operations.begin_drain()
     return views.Draining(True)
+
+
+async def _upgrade(operations: Operations, call: AnyCall) -> object:
+    return views.Upgraded(await operations.upgrade())
 
 
 async def _log_level(operations: Operations, call: AnyCall) -> object:
@@ -135,6 +144,20 @@ async def _history(operations: Operations, call: AnyCall) -> object:
     return views.History(await operations.history())
 
 
+async def _sources(operations: Operations, call: AnyCall) -> object:
+    name = call.names["version"]
+    if name != "current" and not _VERSION.fullmatch(name):
+        raise UnknownName('a version is a number, or "current"')
+    found = await operations.sources(None if name == "current" else int(name))
+    if not call.owner and holds_secrets(found):
+        raise Refusal(
+            403,
+            "a secret stands in the text, which is told on a Unix socket alone: write it as { env = ... } or "
+            "{ file = ... }",
+        )
+    return found
+
+
 async def _diff(operations: Operations, call: Call[views.DiffQuery, None]) -> object:
     found = await operations.diff(call.query.old, call.query.new)
     return views.DiffView(items=found.items, order=found.order, files=found.files, lines=lines(found))
@@ -162,6 +185,10 @@ async def _routes(operations: Operations, call: AnyCall) -> object:
 async def _plugins(operations: Operations, call: AnyCall) -> object:
     now: InForce = await operations.in_force()
     return views.view_plugins(now.config, (await operations.count())["plugins"])
+
+
+async def _certificates(operations: Operations, call: AnyCall) -> object:
+    return await asyncio.to_thread(certificates_of, (await operations.in_force()).config)
 
 
 async def _listeners(operations: Operations, call: AnyCall) -> object:
@@ -279,6 +306,13 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     ),
     _get("/history", "The versions that were in force and are kept", _history, views.History),
     _get(
+        "/history/{version}",
+        "What the files said of a version, word by word; `current`: of the one in force",
+        _sources,
+        Sources,
+        errors=(403,),
+    ),
+    _get(
         "/diff",
         "How two versions differ",
         _diff,
@@ -296,6 +330,12 @@ RESOURCES: Final[tuple[Resource, ...]] = (
         errors=(404, 422),
     ),
     _get("/listeners", "Where clients connect", _listeners, views.Listeners),
+    _get(
+        "/certificates",
+        "The certificates that it shows, those that expire first in front",
+        _certificates,
+        Certificates,
+    ),
     _get("/routes", "Which requests go where", _routes, views.Routes),
     _get("/routes/{route}/split", "The arms of a route's split", _split, SplitView),
     _put(
@@ -329,6 +369,13 @@ RESOURCES: Final[tuple[Resource, ...]] = (
         views.Draining,
         status=202,
         errors=(409,),
+    ),
+    _post(
+        "/upgrade",
+        "Starts the program anew beside this one, which drains once the new one serves",
+        _upgrade,
+        views.Upgraded,
+        errors=(409, 422),
     ),
     _get("/openapi.json", "This description, as OpenAPI 3.1", _openapi, dict[str, Any]),
     _get("/", "The page", _page, None, media="text/html", open=True, errors=(304,)),

@@ -76,12 +76,14 @@ def problem(refusal: Refusal) -> Reply:
 
 class Call(NamedTuple, Generic[Query, Body]):
     """A request that fits a row of the table. ``names``: what stood in the place of each {name} of its path;
-    ``query`` and ``body``: of the row's types, None where it has none."""
+    ``query`` and ``body``: of the row's types, None where it has none. ``owner``: whether the caller may
+    read the gateway's files anyway: it has reached a Unix socket."""
 
     request: Request
     names: dict[str, str]
     query: Query
     body: Body
+    owner: bool = False
 
 
 class Resource(Struct, frozen=True, kw_only=True):

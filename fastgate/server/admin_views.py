@@ -79,6 +79,12 @@ class Draining(Struct, frozen=True):
     draining: bool
 
 
+class Upgraded(Struct, frozen=True):
+    """pid: of the new program."""
+
+    pid: int
+
+
 class Live(Struct, frozen=True):
     live: bool
 

@@ -146,6 +146,9 @@ class Fleet:
             for each in supervisor.config.listeners
         ]
 
+    async def upgrade(self) -> int:
+        return await self._supervisor.upgrade()
+
     async def begin_drain(self) -> None:
         # The answer goes first.
         asyncio.get_running_loop().call_soon(self._supervisor.stopping.set)

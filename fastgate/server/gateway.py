@@ -54,6 +54,7 @@ from fastgate.server.shared_store import SharedValues
 from fastgate.server.sockets import OpenError
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
+from fastgate.server.watch import Watcher
 from fastgate.telemetry.metrics import ProcessFact
 from fastgate.upstreams.asgi import Application
 
@@ -121,6 +122,7 @@ class Gateway:
         self._metrics = self._common.metrics()
         self._shown: dict[str, dict[str, int]] = {}  # what the counters have of each plugin
         self._lost_lines = 0  # of logs that another one took the place of
+        self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self._draining = False
         self.draining = asyncio.Event()  # nothing new is taken any more
@@ -154,6 +156,9 @@ class Gateway:
             opened = await self.commit(await self.prepare(config, opener, places))
             if self._has_admin:
                 await self.keeper.begin()
+                if config.server.watch:
+                    self._watcher = Watcher(self.keeper, self._tell)
+                    self._watcher.start()
             return opened
         except BaseException:
             await self._end_watching()
@@ -175,6 +180,8 @@ class Gateway:
         Returns what was cut, what is still held (zeros, if nothing leaks) and what the log lost.
         """
         self._draining = True
+        if self._watcher is not None:
+            await self._watcher.stop()
         async with self._changing:
             for listener in self._listeners.values():
                 if grace:
@@ -419,6 +426,9 @@ class Gateway:
             )
             for each in self._listeners.values()
         ]
+
+    async def upgrade(self) -> int:
+        raise Unavailable("this gateway is part of another program, which has to be started anew itself")
 
     async def begin_drain(self) -> None:
         raise Unavailable("the program that embeds the gateway drains it")

@@ -80,7 +80,7 @@ class History:
                     # Another gateway keeps its own here, and has taken the number.
                     entry = make(entry.version + 1)
             except OSError as error:
-                self._problem(f"history: {error.filename or self.folder}: {error.strerror or error}; "
+                self._problem(f"history: {self.folder}: {error.strerror or error}; "
                               "this version is kept in memory alone")  # fmt: skip
         self._entries[entry.version] = entry
         for version in sorted(self._entries)[: -self.size]:

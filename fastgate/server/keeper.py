@@ -66,6 +66,7 @@ class Keeper:
     has changed nothing. It is never called twice at a time. tell: takes each line that an operator should
     read. read: the files of a configuration again; again: what was kept of one. aside: runs what takes
     a while; in a process that forks there must be no thread for it (``at_once``).
+    files: what they say, where ``config`` is not from them but was in force before.
     """
 
     def __init__(
@@ -78,9 +79,10 @@ class Keeper:
         read: Callable[[Config], Loaded] = read_again,
         again: Callable[[Sources], Loaded] = load_sources,
         aside: Aside = asyncio.to_thread,
+        files: Sources | None = None,
     ) -> None:
         self.config = config
-        self.last_read = LastRead(config.sources)
+        self.last_read = LastRead(files or config.sources)
         self.applied = now()
         self._apply = apply
         self._tell = tell

@@ -274,6 +274,11 @@ class Operations(Protocol):
     async def listeners(self) -> list[ListenerView]:
         """In the order of the file."""
 
+    async def upgrade(self) -> int:
+        """Starts the program anew beside the one that runs, with the configuration in force; its process id
+        once it serves. The one that runs then drains. Raises Unavailable where that is not ours to do, and
+        ReloadError; then nothing has changed."""
+
     async def begin_drain(self) -> None:
         """Begins what SIGTERM begins, and returns at once; again, it does nothing. Raises Unavailable where
         the program that embeds the gateway decides on that."""

@@ -21,6 +21,7 @@ from typing import Final
 
 from fastgate import _core
 from fastgate.config import Config, Loaded, model
+from fastgate.config.spaces import said_now
 from fastgate.server import carrying
 from fastgate.server.admin import Api
 from fastgate.server.admin_http import AdminServer, Serving
@@ -36,6 +37,7 @@ from fastgate.server.listeners import listener_key, open_listener
 from fastgate.server.operations import Cause, ReloadError, ReloadResult
 from fastgate.server.sockets import Bind, Listening, OpenError
 from fastgate.server.upgrade import start_successor
+from fastgate.server.watch import Watcher
 from fastgate.server.worker_handle import WorkerGone, WorkerHandle
 from fastgate.server.worker_process import DrainOrder, WorkerOrder
 from fastgate.server.workers import Workers
@@ -59,7 +61,16 @@ class Supervisor:
         self.version = 1  # of what the workers run; the operator's is the keeper's
         self.started = time.time()
         self._tell = tell
-        self.keeper = Keeper(self.config, self._apply, tell, history_of(self.config, tell), aside=at_once)
+        # A program that takes over begins with what is in force, whatever the files say.
+        taken = self._inheritance.sources
+        self.keeper = Keeper(
+            self.config,
+            self._apply,
+            tell,
+            history_of(self.config, tell),
+            aside=at_once,
+            files=None if taken is None else said_now(taken),
+        )
         self._count = count = self.config.server.workers
         # Substitutes, and those that leave, have places of their own.
         self.common = Common(self.config, 2 * count + 1)
@@ -77,6 +88,7 @@ class Supervisor:
         self._places: CounterPlaces = ({}, {})
         self._admin: AdminServer | None = None
         self._api = Api(Fleet(self))
+        self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self.succeeded = asyncio.Event()  # another program serves on our sockets
         self.stopping = asyncio.Event()  # somebody has told it to drain
@@ -111,6 +123,9 @@ class Supervisor:
             await self.workers.start()
             undo.pop_all()
         await self.keeper.begin()
+        if config.server.watch:
+            self._watcher = Watcher(self.keeper, self._tell, aside=at_once)
+            self._watcher.start()
         opened = _opened(config, self._listening)
         if self._admin is not None and serving is not None:
             self._admin.follow(serving)
@@ -151,6 +166,8 @@ class Supervisor:
         """Takes nothing new; the workers finish what runs within ``timeout`` seconds (None:
         server.drain_timeout). Returns the sum of their reports."""
         self.draining = True
+        if self._watcher is not None:
+            await self._watcher.stop()
         async with self._changing:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
             for listening in self._listening.values():
@@ -184,11 +201,12 @@ class Supervisor:
             ]
             if self._admin is not None:
                 heirlooms += [Heirloom(ADMIN, sock) for sock in self._admin.listening.sockets]
-            pid = await start_successor(heirlooms)
+            pid = await start_successor(heirlooms, self.config.sources)
             for listening in self._listening.values():
                 listening.hand_over()
             if self._admin is not None:
                 self._admin.listening.hand_over()
+                self._admin.close()  # the new one answers from now on
         self._tell(f"fastgate: upgraded: the program with pid {pid} serves")
         self.succeeded.set()
         return pid

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -75,7 +75,12 @@ def config(
 def to_toml(tables: Table) -> str:
     """The configuration as TOML."""
     lines: list[str] = []
+    # Keys of the file itself stand before any table.
+    plain = {name: value for name, value in tables.items() if name == "include"}
+    lines += _entries(plain)
     for name, value in tables.items():
+        if name in plain:
+            continue
         if isinstance(value, list):
             for item in value:
                 lines += [f"[[{name}]]", *_entries(item)]
@@ -107,17 +112,26 @@ def _value(value: object) -> str:
 
 class Gateway:
     """`fastgate run` on a configuration. A context manager; leaving it stops the process and checks for
-    leaks.
+    leaks. files: configurations that are there already, in place of tables.
 
     Attributes: `addresses` (listener name -> address), `workers` (process ids, in the order in which they
     were ready), `pid` (of the first of them), `supervisors` (one more with each upgrade), `log` (access log
     records), `stderr` (lines), `stopped` (the leak report, after `stop()`).
     """
 
-    def __init__(self, tables: Table, directory: Path, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        tables: Table,
+        directory: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
         self.tables = tables
         self.file = directory / "gateway.toml"
-        self.file.write_text(to_toml(tables))
+        self.files = files or (self.file,)
+        if not files:
+            self.file.write_text(to_toml(tables))
         self.env = env
         self.addresses: dict[str, Address] = {}
         self.workers: list[int] = []
@@ -149,7 +163,13 @@ class Gateway:
 
     def start(self) -> Gateway:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fastgate", "run", "-c", str(self.file)],
+            [
+                sys.executable,
+                "-m",
+                "fastgate",
+                "run",
+                *(word for each in self.files for word in ("-c", str(each))),
+            ],
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(self.env or {})},
             stdin=subprocess.DEVNULL,
@@ -297,7 +317,8 @@ class Gateway:
 
     def check_stderr(self) -> None:
         """Nothing but the gateway's own lines: a traceback or a warning of the loop is a defect."""
-        own = ("fastgate: ", f"{self.file}:")  # the second: warnings about the configuration
+        # Beside its own lines: what is said of configurations.
+        own = ("fastgate: ", *(f"{each}{end}" for each in self.files for end in (":", ",")))
         strange = [line for line in self.stderr if line and not line.startswith(own)]
         assert not strange, "unexpected on stderr:\n" + "\n".join(strange)
 
