@@ -81,7 +81,13 @@ class Fleet:
     async def metrics(self, openmetrics: bool) -> bytes:
         supervisor = self._supervisor
         workers = (
-            ProcessFact(str(each.seat), each.pid, _STATES[each.state], each.place)
+            # One that starts may not have cleared yet what a dead one has left in its place.
+            ProcessFact(
+                str(each.seat),
+                each.pid,
+                _STATES[each.state],
+                -1 if each.state is State.STARTING else each.place,
+            )
             for each in supervisor.workers.all
             if each.state is not State.GONE
         )

@@ -90,9 +90,9 @@ FAMILIES: Final[tuple[Family, ...]] = (
         ("upstream_breaker", "fastgate_upstream_breaker_state", "gauge", ("upstream", "state"),
          "1 for the state that the upstream's breaker is in"),
         ("upstream_connect", "fastgate_upstream_connect_seconds", "histogram", _UPSTREAM,
-         "How long requests waited for a connection that was made for them"),
+         "How long requests waited for a new connection, each for its last one"),
         ("upstream_queue", "fastgate_upstream_queue_seconds", "histogram", _UPSTREAM,
-         "How long requests waited for a connection that came free"),
+         "How long requests waited for a connection that came free, each for its last one"),
     ),
     *_group(
         "Endpoints",
