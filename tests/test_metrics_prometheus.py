@@ -40,8 +40,8 @@ class Scene(NamedTuple):
 
 
 def tables(service: str, closing: str) -> dict[str, Any]:
-    """Each family has something to tell: a route whose requests queue, one whose connections are always new, one that
-    fails, TLS."""
+    """Each family has something to tell: requests that queue, connections that are always new, and some that
+    fail, and TLS."""
     return config(
         listeners=[
             {"name": "main", "bind": "127.0.0.1:0"},

@@ -120,17 +120,19 @@ cdef class MetricsText:
                 self._label(b"upstream", span_of(raw, len(raw)))
                 self._upstream(place, load, health)
 
-    def add_endpoints(self, SharedTable states not None, int64_t now) -> None:
-        """Those that anybody uses. states: of endpoint_states()."""
+    def add_endpoints(self, SharedTable states not None, int64_t now, uint64_t first, uint64_t last) -> bool:
+        """Those that anybody uses, of the places from `first` up to `last`. states: of endpoint_states(). Whether there are
+        further places."""
         cdef TallyHead* head
         cdef uint64_t place
-        for place in range(self.counters.endpoints.table.capacity):
+        for place in range(first, min(last, self.counters.endpoints.table.capacity)):
             head = self.counters.endpoints.at(place)
             if head != NULL:
                 self._begin_labels()
                 self._label(b"upstream", span_of(head.text, head.lengths[0]))
                 self._label(b"endpoint", span_of(head.text + head.lengths[0], head.lengths[1]))
                 self._endpoint(head, states, now)
+        return last < self.counters.endpoints.table.capacity
 
     def add_plugins(self) -> None:
         cdef TallyHead* head

@@ -19,7 +19,7 @@ from fastgate.telemetry.text import assemble, samples
 
 __all__ = ["Facts", "Metrics", "ProcessFact"]
 
-#: Routes, or upstreams, between two turns of the loop: a gateway that serves in it waits no longer.
+#: Routes, upstreams or places of endpoints between two turns of the loop: a gateway that serves in it waits no longer.
 SLICE: Final = 100
 _WORKER_STATES: Final = ("starting", "serving", "hung", "draining")
 Rows = list[tuple[tuple[str, ...], float]]
@@ -86,7 +86,10 @@ class Metrics:
         for start in range(0, len(upstreams), SLICE):
             compiled.add_upstreams(upstreams[start : start + SLICE])
             await asyncio.sleep(0)
-        compiled.add_endpoints(self._endpoints, _core.monotonic_ns())
+        place = 0
+        while compiled.add_endpoints(self._endpoints, _core.monotonic_ns(), place, place + SLICE):
+            place += SLICE
+            await asyncio.sleep(0)
         compiled.add_plugins()
         texts = {key: compiled.text(key) for key in _core.METRIC_FAMILIES}
         rows = self._rows(facts, live)
