@@ -116,6 +116,8 @@ class IpSet:
 
 class IpFilterCore:
     def __init__(self, config: Any) -> None: ...
+    def counts(self) -> dict[str, int]:
+        """What became of requests, in this process, by a word each."""
     @property
     def name(self) -> str: ...
     @property
@@ -151,6 +153,8 @@ class RateResult(NamedTuple):
 
 class RateLimiter:
     def __init__(self, config: Any, *, seed: bytes | None = None) -> None: ...
+    def counts(self) -> dict[str, int]:
+        """What became of requests, in this process, by a word each."""
     @property
     def name(self) -> str: ...
     @property
@@ -209,6 +213,8 @@ class SampleExchange:
         consumer: str | bytes | None = None,
         trace_id: str | bytes | None = None,
         tls: str | bytes | None = None,
+        tls_cipher: str | bytes | None = None,
+        sni: str | bytes | None = None,
         detail: str | bytes | None = None,
         client: str = "",
         client_port: int = 0,
@@ -824,6 +830,7 @@ class RateLimitFilter(NativeFilter):
 
 class IpFilter(NativeFilter):
     def __init__(self, name: str, lists: IpFilterCore) -> None: ...
+    def counts(self) -> dict[str, int]: ...
 
 class Route:
     def __init__(
@@ -931,6 +938,10 @@ class Sticky:
         same_site: str = "lax",
     ) -> None: ...
 
+class _HasContext(Protocol):
+    @property
+    def context(self) -> ssl.SSLContext: ...
+
 class Listener:
     def __init__(
         self,
@@ -952,12 +963,15 @@ class Listener:
         forwarded: tuple[str, ...],
         request_id: str,
         half_close: str,
-        tls: ssl.SSLContext | None = None,
+        tls: _HasContext | None = None,
         handshake_ns: int = 0,
         handshake_rate: float = 0,
+        strict_host: bool = False,
     ) -> None: ...
     @property
     def name(self) -> str: ...
+    @property
+    def certificates(self) -> _HasContext | None: ...
     @property
     def routes(self) -> tuple[Route | None, ...]: ...
 
@@ -1070,6 +1084,7 @@ class Worker:
     def log_to(self, log: AccessLog | None, flush_interval: int, dropped: int) -> None: ...
     def watch(self, upstreams: tuple[Upstream, ...]) -> None: ...
     def serve_inner(self, listener: Listener, route: Route) -> None: ...
+    def answer_challenges(self, challenges: dict[bytes, bytes] | None) -> None: ...
     def close_listener(self, slot: ListenerSlot) -> None: ...
     def connections(self, upstream: Upstream) -> list[tuple[str, int, int, int]]: ...
     def show_gauges(self) -> int: ...

@@ -20,6 +20,7 @@ from fastgate.config import Config, Problem, Sources, loads
 from fastgate.config.diff import Difference, ItemChange, KeyChange
 from fastgate.config.model import Admin
 from fastgate.server import admin_http
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.admin import Api
 from fastgate.server.operations import (
     ArmView,
@@ -113,7 +114,6 @@ class Fake:
     error: Exception | None = None
     well: Health = field(default_factory=lambda: Health(ready=True))
     level: LogLevel = "info"
-    text: str = ""
 
     def _ask(self, *what: Any) -> None:
         self.asked.append(what)
@@ -151,12 +151,18 @@ class Fake:
         self._ask("reload", config, *([expected] if expected else []))
         return RELOADED
 
+    async def metrics(self, openmetrics: bool) -> bytes:
+        return b""
+
+    async def acme(self) -> list[AcmeView]:
+        return []
+
     async def history(self) -> list[VersionView]:
         return [VERSION]
 
     async def sources(self, version: int | None = None) -> Sources:
         self._ask("sources", version)
-        return Sources(roots=("a.toml",), texts={"a.toml": self.text})
+        return Sources(texts={"a.toml": "x"})
 
     async def diff(self, old: int, new: int) -> Difference:
         self._ask("diff", old, new)

@@ -78,7 +78,7 @@ def test_every_answer_that_succeeds_is_as_it_is_described(running: Gateway) -> N
         ("PUT", "/log-level"): ("/log-level", {"level": "info"}),
         ("POST", "/reload"): ("/reload", {}),
         ("GET", "/history/{version}"): ("/history/current", None),
-        ("GET", "/diff"): ("/diff?from=1&to=1", None),
+        ("GET", "/history/{old}/diff/{new}"): ("/history/1/diff/1", None),
         ("POST", "/rollback"): ("/rollback", {"version": 1}),
     }
     served = running.admin("/openapi.json")

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cryptography import x509
 from support.certificates import issue
 from support.client import Client, request
 from support.gateway import ROOT, Gateway, config
-from support.metrics import ACCEPT, OPENMETRICS, scrape, wait_scrape
+from support.metrics import ACCEPT, OPENMETRICS, Scrape, scrape, wait_scrape
 from support.upstream import Upstream, read_body, reply
 
 from fastgate import _core
@@ -177,6 +178,19 @@ def test_an_exemplar_is_the_trace_where_there_is_one() -> None:
     assert f'# {{trace_id="{"ab" * 16}"}} 0.003 1000000000.003'.encode() in text.text("total")
 
 
+def shows(total: int, now: Scrape) -> bool:
+    """So many requests, each on a connection of its own, 20 of which are open."""
+    return (
+        now.one("fastgate_connections_open") == 20
+        and now.sum("fastgate_plugin_decisions_total", decision="seen") == total
+        and now.one("fastgate_connections_accepted_total") == total
+    )
+
+
+def restarted(times: int, now: Scrape) -> bool:
+    return now.one("fastgate_worker_restarts_total") == times
+
+
 def test_counts_outlive_the_workers_that_made_them(tmp_path: Path) -> None:
     """What counts up does not go backwards; what a dead worker had open is not there any more."""
     (tmp_path / "mine.py").write_text(PLUGIN)
@@ -193,20 +207,11 @@ def test_counts_outlive_the_workers_that_made_them(tmp_path: Path) -> None:
             for client in clients:
                 assert client.get("/").status == 200
                 total += 1
-            before = wait_scrape(
-                gateway,
-                lambda now, total=total: (
-                    now.one("fastgate_connections_open") == 20
-                    and now.sum("fastgate_plugin_decisions_total", decision="seen") == total
-                    and now.one("fastgate_connections_accepted_total") == total
-                ),
-            )
+            before = wait_scrape(gateway, partial(shows, total))
             assert before.sum("fastgate_requests_total", route="all") == total
             os.kill(victim, signal.SIGKILL)
             gateway.wait_stderr(f"fastgate: worker {1 + turn} (pid {victim}) was ended by SIGKILL")
-            after = wait_scrape(
-                gateway, lambda now, turn=turn: now.one("fastgate_worker_restarts_total") == turn + 1
-            )
+            after = wait_scrape(gateway, partial(restarted, turn + 1))
             assert after.sum("fastgate_requests_total", route="all") == total
             assert after.one("fastgate_plugin_decisions_total", plugin="mine", decision="seen") == total
             assert after.one("fastgate_connections_accepted_total") == total

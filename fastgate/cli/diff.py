@@ -34,8 +34,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         if _is_version(args.old) and _is_version(args.new):
             # The gateway compares, and keeps what is secret to itself.
-            query = {"from": _number(args, args.old), "to": _number(args, args.new)}
-            found = msgspec.convert(call(args, "GET", "diff", query=query), Difference)
+            old, new = _number(args, args.old), _number(args, args.new)
+            found = msgspec.convert(call(args, "GET", "history", old, "diff", new), Difference)
         else:
             found = difference(_sources(args, args.old), _sources(args, args.new))
     except Failed as failed:

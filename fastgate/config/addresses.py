@@ -206,6 +206,21 @@ def parse_host(text: str, options: dict[str, Any]) -> str:
     return text.lower()
 
 
+def parse_acme_domain(text: str, options: dict[str, Any]) -> str:
+    """A DNS name of at least two labels, in lower case: what a directory gives a certificate for here."""
+    if text.startswith("*."):
+        raise BadValue(
+            f"{quote(text)}: a wildcard needs the challenge dns-01, which is not spoken here",
+            "name the hosts, or give the certificate by `certificates`",
+        )
+    name = parse_host(text, options)
+    if name.startswith("[") or _IPV4_LIKE.fullmatch(name):
+        raise BadValue(f"{quote(text)} is an address, and only names get certificates here")
+    if "." not in name.rstrip("."):
+        raise BadValue(f"{quote(text)} is no public name: it has only one label")
+    return name.rstrip(".")
+
+
 def parse_host_pattern(text: str, options: dict[str, Any]) -> str:
     """``a.b`` or ``*.b``, in lower case."""
     if text == "*":

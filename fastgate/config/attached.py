@@ -47,6 +47,7 @@ def at_root(config: Config, document: Document) -> Config:
         routes=tuple(moved(one, ("routes", i)) for i, one in enumerate(config.routes)),
         upstreams={name: moved(one, ("upstreams", name)) for name, one in config.upstreams.items()},
         plugins={name: moved(one, ("plugins", name)) for name, one in config.plugins.items()},
+        acme={name: moved(one, ("acme", name)) for name, one in config.acme.items()},
     )
 
 
@@ -98,4 +99,5 @@ def _paths(config: Config) -> list[Path]:
         *(("routes", i) for i in range(len(config.routes))),
         *(("upstreams", name) for name in config.upstreams),
         *(("plugins", name) for name in config.plugins),
+        *(("acme", name) for name in config.acme),
     ]

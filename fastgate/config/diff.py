@@ -14,7 +14,10 @@ from fastgate.config.problems import ConfigError
 
 __all__ = ["Difference", "ItemChange", "KeyChange", "difference", "lines", "summary"]
 
-_NOUNS: Final = {"listeners": "listener", "upstreams": "upstream", "routes": "route", "plugins": "plugin"}
+_NOUNS: Final = {
+    "listeners": "listener", "upstreams": "upstream", "routes": "route", "plugins": "plugin",
+    "acme": "acme",
+}  # fmt: skip
 
 
 class KeyChange(Struct, frozen=True, kw_only=True, omit_defaults=True):

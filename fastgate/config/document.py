@@ -21,7 +21,7 @@ from fastgate.config.positions import PositionIndex
 from fastgate.config.problems import Path, Problem, quote, shown_path
 
 _ARRAYS: Final = ("listeners", "routes")
-_NAMED: Final = ("upstreams", "plugins")
+_NAMED: Final = ("upstreams", "plugins", "acme")
 
 
 class Part(NamedTuple):

@@ -24,7 +24,7 @@ __all__ = ["Covered", "holds_secrets", "outline"]
 
 COVERED: Final = "<secret>"
 _TELLING: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
-_NAMED: Final = ("listeners", "routes", "upstreams", "plugins")
+_NAMED: Final = ("listeners", "routes", "upstreams", "plugins", "acme")
 
 # Kind ("routes") to name to keys; a table of the process under the name "".
 Outline = dict[str, dict[str, Any]]

@@ -15,6 +15,7 @@ from fastgate.config.cidr_files import read_cidr_file
 from fastgate.config.document import Document
 from fastgate.config.model import Config, IpFilter, Listener, Plugin, RateLimit
 from fastgate.config.problems import Path, Problems, quote
+from fastgate.config.rules_acme import check_acme, with_places
 from fastgate.config.rules_admin import check_admin, check_metrics, clash_of, with_files
 from fastgate.config.rules_context import Context, every_upstream_of
 from fastgate.config.rules_plugins import check_order, check_references, references
@@ -52,6 +53,7 @@ def check_rules(
             )
             for name, upstream in config.upstreams.items()
         },
+        acme={name: with_places(acme, document.folder(("acme", name))) for name, acme in config.acme.items()},
         plugins={
             name: _named_plugin(plugin, name, document, problems) for name, plugin in config.plugins.items()
         },
@@ -59,6 +61,7 @@ def check_rules(
     context = Context(config, document, problems, read_endpoints)
     _check_listeners(context)
     _check_server(context)
+    check_acme(context)
     for name, upstream in config.upstreams.items():
         check_upstream(context, ("upstreams", name), upstream)
     for name, plugin in config.plugins.items():
@@ -203,10 +206,7 @@ def _check_limit_scope(context: Context, path: Path, limit: RateLimit) -> None:
     elif redis is None and not problems.failed((*path, "redis")):
         problems.error(path, 'scope: "redis" needs the table `redis`, which says where it is')
     if redis is not None:
-        if bool(redis.sentinels) != bool(redis.sentinel_master):
-            problems.error((*path, "redis"), "redis: `sentinels` and `sentinel_master` go together")
-        if redis.sentinels and redis.cluster:
-            problems.error((*path, "redis"), "redis: a cluster has no sentinels")
+        context.check_redis((*path, "redis"), redis)
     if (limit.algorithm == "quota") != bool(limit.quota) and not problems.failed((*path, "quota")):
         problems.error(path, '`quota` and algorithm = "quota" go together')
     if limit.lease and limit.algorithm != "token-bucket":

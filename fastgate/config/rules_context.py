@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fastgate.config.decode import label_of
 from fastgate.config.document import Document
-from fastgate.config.model import Config, Route
+from fastgate.config.model import Config, RedisPlace, Route
 from fastgate.config.problems import Path, Problems, did_you_mean, either, quote
 
 
@@ -29,6 +29,7 @@ class Context:
         self.document: Final = document
         self.upstream_names: Final = self._names("upstreams")
         self.plugin_names: Final = self._names("plugins")
+        self.acme_names: Final = self._names("acme")
         # Kinds of names that were not found, and arrays with items that are no tables: what then seems unused
         # is more likely misspelt where it is used.
         self.misspelt: Final[set[str]] = set()
@@ -96,6 +97,12 @@ class Context:
 
     def no_effect(self, path: Path, why: str, hint: str = "") -> None:
         self.problems.warning(path, f"{label_of(path)} has no effect: {why}", hint, at_key=True)
+
+    def check_redis(self, path: Path, redis: RedisPlace) -> None:
+        if bool(redis.sentinels) != bool(redis.sentinel_master):
+            self.problems.error(path, "redis: `sentinels` and `sentinel_master` go together")
+        if redis.sentinels and redis.cluster:
+            self.problems.error(path, "redis: a cluster has no sentinels")
 
     def check_statuses(self, path: Path, on: Collection[str]) -> None:
         """``statuses`` counts only with "status" among the failures of ``on``."""

@@ -162,7 +162,7 @@ def _named(space: Space) -> Config:
     own = {name for name in config.upstreams if not document.included(("upstreams", name))}
 
     def name_of(form: str, text: str) -> str:
-        if form in ("listener-ref", "plugin-ref") or (form == "upstream-ref" and text in own):
+        if form in ("listener-ref", "plugin-ref", "acme-ref") or (form == "upstream-ref" and text in own):
             return f"{stem}/{text}"
         return text
 
@@ -178,6 +178,7 @@ def _named(space: Space) -> Config:
         plugins={
             f"{stem}/{name}": replace(each, name=f"{stem}/{name}") for name, each in config.plugins.items()
         },
+        acme={f"{stem}/{name}": each for name, each in config.acme.items()},
         upstreams={
             f"{stem}/{name}" if name in own else name: replace(
                 each, name=f"{stem}/{name}" if name in own else name

@@ -355,6 +355,29 @@ def parse_redis_url(text: str, options: dict[str, Any]) -> str:
     return text
 
 
+def parse_https_url(text: str, options: dict[str, Any]) -> str:
+    """RFC 8555 6.1: a directory is spoken with over https only."""
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or parts.fragment or "@" in parts.netloc or any(c <= " " or c > "~" for c in text):
+        hint = f"did you mean {quote('https' + text[4:])}?" if text.startswith("http://") else ""
+        raise BadValue(f'expected a URL such as "https://host/directory", got {quote(text)}', hint)
+    return text
+
+
+def parse_email(text: str, options: dict[str, Any]) -> str:
+    """What a mailto URL of one address takes (RFC 8555 7.3)."""
+    if not re.fullmatch(r"[^@\s,:?%&]+@[^@\s,:?%&]+", text) or not text.isprintable():
+        hint = (
+            "did you mean " + quote(text.removeprefix("mailto:")) + "?" if text.startswith("mailto:") else ""
+        )
+        raise BadValue(f"expected one email address, got {quote(text)}", hint)
+    return text
+
+
 def parse_log_path(text: str, options: dict[str, Any]) -> str:
     if not text or "\0" in text:
         raise BadValue('expected "stdout", "stderr" or the path of a file')

@@ -52,6 +52,16 @@ cdef class EndpointSide(Timed):
         raise NotImplementedError
 
 
+cdef bint _misdirected(TlsLayer tls, Span host) noexcept:
+    # Who may use a name was decided by the handshake for that name; a request may not then ask for another
+    # (RFC 9110 7.4).
+    return tls is not None and tls.sni is not None and not span_equal_nocase(host, bytes_span(tls.sni))
+
+
+cdef bytes CHALLENGE_PREFIX = b"/.well-known/acme-challenge/"
+cdef bytes CHALLENGE_LINES = b"Content-Type: application/octet-stream\r\nCache-Control: no-store\r\n"
+
+
 cdef inline bint _idempotent(uint8_t method_id) noexcept nogil:
     # RFC 9110 9.2.2.
     return method_id in (METHOD_GET, METHOD_HEAD, METHOD_PUT, METHOD_DELETE, METHOD_OPTIONS)
@@ -150,6 +160,7 @@ cdef class Exchange(Timed):
         cdef int reason, index
         cdef HeadFacts* facts = &self.facts
         cdef Route route
+        cdef bytes challenge
         if self.view.method_id == METHOD_CONNECT or self.view.method_id == METHOD_TRACE:
             return self.refuse(R_METHOD_NOT_IMPLEMENTED, None)
         reason = normalise_target(self.view.method_id, self.raw_target, facts.host, &self.target, &self.scratch)
@@ -158,9 +169,16 @@ cdef class Exchange(Timed):
         self.view.path = self.target.path
         self.view.query = self.target.query
         self.view.host = self.target.host
+        if self.listener.strict_host and _misdirected(self.client.tls, self.view.host):
+            return self.refuse(R_MISDIRECTED, None)
         if self.view.method_id == METHOD_OPTIONS and facts.max_forwards == 0:
             self.reason = R_MAX_FORWARDS
             return answer(self, 200, b"X-Request-ID: " + self.request_id[:self.request_id_length] + b"\r\n", b"")
+        if self.worker.challenges is not None:
+            challenge = self._challenge()
+            if challenge is not None:
+                self.reason = R_ACME_CHALLENGE
+                return answer(self, 200, CHALLENGE_LINES, challenge)
         index = self.listener.table.match(&self.view)
         if index < 0:
             return self.refuse(R_NO_ROUTE, None)
@@ -206,6 +224,16 @@ cdef class Exchange(Timed):
             return begin_detour(self, body, length, end)
         return enter_upstream(self, body, length, end, self.start_ns if self.run is None else now_ns())
 
+    cdef bytes _challenge(self):
+        # RFC 8555 8.3: http-01. What is not under way is the routes' business.
+        cdef Span path = self.view.path
+        cdef Py_ssize_t prefix = PyBytes_GET_SIZE(CHALLENGE_PREFIX)
+        if <Py_ssize_t>path.len <= prefix or memcmp(path.ptr, PyBytes_AS_STRING(CHALLENGE_PREFIX), prefix) != 0:
+            return None
+        if self.view.method_id != METHOD_GET and self.view.method_id != METHOD_HEAD:
+            return None
+        return self.worker.challenges.get(path.ptr[prefix:path.len])
+
     cdef Span chosen_upgrade(self) noexcept:
         # The first protocol that the client names and the route allows; ptr NULL when there is none.
         cdef Py_ssize_t at = 0
@@ -239,7 +267,8 @@ cdef class Exchange(Timed):
         memset(&out, 0, sizeof(out))
         try:
             out_put(&out, b"Location: ", 10)
-            route.redirect.write_location(&self.view, span_of(b"http", 4), self.target.port, &out)
+            route.redirect.write_location(
+                &self.view, span_of(b"https", 5) if self.client.secure else span_of(b"http", 4), self.target.port, &out)
             out_put(&out, b"\r\n", 2)
             lines = PyBytes_FromStringAndSize(out.data, <Py_ssize_t>out.len)
         finally:
@@ -671,8 +700,11 @@ cdef class Exchange(Timed):
         if self.arm >= 0:
             observe_arm(self, now)
         memset(&record, 0, sizeof(record))
-        if client.tls_version is not None:
-            record.tls = bytes_span(client.tls_version)
+        if client.tls is not None and client.tls.version is not None:
+            record.tls = bytes_span(client.tls.version)
+            record.tls_cipher = bytes_span(client.tls.cipher)
+            if client.tls.sni is not None:
+                record.sni = bytes_span(client.tls.sni)
         record.request_id = span_of(self.request_id, self.request_id_length)
         record.listener = bytes_span(self.listener.name_bytes)
         record.route_index = -1

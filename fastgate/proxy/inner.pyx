@@ -9,6 +9,7 @@ cdef Exchange twin_of(Exchange x, InnerSide side, int kind):
     x.worker.inner.add(twin)
     twin.kind = kind
     side.address = x.client.peer_address()[0]
+    side.secure = x.client.secure
     twin.client = side
     twin.listener = x.listener
     twin.route = x.route

@@ -19,6 +19,9 @@ cdef int begin_plugins(Exchange x, const char* body, size_t length, bint end) ex
 
 
 cdef class PluginRun:
+    # The exchange lets go of its run when it is over, in the middle of whatever the run does. So what is called through the
+    # exchange holds itself: `this`. Everything else is called from there, or by somebody who holds the run.
+
     cdef int begin(self, const char* body, size_t length, bint end) except -1:
         cdef Exchange x = self.x
         self.state = RUN_REQUEST
@@ -192,6 +195,7 @@ cdef class PluginRun:
         return self.x.fail(reason, detail)
 
     cdef int budget_over(self, int64_t now) except -1:
+        cdef PluginRun this = self
         if not self.suspended:
             return 0
         if self.ticket is not None:
@@ -392,6 +396,7 @@ cdef class PluginRun:
         return self._drive()
 
     cdef int request_body(self, const char* body, size_t length, bint end) except -1:
+        cdef PluginRun this = self
         # While X_PLUGINS: the client sends more of it.
         cdef Exchange x = self.x
         if self.gathered is None:
@@ -424,6 +429,7 @@ cdef class PluginRun:
         return RUN_ERROR <= self.state <= RUN_BODY or (self.held is not None and len(self.held) > 0)
 
     cdef int upstream_head(self, ResponseHead* head, const char* body, size_t length, bint end) except -1:
+        cdef PluginRun this = self
         cdef Exchange x = self.x
         x.phase = X_RESPONDING
         x.status = 0                            # the client has seen nothing yet
@@ -436,6 +442,7 @@ cdef class PluginRun:
         return SENT_CONGESTED if self.suspended or self.congested else SENT_ALL
 
     cdef int upstream_body(self, const char* body, size_t length, bint end) except -1:
+        cdef PluginRun this = self
         cdef Exchange x = self.x
         if self.drained:
             return SENT_ALL
@@ -450,6 +457,7 @@ cdef class PluginRun:
         return SENT_CONGESTED if self.suspended or self.congested else SENT_ALL
 
     cdef int own_answer(self, Response response) except -1:
+        cdef PluginRun this = self
         # A whole answer that no upstream gives.
         cdef Exchange x = self.x
         self.stop()
@@ -468,6 +476,7 @@ cdef class PluginRun:
                 and (self.chain.has_error or self.chain.has_response))
 
     cdef int failure(self, int reason, str detail) except -1:
+        cdef PluginRun this = self
         cdef Exchange x = self.x
         self.failing = True
         self.stop()

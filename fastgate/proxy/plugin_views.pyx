@@ -571,6 +571,8 @@ cdef class ExchangeView:
     def shared(self):
         # Of the plugin that asks: an on_log that waited may do so while another plugin's hook runs.
         cdef object task = _current_task()
+        if self.run is None:
+            raise RuntimeError(_OVER)
         return (<_StandIn>task).slot.shared if isinstance(task, _StandIn) else self.run.slot.shared
 
     def refuse(self, int status, str code not None, str detail="", *, headers=()):

@@ -64,25 +64,21 @@ cdef class Wire:
         return self.send_parts(&part, 1)
 
     cdef int send_parts(self, Span* parts, int count) except -1:
-        cdef bytes data
         if self.tls is None:
-            return self._send(parts, count)
-        data = self.tls.encrypt(parts, count)
-        return self.send_plain(data) if data else SENT_BROKEN
-
-    cdef int send_plain(self, bytes data) except -1:
-        cdef Span part = bytes_span(data)
-        return self._send(&part, 1)
+            return self.send_plain(parts, count)
+        return self.tls.send(self, parts, count, PyByteArray_AS_STRING(self.shell.worker.tls_scratch))
 
     cdef int _goodbye(self) except -1:
         cdef bytes data
+        cdef Span part
         if self.tls is not None and not self.finished:
             data = self.tls.goodbye()
             if data:
-                self.send_plain(data)
+                part = bytes_span(data)
+                self.send_plain(&part, 1)
         return 0
 
-    cdef int _send(self, Span* parts, int count) except -1:
+    cdef int send_plain(self, Span* parts, int count) except -1:
         cdef iovec[MAX_PARTS] pieces
         cdef msghdr message
         cdef ssize_t sent = 0
@@ -147,6 +143,8 @@ cdef class Wire:
         if self.paused and self.transport is not None:
             self.paused = False
             self.transport.resume_reading()
+            if self.shell is not None:
+                self.shell.resumed()
         return 0
 
     cdef void lost(self) noexcept:

@@ -99,6 +99,11 @@ cdef class Worker:
         self.inner_listener = listener
         self.inner_route = route
 
+    def answer_challenges(self, dict challenges):
+        """Requests for an ACME token get its key authorization, on every listener and before any route: {token: key
+        authorization}, both bytes. Empty or None: none is under way."""
+        self.challenges = challenges or None
+
     # -- what a reload changes -------------------------------------------------------------------------------------
 
     def limit(self, int64_t max_connections, int64_t max_per_address):

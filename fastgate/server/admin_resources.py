@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
 from typing import Any, Final
 
@@ -13,14 +12,12 @@ from msgspec import UNSET, UnsetType
 
 import fastgate
 from fastgate import _core
-from fastgate.config import Sources
-from fastgate.config.diff import lines
-from fastgate.config.outline import holds_secrets
 from fastgate.config.render import render
 from fastgate.server import admin_views as views
 from fastgate.server.admin_certificates import Certificates, certificates_of
+from fastgate.server.admin_change import CHANGE
 from fastgate.server.admin_page import page
-from fastgate.server.admin_types import Call, Refusal, Reply, Resource
+from fastgate.server.admin_types import Call, Refusal, Reply, Resource, expected
 from fastgate.server.operations import (
     EndpointChange,
     EndpointView,
@@ -39,8 +36,6 @@ __all__ = ["METRICS", "RESOURCES"]
 
 NS: Final = 1e9
 AnyCall = Call[Any, Any]
-_VERSION: Final = re.compile(r"[1-9][0-9]{0,15}")
-_ETAG: Final = re.compile(r'"[!#-~]*"')
 
 
 # -- whether it is well
@@ -137,45 +132,7 @@ async def _configuration(operations: Operations, call: AnyCall) -> object:
 
 
 async def _reload(operations: Operations, call: AnyCall) -> object:
-    return await operations.reload(cause="admin", expected=_expected(call))
-
-
-async def _history(operations: Operations, call: AnyCall) -> object:
-    return views.History(await operations.history())
-
-
-async def _sources(operations: Operations, call: AnyCall) -> object:
-    name = call.names["version"]
-    if name != "current" and not _VERSION.fullmatch(name):
-        raise UnknownName('a version is a number, or "current"')
-    found = await operations.sources(None if name == "current" else int(name))
-    if not call.owner and holds_secrets(found):
-        raise Refusal(
-            403,
-            "a secret stands in the text, which is told on a Unix socket alone: write it as { env = ... } or "
-            "{ file = ... }",
-        )
-    return found
-
-
-async def _diff(operations: Operations, call: Call[views.DiffQuery, None]) -> object:
-    found = await operations.diff(call.query.old, call.query.new)
-    return views.DiffView(items=found.items, order=found.order, files=found.files, lines=lines(found))
-
-
-async def _rollback(operations: Operations, call: Call[None, views.RollbackBody | None]) -> object:
-    version = None if call.body is None else call.body.version
-    return await operations.rollback(version, expected=_expected(call))
-
-
-def _expected(call: AnyCall) -> str | None:
-    """If-Match (RFC 9110 13.1.1). "*" is any, and there is always one."""
-    given = call.request.headers.get("if-match")
-    if given is None or given == "*":
-        return None
-    if not _ETAG.fullmatch(given):
-        raise Refusal(400, 'If-Match is one ETag in quotes, or "*"')
-    return given
+    return await operations.reload(cause="admin", expected=expected(call))
 
 
 async def _routes(operations: Operations, call: AnyCall) -> object:
@@ -185,6 +142,10 @@ async def _routes(operations: Operations, call: AnyCall) -> object:
 async def _plugins(operations: Operations, call: AnyCall) -> object:
     now: InForce = await operations.in_force()
     return views.view_plugins(now.config, (await operations.count())["plugins"])
+
+
+async def _acme(operations: Operations, call: AnyCall) -> object:
+    return views.Acme(await operations.acme())
 
 
 async def _certificates(operations: Operations, call: AnyCall) -> object:
@@ -304,31 +265,7 @@ RESOURCES: Final[tuple[Resource, ...]] = (
         conditional=True,
         errors=(422,),
     ),
-    _get("/history", "The versions that were in force and are kept", _history, views.History),
-    _get(
-        "/history/{version}",
-        "What the files said of a version, word by word; `current`: of the one in force",
-        _sources,
-        Sources,
-        errors=(403,),
-    ),
-    _get(
-        "/diff",
-        "How two versions differ",
-        _diff,
-        views.DiffView,
-        query=views.DiffQuery,
-        errors=(404,),
-    ),
-    _post(
-        "/rollback",
-        "Puts an earlier version in force, as a new one",
-        _rollback,
-        ReloadResult,
-        views.RollbackBody,
-        conditional=True,
-        errors=(404, 422),
-    ),
+    *CHANGE,
     _get("/listeners", "Where clients connect", _listeners, views.Listeners),
     _get(
         "/certificates",
@@ -336,6 +273,7 @@ RESOURCES: Final[tuple[Resource, ...]] = (
         _certificates,
         Certificates,
     ),
+    _get("/acme", "ACME directories, and how the certificates from there stand", _acme, views.Acme),
     _get("/routes", "Which requests go where", _routes, views.Routes),
     _get("/routes/{route}/split", "The arms of a route's split", _split, SplitView),
     _put(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import http
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from fastgate.server.operations import Operations
 
-__all__ = ["Call", "Problem", "Refusal", "Reply", "Request", "Resource", "problem"]
+__all__ = ["Call", "Problem", "Refusal", "Reply", "Request", "Resource", "expected", "problem"]
 
 Query = TypeVar("Query")
 Body = TypeVar("Body")
+_ETAG: Final = re.compile(r'"[!#-~]*"')
 
 
 class Request(Struct, frozen=True):
@@ -84,6 +86,16 @@ class Call(NamedTuple, Generic[Query, Body]):
     query: Query
     body: Body
     owner: bool = False
+
+
+def expected(call: Call[Any, Any]) -> str | None:
+    """If-Match (RFC 9110 13.1.1). "*" is any, and there is always one."""
+    given = call.request.headers.get("if-match")
+    if given is None or given == "*":
+        return None
+    if not _ETAG.fullmatch(given):
+        raise Refusal(400, 'If-Match is one ETag in quotes, or "*"')
+    return given
 
 
 class Resource(Struct, frozen=True, kw_only=True):

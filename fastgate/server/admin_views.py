@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from fastgate import _core
 from fastgate.config import Config, model
-from fastgate.config.diff import ItemChange
 from fastgate.config.render import render
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.operations import (
     ListenerView,
     LogLevel,
     UpstreamView,
-    VersionView,
     WorkerView,
 )
 
 __all__ = [
+    "Acme",
     "ConfigurationView",
     "CountersView",
-    "DiffQuery",
-    "DiffView",
     "Histogram",
-    "History",
     "Level",
     "Listeners",
     "Nothing",
@@ -34,7 +31,6 @@ __all__ = [
     "Plugins",
     "Reason",
     "Reasons",
-    "RollbackBody",
     "RouteView",
     "Routes",
     "SplitChange",
@@ -49,9 +45,6 @@ __all__ = [
     "view_routes",
 ]
 
-#: The largest number that a version may have, and JSON tells exactly everywhere.
-MOST: Final = 2**53 - 1
-
 
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
     """`{}`."""
@@ -59,6 +52,12 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Upstreams(Struct, frozen=True):
     upstreams: list[UpstreamView]
+
+
+class Acme(Struct, frozen=True):
+    """In the order of the file; none while the process of ACME is started."""
+
+    acme: list[AcmeView]
 
 
 class Workers(Struct, frozen=True):
@@ -106,35 +105,6 @@ class ConfigurationView(Struct, frozen=True, kw_only=True):
     source: str
     applied: float
     configuration: dict[str, Any]
-
-
-class History(Struct, frozen=True):
-    """Oldest first."""
-
-    versions: list[VersionView]
-
-
-class DiffQuery(Struct, frozen=True, forbid_unknown_fields=True, rename={"old": "from", "new": "to"}):
-    """Two versions that are kept."""
-
-    old: Annotated[int, Meta(ge=1, le=MOST)]
-    new: Annotated[int, Meta(ge=1, le=MOST)]
-
-
-class DiffView(Struct, frozen=True, kw_only=True):
-    """What changed, by meaning. order: the routes that both have stand in another order. files: those beside
-    the configuration that said something else. lines: the same for a reader."""
-
-    items: tuple[ItemChange, ...]
-    order: bool
-    files: tuple[str, ...]
-    lines: list[str]
-
-
-class RollbackBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """version: absent, it is the last one that said something else."""
-
-    version: Annotated[int, Meta(ge=1, le=MOST)] | None = None
 
 
 class RouteView(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ import msgspec
 
 from fastgate.config import Config, Sources
 from fastgate.config.diff import Difference
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.log_level import log_from, logged_from
 from fastgate.server.measured import facts_of
 from fastgate.server.operations import (
@@ -93,6 +94,7 @@ class Fleet:
         )
         facts = facts_of(
             supervisor.keeper,
+            await self.acme(),
             (ProcessFact("supervisor", os.getpid(), "", -1), *workers),
             started=supervisor.started,
             ready=(await self.health()).ready,
@@ -152,6 +154,9 @@ class Fleet:
             for each in supervisor.config.listeners
         ]
 
+    async def acme(self) -> list[AcmeView]:
+        return await self._supervisor.acme.views()
+
     async def upgrade(self) -> int:
         return await self._supervisor.upgrade()
 
@@ -164,6 +169,7 @@ class Fleet:
 
     async def set_log_level(self, level: LogLevel) -> LogLevel:
         log_from(level)  # who is forked from now on has it
+        self._supervisor.acme.set_log_level(level)
         await self._all(str, "set_log_level", level)
         return logged_from()
 

@@ -12,13 +12,16 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from msgspec import UNSET
 
 from fastgate import _core
 from fastgate.config import Config, Loaded, Sources, load_sources, model
 from fastgate.config.diff import Difference
+from fastgate.server.acme.answers import OwnAnswers
+from fastgate.server.acme.plan import Wanted, wanted
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.apps import Apps
 from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tables
 from fastgate.server.common import Common, CounterPlaces
@@ -56,6 +59,9 @@ from fastgate.server.views import describe_verdict, view_endpoint, view_split, v
 from fastgate.server.watch import Watcher
 from fastgate.telemetry.metrics import ProcessFact
 from fastgate.upstreams.asgi import Application
+
+if TYPE_CHECKING:
+    from fastgate.server.acme.engine import Engine
 
 __all__ = ["Gateway", "OpenError", "PluginError"]
 
@@ -119,6 +125,7 @@ class Gateway:
         self._metrics = self._common.metrics()
         self._shown: dict[str, dict[str, int]] = {}  # what the counters have of each plugin
         self._lost_lines = 0  # of logs that another one took the place of
+        self._acme: Engine | None = None
         self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self._draining = False
@@ -145,6 +152,7 @@ class Gateway:
             flush_interval=config.access_log.flush_interval,
         )
         inner(self.worker)
+        self._common.answers.attach(self.worker)
         self._limits = RedisLimits()
         self._shared = SharedValues(config.source, config.shared)
         self._plugins = Plugins(self.worker, SystemClock(), self._shared.of)
@@ -194,6 +202,8 @@ class Gateway:
             draining = asyncio.ensure_future(self.worker.drain(patience, grace))
             await asyncio.sleep(0)
             self.draining.set()
+            if self._acme is not None:
+                await self._acme.close()
             await asyncio.gather(draining, self._end_watching(), self._estate.end_checks())
             await self._end_plugins()
             await self._apps.close(patience)
@@ -333,7 +343,18 @@ class Gateway:
         await self._limits.keep(redis_limits_of(config))
         if prepared.log is not self.log:
             await self._change_log(prepared.log)
+        if self._alone:
+            await self._follow_acme(wanted(config))
         return opened
+
+    async def _follow_acme(self, plan: Mapping[str, Wanted]) -> None:
+        if self._acme is None and plan:
+            from fastgate.server.acme.engine import Engine  # takes the library along
+
+            answers = OwnAnswers(self._common.answers)
+            self._acme = Engine(answers, answers)
+        if self._acme is not None:
+            await self._acme.follow(plan)
 
     def _follow(self, prepared: Prepared) -> Opened:
         """No request comes between. Returns which servers for operators were opened."""
@@ -410,6 +431,9 @@ class Gateway:
             )
             for each in self._listeners.values()
         ]
+
+    async def acme(self) -> list[AcmeView]:
+        return [] if self._acme is None else self._acme.views()
 
     async def upgrade(self) -> int:
         raise Unavailable("this gateway is part of another program, which has to be started anew itself")
@@ -493,7 +517,7 @@ class Gateway:
 
     def _show_plugins(self) -> None:
         """What plugins have counted since the last time goes into the memory that outlives this process."""
-        found = {name: one.slot.counts for name, one in self._plugins.running.items()} | self._limits.counts()
+        found = self.plugin_counts()
         for name, counts in found.items():
             before = self._shown.get(name, {})
             # A plugin that was made anew has begun to count anew.
@@ -502,30 +526,30 @@ class Gateway:
             for what, number in counts.items():
                 if more := number - before.get(what, 0):
                     self.counters.add_plugin(name, what, more)
-            self._shown[name] = dict(counts)
-        for name in self._shown.keys() - found.keys():
-            del self._shown[name]
+        self._shown = found
 
     async def metrics(self, openmetrics: bool) -> bytes:
-        self.worker.show_gauges()
         self._show_plugins()
-        serving = await self.workers()
-        return await self._metrics.render(
-            facts_of(
-                self.keeper,
-                tuple(
-                    ProcessFact(str(each.id), each.pid, each.state, self._common.place) for each in serving
-                ),
-                started=self._started,
-                ready=(await self.health()).ready,
-            ),
-            openmetrics,
+        place = self._common.place
+        facts = facts_of(
+            self.keeper,
+            await self.acme(),
+            tuple(ProcessFact(str(each.id), each.pid, each.state, place) for each in await self.workers()),
+            started=self._started,
+            ready=(await self.health()).ready,
         )
+        return await self._metrics.render(facts, openmetrics)
 
     def plugin_counts(self) -> dict[str, dict[str, int]]:
         """By plugin; and the gauges are up to date."""
         self.worker.show_gauges()
         plugins = {name: dict(one.slot.counts) for name, one in self._plugins.running.items()}
+        if self._snapshot is not None:
+            plugins |= {
+                name: one.counts()
+                for name, one in self._snapshot.plugins.items()
+                if not isinstance(one, _core.PendingFilter)  # it is in the next line
+            }
         return plugins | self._limits.counts()
 
 

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from fastgate.config import Config, Problem, Sources
 from fastgate.config.diff import Difference
+from fastgate.server.acme.views import AcmeView
 
 __all__ = [
     "ArmView",
@@ -273,6 +274,9 @@ class Operations(Protocol):
 
     async def listeners(self) -> list[ListenerView]:
         """In the order of the file."""
+
+    async def acme(self) -> list[AcmeView]:
+        """What each `[acme.NAME]` is about, and how its certificates stand."""
 
     async def upgrade(self) -> int:
         """Starts the program anew beside the one that runs, with the configuration in force; its process id

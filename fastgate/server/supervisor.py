@@ -23,6 +23,8 @@ from fastgate import _core
 from fastgate.config import Config, Loaded, model
 from fastgate.config.spaces import said_now
 from fastgate.server import carrying
+from fastgate.server.acme.handle import EngineHandle
+from fastgate.server.acme.plan import wanted
 from fastgate.server.channel import MOST_DESCRIPTORS
 from fastgate.server.common import Common, CounterPlaces
 from fastgate.server.fleet import Fleet
@@ -82,6 +84,7 @@ class Supervisor:
             hang_seconds=lambda: self.config.server.hang_timeout / NS,
             tell=tell,
         )
+        self.acme = EngineHandle(self.common.answers, lambda: self.workers.all, tell)
         self._listening: dict[tuple[object, ...], Listening] = {}
         self._places: CounterPlaces = ({}, {})
         self._sides = SideServers(Fleet(self))
@@ -114,6 +117,7 @@ class Supervisor:
             self._places = self.common.assign(config, ([], []))
             await self.workers.start()
             undo.pop_all()
+        self.acme.follow(wanted(config), self._identity)
         await self.keeper.begin()
         if config.server.watch:
             self._watcher = Watcher(self.keeper, self._tell, aside=at_once)
@@ -158,6 +162,7 @@ class Supervisor:
             await self._watcher.stop()
         async with self._changing:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
+            await self.acme.close()
             for listening in self._listening.values():
                 listening.close()
             reports = await self.workers.drain(DrainOrder(patience, grace), patience + 30)
@@ -248,6 +253,7 @@ class Supervisor:
         for key in set(self._listening) - present:
             self._listening.pop(key).close()
         self.workers.replace_stale()
+        self.acme.follow(wanted(config), self._identity)
         return _opened(config, added) + self._sides.follow(sides)
 
     async def _assign(self, config: Config, workers: list[WorkerHandle]) -> CounterPlaces:

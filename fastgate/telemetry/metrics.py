@@ -17,9 +17,9 @@ from fastgate.telemetry.families import BY_KEY
 from fastgate.telemetry.processes import usage_of
 from fastgate.telemetry.text import assemble, samples
 
-__all__ = ["Facts", "Metrics", "ProcessFact"]
+__all__ = ["AcmeFact", "Facts", "Metrics", "ProcessFact"]
 
-#: Routes, upstreams or places of endpoints between two turns of the loop: a gateway that serves in it waits no longer.
+#: Routes, upstreams or places of endpoints between two turns of the loop, which may have to serve.
 SLICE: Final = 100
 _WORKER_STATES: Final = ("starting", "serving", "hung", "draining")
 Rows = list[tuple[tuple[str, ...], float]]
@@ -33,6 +33,16 @@ class ProcessFact(NamedTuple):
     pid: int
     state: str
     place: int
+
+
+class AcmeFact(NamedTuple):
+    """A certificate from an ACME directory. not_after: seconds since the epoch, None while there is none yet;
+    failures: in a row, to get the next one."""
+
+    directory: str
+    domain: str
+    not_after: float | None
+    failures: int
 
 
 class Facts(NamedTuple):
@@ -49,6 +59,7 @@ class Facts(NamedTuple):
     ready: bool
     processes: tuple[ProcessFact, ...]
     restarts: int
+    acme: tuple[AcmeFact, ...] = ()
 
 
 class Metrics:
@@ -115,7 +126,9 @@ class Metrics:
         states = [process.state for process in facts.processes if process.state]
         rows |= {
             "listeners": [((each.name, each.bind), 1) for each in config.listeners],
-            "certificate": self._expiries(config),
+            "certificate": self._expiries(config)
+            + [(("", each.directory, each.domain), each.not_after) for each in facts.acme if each.not_after],
+            "acme": [((each.directory, each.domain), each.failures) for each in facts.acme],
             "config_version": [((), facts.version)],
             "config_applied": [((), facts.applied)],
             "config_reloads": [(("applied",), facts.reloads), (("refused",), facts.refused)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from types import TracebackType
 
@@ -83,7 +84,7 @@ class Client:
         """False when the peer has already closed; for uploads that an early answer may cut."""
         try:
             self.send(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             return False
         return True
 

@@ -84,7 +84,7 @@ def to_toml(tables: Table) -> str:
         if isinstance(value, list):
             for item in value:
                 lines += [f"[[{name}]]", *_entries(item)]
-        elif name in ("upstreams", "plugins"):
+        elif name in ("upstreams", "plugins", "acme"):
             for key, item in value.items():
                 lines += [f"[{name}.{_key(key)}]", *_entries(item)]
         else:
@@ -278,10 +278,15 @@ class Gateway:
         """`reload` of what can't be put in force."""
         return self.reload(tables, text=text, ends="fastgate: not reloaded")
 
-    def wait_stderr(self, start: str, timeout: float = 10.0) -> str:
-        """The first line on stderr that begins so."""
-        self._wait(lambda: any(line.startswith(start) for line in self.stderr), timeout, f"line {start!r}")
-        return next(line for line in self.stderr if line.startswith(start))
+    def wait_stderr(self, start: str, timeout: float = 10.0, *, since: int = 0) -> str:
+        """The first line on stderr, behind so many, that begins so."""
+        lines = self.stderr
+        self._wait(lambda: any(line.startswith(start) for line in lines[since:]), timeout, f"line {start!r}")
+        return next(line for line in lines[since:] if line.startswith(start))
+
+    def wait_workers(self, count: int) -> None:
+        """Until so many workers have been ready, those that are gone among them."""
+        self._wait(lambda: len(self.workers) >= count, 10, f"{count} workers")
 
     def stop(self, *, cut: int | None = 0) -> dict[str, int]:
         """SIGTERM, then exit code 0, a clean stderr, and a leak report of zeros. `cut`: exchanges that may
@@ -394,10 +399,18 @@ class Gateway:
 
         A request of its own, without Host, goes through the log to make sure of that.
         """
+        plain = [
+            item["name"]
+            for item in self.tables["listeners"]
+            if not item.get("proxy_protocol") and not item.get("tls")
+        ]
+        return self.mark_on(plain[0] if plain else self.tables["listeners"][0]["name"])
+
+    def mark_on(self, listener: str) -> int:
+        """`mark`, by a listener that is spoken to without TLS, or told that it can't be."""
         self._marks += 1
         path = f"/mark-{self._marks}"
-        plain = [item["name"] for item in self.tables["listeners"] if not item.get("proxy_protocol")]
-        with self.client(plain[0]) as client:
+        with self.client(listener) as client:
             client.send(f"GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
             client.stream.rest("the end of the mark")
         self._wait(lambda: any(record["path"] == path for record in self.log), 10, "mark in the access log")

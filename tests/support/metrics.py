@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as read_plain
+from prometheus_client import parser as plain
+from prometheus_client.openmetrics import parser as openmetrics
 
 from support.client import Address, Client, request
 from support.gateway import Gateway
@@ -53,9 +53,10 @@ def scrape(at: Gateway | Address, accept: str = "") -> Scrape:
     assert answer.status == 200, answer.body
     text = answer.body.decode()
     if answer.get("content-type") == OPENMETRICS:
-        return Scrape(read_openmetrics(text), text)
+        read: Any = openmetrics.text_string_to_metric_families
+        return Scrape(read(text), text)
     assert answer.get("content-type") == PLAIN
-    return Scrape(read_plain(text), text)
+    return Scrape(plain.text_string_to_metric_families(text), text)
 
 
 def wait_scrape(at: Gateway | Address, ready: Callable[[Scrape], bool], timeout: float = 5.0) -> Scrape:

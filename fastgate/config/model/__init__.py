@@ -7,6 +7,7 @@ form=...)`` names the textual form (see forms.py) where TOML and Python differ, 
 that are computed and cannot be written.
 """
 
+from fastgate.config.model.acme import Acme, AcmeRenewal, AcmeStorage, ExternalAccount
 from fastgate.config.model.actions import (
     Fallback,
     Fault,
@@ -59,9 +60,11 @@ from fastgate.config.model.upstream import (
 )
 
 __all__ = [
-    "UNLIMITED", "AccessLog", "Admin", "AdminTls", "Breaker", "Certificate", "ClientAuth", "Concurrency",
+    "UNLIMITED", "AccessLog", "Acme", "AcmeRenewal", "AcmeStorage", "Admin", "AdminTls", "Breaker",
+    "Certificate", "ClientAuth", "Concurrency",
     "Condition", "Config", "Dns",
-    "Endpoint", "EndpointsFile", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge",
+    "Endpoint", "EndpointsFile", "ExternalAccount", "Fallback", "Fault", "Hash",
+    "HeaderRules", "HealthCheck", "Hedge",
     "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "ListenerTls",
     "Match", "Metrics", "Mirror",
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Struct
 
+from fastgate.config.model.acme import Acme
 from fastgate.config.model.basics import derived, doc
 from fastgate.config.model.plugins import Plugin, SharedValues
 from fastgate.config.model.route import Route
@@ -38,6 +39,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     plugins: Annotated[
         dict[str, Plugin],
         doc("Filters that listeners and routes use, by name; `use` says which.", names="name"),
+    ] = {}
+    acme: Annotated[
+        dict[str, Acme], doc("ACME directories that issue certificates, by name.", names="name")
     ] = {}
     source: Annotated[str, derived("The path of the file; of several, the first.")] = ""
     sources: Annotated[Sources, derived("All files that were read.")] = Sources()
