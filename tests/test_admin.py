@@ -151,6 +151,12 @@ class Fake:
         self._ask("reload", config, *([expected] if expected else []))
         return RELOADED
 
+    async def metrics(self, openmetrics: bool) -> bytes:
+        return b""
+
+    async def acme(self) -> list[AcmeView]:
+        return []
+
     async def history(self) -> list[VersionView]:
         return [VERSION]
 
