@@ -188,10 +188,6 @@ class Fake:
         self._ask("upgrade")
         return 7
 
-    async def acme(self) -> list[AcmeView]:
-        self._ask("acme")
-        return []
-
     async def begin_drain(self) -> None:
         self._ask("drain")
 
