@@ -20,6 +20,7 @@ from fastgate.config import Config, Problem, Sources, loads
 from fastgate.config.diff import Difference, ItemChange, KeyChange
 from fastgate.config.model import Admin
 from fastgate.server import admin_http
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.admin import Api
 from fastgate.server.operations import (
     ArmView,
@@ -149,6 +150,12 @@ class Fake:
         assert cause == "admin"
         self._ask("reload", config, *([expected] if expected else []))
         return RELOADED
+
+    async def metrics(self, openmetrics: bool) -> bytes:
+        return b""
+
+    async def acme(self) -> list[AcmeView]:
+        return []
 
     async def history(self) -> list[VersionView]:
         return [VERSION]

@@ -22,9 +22,11 @@ from support.certificates import issue
 from support.demo import Demo
 from support.docs import PAGES, Block, Run, anchors, blocks, commands, links, runs
 from support.gateway import ROOT, Gateway, config, to_toml
+from support.tls import AUTHORITY, Pair, revocations, server_certificate
 from support.upstream import free_port
 
 from bench.__main__ import parser as bench_parser
+from bench.endurance.__main__ import parser as endurance_parser
 from bench.limits.__main__ import parser as limits_parser
 from bench.resilience.__main__ import parser as resilience_parser
 from fastgate.config import Sources, load, loads
@@ -97,6 +99,8 @@ def test_commands_without_output(
         resilience_parser().parse_args(words[3:])
     elif words[:3] == ["python", "-m", "bench.limits"]:
         limits_parser().parse_args(words[3:])
+    elif words[:3] == ["python", "-m", "bench.endurance"]:
+        endurance_parser().parse_args(words[3:])
     elif words[:4] == ["python", "-m", "pytest", "bench/micro"]:
         collect = [sys.executable, *words[1:], "--collect-only", "-q"]
         subprocess.run(collect, cwd=ROOT, check=True, capture_output=True, timeout=60)
@@ -166,6 +170,13 @@ def test_configurations(block: Block, tmp_path: Path, monkeypatch: pytest.Monkey
         issued = issue("CN=gateway", server=True)
         for key, text in (("cert", issued.pem), ("key", issued.key_pem), ("client_ca", issued.pem)):
             (tmp_path / tables["admin"]["tls"][key]).write_text(text)
+    for name in re.findall(r'"certs/([\w-]+)\.pem"', block.text):
+        (tmp_path / "certs").mkdir(exist_ok=True)
+        if f"certs/{name}.key" in block.text:
+            Pair(tmp_path / "certs", name, server_certificate(f"{name}.example.com"))
+        else:
+            text = revocations(AUTHORITY) if name == "revoked" else AUTHORITY.pem
+            (tmp_path / "certs" / f"{name}.pem").write_text(text)
     for pattern in tables.get("include", ()):
         # Matched by nothing, and there.
         file = tmp_path / pattern.replace("*", "none")

@@ -18,7 +18,7 @@ GOOD = {"OK", "INFO"}
 
 @pytest.mark.skipif(TESTSSL is None, reason="testssl.sh is not installed")
 def test_nothing_weak(start_gateway: StartGateway, tmp_path: Path) -> None:
-    """Protocols, ciphers, forward secrecy, renegotiation. All that it knows of (-U) takes 20 s, and finds nothing."""
+    """Protocols, ciphers, forward secrecy, renegotiation. (All that it knows of takes half a minute.)"""
     pairs = [
         Pair(tmp_path, "ec", server_certificate("localhost")),
         Pair(tmp_path, "rsa", server_certificate("localhost", rsa_key=True)),

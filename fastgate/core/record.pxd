@@ -9,6 +9,7 @@ cdef struct ExchangeRecord:
     Span upstream
     Span endpoint           # "address:port" of the last attempt
     Span method
+    uint8_t method_id       # METHOD_...
     Span target             # as received, with the query
     Span host
     Span user_agent
@@ -16,6 +17,7 @@ cdef struct ExchangeRecord:
     Span tls_cipher
     Span sni                # the name that the handshake was for, or absent
     Span consumer           # who was authenticated, or absent
+    Span trace_id           # 32 hex digits, if its trace is sampled; else absent
     uint8_t http_minor      # downstream: HTTP/1.<minor>
     Address client
     uint16_t client_port

@@ -86,6 +86,7 @@ cdef class SampleExchange:
         host: str | bytes | None = None,
         user_agent: str | bytes | None = None,
         consumer: str | bytes | None = None,
+        trace_id: str | bytes | None = None,
         tls: str | bytes | None = None,
         tls_cipher: str | bytes | None = None,
         sni: str | bytes | None = None,
@@ -115,6 +116,8 @@ cdef class SampleExchange:
         record.upstream = self._keep(upstream)
         record.endpoint = self._keep(endpoint)
         record.method = self._keep(method)
+        record.method_id = method_of(record.method)
+        record.trace_id = self._keep(trace_id)
         record.target = self._keep(target)
         record.host = self._keep(host)
         record.user_agent = self._keep(user_agent)

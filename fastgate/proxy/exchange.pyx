@@ -580,6 +580,8 @@ cdef class Exchange(Timed):
         self.phase = X_TUNNEL
         self.worker.tunnels += 1
         self.status = 101
+        if not self.pinned:
+            count_answer(self.endpoint, 101, now_ns() - self.sent_ns)
         self.request_done = False               # in a tunnel these two say which side has sent FIN
         self.unsent_done = False
         self.replay = None
@@ -716,6 +718,7 @@ cdef class Exchange(Timed):
         if self.endpoint is not None:
             record.endpoint = bytes_span(self.endpoint.address_bytes)
         record.method = self.view.method
+        record.method_id = self.view.method_id
         record.target = self.raw_target
         record.host = self.view.host
         record.user_agent = self.facts.user_agent

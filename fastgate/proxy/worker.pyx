@@ -7,6 +7,15 @@ import os
 import time
 import weakref
 
+cdef extern from *:
+    """
+    #ifndef FASTGATE_FREE_EXCHANGES
+    #define FASTGATE_FREE_EXCHANGES 256
+    #endif
+    """
+    # Kept for the next requests. With none (tools/sanitize.sh) an address sanitizer sees who uses one that is over.
+    const int FREE_EXCHANGES "FASTGATE_FREE_EXCHANGES"
+
 
 # "00" .. "ff"
 cdef bytes HEX_PAIRS_TEXT = bytes(range(256)).hex().encode()
@@ -23,6 +32,15 @@ cdef (int64_t, int64_t, int64_t) _connections_of(Upstream upstream) except *:
         idle += endpoint.idle.count
         waiting += len(endpoint.waiting)
     return open, idle, waiting
+
+
+cdef int _add_endpoints(Upstream upstream) except -1:
+    cdef Endpoint endpoint
+    for endpoint in upstream.group.seats:
+        endpoint.counts.active += endpoint.active
+        endpoint.counts.open += endpoint.open - endpoint.connecting
+        endpoint.counts.idle += endpoint.idle.count
+    return 0
 
 
 cdef class Worker:
@@ -151,14 +169,19 @@ cdef class Worker:
         cdef Counters counters = self.counters
         cdef Upstream upstream
         cdef int slot
-        cdef int64_t open, idle, waiting
+        cdef int64_t open, idle, waiting, dropped
         counters.gauge_set(GAUGE_CONNECTIONS_OPEN, len(self.downstreams))
-        counters.gauge_set(GAUGE_CONNECTIONS_ACCEPTED, self.accepted)
-        counters.gauge_set(GAUGE_CONNECTIONS_REFUSED, self.refused)
+        # What only goes up goes on where another process, in this one's place before it, has left it.
+        counters.gauge_add(GAUGE_CONNECTIONS_ACCEPTED, self.accepted - self.shown_accepted)
+        counters.gauge_add(GAUGE_CONNECTIONS_REFUSED, self.refused - self.shown_refused)
+        self.shown_accepted = self.accepted
+        self.shown_refused = self.refused
         counters.gauge_set(GAUGE_EXCHANGES_ACTIVE, self.exchanges)
         counters.gauge_set(GAUGE_TUNNELS_ACTIVE, self.tunnels)
         if self.log is not None:
-            counters.gauge_set(GAUGE_LOG_DROPPED, self.log_dropped + <int64_t>self.log.dropped)
+            dropped = self.log_dropped + <int64_t>self.log.dropped
+            counters.gauge_add(GAUGE_LOG_DROPPED, dropped - self.shown_dropped)
+            self.shown_dropped = dropped
         for slot in self.unwatched:
             counters.upstream_set(slot, UPSTREAM_CONNECTIONS_OPEN, 0)
             counters.upstream_set(slot, UPSTREAM_CONNECTIONS_IDLE, 0)
@@ -168,12 +191,16 @@ cdef class Worker:
             counters.upstream_set(upstream.slot, UPSTREAM_CONNECTIONS_OPEN, open)
             counters.upstream_set(upstream.slot, UPSTREAM_CONNECTIONS_IDLE, idle)
             counters.upstream_set(upstream.slot, UPSTREAM_REQUESTS_WAITING, waiting)
+        counters.clear_endpoints()
+        for upstream in self.watched:
+            _add_endpoints(upstream)
         # A changed upstream and what it was before have one name, and are counted together.
         for upstream in self.retired:
             open, idle, waiting = _connections_of(upstream)
             counters.upstream_add(upstream.slot, UPSTREAM_CONNECTIONS_OPEN, open)
             counters.upstream_add(upstream.slot, UPSTREAM_CONNECTIONS_IDLE, idle)
             counters.upstream_add(upstream.slot, UPSTREAM_REQUESTS_WAITING, waiting)
+            _add_endpoints(upstream)
         return 0
 
     cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept:
@@ -229,7 +256,7 @@ cdef class Worker:
     cdef void give_exchange(self, Exchange x) noexcept:
         self.exchanges -= 1
         x.reset()
-        if self.free_exchanges.count < 256:
+        if self.free_exchanges.count < FREE_EXCHANGES:
             self.free_exchanges.push(x)
 
     cdef bint take_handshake(self, Listener listener) noexcept:

@@ -7,12 +7,14 @@ import ssl
 import weakref
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastgate.config import model
-from fastgate.config.certificates import Facts, facts_of, names_of, now
 from fastgate.config.tls_context import challenge_context, server_context
 from fastgate.server.tickets import TicketKeys
+
+if TYPE_CHECKING:
+    from fastgate.config.certificates import Facts
 
 __all__ = ["CertificateStore", "ListenerCertificates"]
 
@@ -22,6 +24,9 @@ log: Final = logging.getLogger("fastgate.certificates")
 
 @lru_cache(maxsize=4096)
 def _facts(cert_pem: bytes) -> Facts:
+    # Takes cryptography along, an extra, for those who have certificates.
+    from fastgate.config.certificates import facts_of
+
     return facts_of(cert_pem)
 
 
@@ -45,6 +50,8 @@ class CertificateStore:
     ) -> model.Certificate:
         """Shown for these names from now on, in place of what was set for exactly them. Raises ssl.SSLError
         or ValueError for a pair that does not fit; then nothing has changed."""
+        from fastgate.config.certificates import names_of
+
         wanted = tuple(name.lower() for name in names)
         certificate = model.Certificate(
             cert=source,
@@ -90,6 +97,8 @@ class CertificateStore:
     def warn(self, listeners: Iterable[model.Listener]) -> None:
         """Logs which of these listeners' certificates, and of those that were set, expire soon or have; each
         once for a day that is left. To be called now and then."""
+        from fastgate.config.certificates import now
+
         configured = (each for listener in listeners if listener.tls for each in listener.tls.certificates)
         for certificate in dict.fromkeys((*configured, *self.certificates)):
             facts = _facts(certificate.cert_pem)

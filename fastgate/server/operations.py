@@ -240,6 +240,9 @@ class Operations(Protocol):
     async def count(self) -> dict[str, Any]:
         """The counters; see docs/access-log.md."""
 
+    async def metrics(self, openmetrics: bool) -> bytes:
+        """All that docs/metrics.md lists, as OpenMetrics or Prometheus text."""
+
     async def reload(
         self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
     ) -> ReloadResult:
