@@ -8,6 +8,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench.load import Load, LoadFailed, upstream_counts, write_requests
@@ -38,12 +39,14 @@ def free_port() -> int:
 
 def ask(port: int, request: bytes, tls: bool = False) -> int:
     """The status of one request on its own connection. OSError or HTTPException where there is no answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
-        connection: socket.socket = plain
+    with ExitStack() as ends:
+        connection = ends.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
         if tls:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            connection = context.wrap_socket(plain, server_hostname="api.example.com")
+            connection = ends.enter_context(
+                context.wrap_socket(connection, server_hostname="api.example.com")
+            )
         connection.sendall(request)
         answer = http.client.HTTPResponse(connection)
         answer.begin()

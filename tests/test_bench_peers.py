@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.load import Load
 from bench.model import Feature, Request, Shape, Survival
 from bench.peers import PEERS
 from bench.peers.base import NATIVE, Peer, Place, find
@@ -102,6 +103,20 @@ def test_forwards_by_route_and_logs(name: str, start: Start) -> None:
     if shape.access_log:
         log = place.log if place.log.exists() else session.log  # HAProxy's goes to stdout
         assert f"{last}/items" in log.read_text()
+
+
+@pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if Feature.TLS in peer.features])
+def test_tls_is_spoken(name: str, start: Start) -> None:
+    """Full handshakes, and resumed ones."""
+    _, place = start(here(name), Shape(tls=True))
+    assert ask(place.port, Request().encode(0), tls=True) == 200
+    request = place.folder / "request"
+    request.write_bytes(Request().encode(0))
+    load = Load(place.port, [0], request, request, tls=True)
+    for resume in (False, True):
+        done = load.handshakes(2, 0.2, resume)
+        assert done.made > 2
+        assert (done.errors, done.resumed) == (0, done.made - 2 if resume else 0)
 
 
 @pytest.mark.parametrize("name", OPERATORS)

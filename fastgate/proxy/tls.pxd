@@ -64,6 +64,7 @@ cdef class TlsShell:
     cdef object inner               # Downstream1 or Upstream1
     cdef object receive             # its data_received
     cdef bint reading               # inside `_read`
+    cdef bint late_ticket           # what the end of a handshake has to say may wait for the next bytes that are sent
     cdef bint fin                   # FIN has come, and what is held is to be read first
     cdef bint keeps                 # `inner` goes on writing behind the peer's close_notify
     cdef object cause               # why the connection was given up; None: it was not

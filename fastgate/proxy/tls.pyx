@@ -254,7 +254,9 @@ cdef class TlsShell:
                 if tls.state == TLS_OPEN:
                     self._decrypt()
                 elif tls.handshake():
-                    self._flush()
+                    # With TLS 1.3 a server has nothing more to say but its ticket, which goes with its first answer.
+                    if not self.late_ticket or tls.version != b"TLSv1.3":
+                        self._flush()
                     self._opened()
                 else:
                     self._flush()
@@ -355,6 +357,7 @@ cdef class TlsServer(TlsShell):
     def __cinit__(self, Worker worker not None, ListenerSlot slot not None):
         self.worker = worker
         self.slot = slot
+        self.late_ticket = True
 
     def connection_made(self, transport):
         cdef Downstream1 inner = Downstream1(self.worker, self.slot)
