@@ -156,6 +156,9 @@ cdef class Counters:
     def use_worker(self, worker: int) -> None:
         """Chooses the block that this process writes; to be called behind the fork. The gauges that go up and
         down begin at 0: a worker that takes the place of a dead one does not inherit its connections."""
+        cdef EndpointCounts* counts
+        cdef TallyHead* head
+        cdef uint64_t place
         cdef int i
         if worker < 0:
             raise ValueError(f"there is no worker {worker}")
@@ -165,12 +168,6 @@ cdef class Counters:
         for i in range(len(self.upstream_slots.names)):
             for gauge in (UPSTREAM_CONNECTIONS_OPEN, UPSTREAM_CONNECTIONS_IDLE, UPSTREAM_REQUESTS_WAITING):
                 self.upstreams[i * UPSTREAM_COUNT + <int>gauge] = 0
-        self.clear_endpoints()
-
-    cdef void clear_endpoints(self) noexcept nogil:
-        cdef EndpointCounts* counts
-        cdef TallyHead* head
-        cdef uint64_t place
         for place in range(self.endpoints.table.capacity):
             head = self.endpoints.at(place)
             if head != NULL:
