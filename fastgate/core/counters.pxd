@@ -145,5 +145,6 @@ cdef class Counters:
     cdef RouteCounts* _route(self, int at) noexcept nogil
     cdef int _use(self, uint64_t worker) except -1
     cdef dict _sum_route(self, int route)
+    cdef dict _sum_endpoints(self)
     cdef int _forget_route(self, int route) except -1
     cdef int _forget_upstream(self, int upstream) except -1

@@ -374,7 +374,7 @@ cdef class Counters:
         """All workers' numbers, added up; see docs/access-log.md.
 
         {"workers": n, "gauges": {name: n}, "routes": {name: {...}}, "no_route": {...} or None, "upstreams":
-        {name: {count: n}}, "bounds_ns": histogram_bounds()}; routes without exchanges are left out. What a reload
+        {name: {count: n}}, "endpoints": {upstream: {address: {...}}}, "bounds_ns": histogram_bounds()}; routes without exchanges are left out. What a reload
         took away is still there: sums never go backwards.
         """
         cdef uint64_t worker
@@ -402,8 +402,40 @@ cdef class Counters:
             "routes": routes,
             "no_route": self._sum_route(self.route_room),
             "upstreams": upstreams,
+            "endpoints": self._sum_endpoints(),
             "bounds_ns": histogram_bounds(),
         }
+
+    cdef dict _sum_endpoints(self):
+        # Those that anybody uses. `head` is the time to an attempt's head, and its count that of the answers.
+        cdef EndpointCounts total
+        cdef EndpointCounts* counts
+        cdef TallyHead* head
+        cdef uint64_t place
+        cdef int worker, i
+        found = {}
+        for place in range(self.endpoints.table.capacity):
+            head = self.endpoints.at(place)
+            if head == NULL:
+                continue
+            memset(&total, 0, sizeof(total))
+            for worker in range(self.endpoints.workers):
+                counts = <EndpointCounts*>self.endpoints.block(head, worker)
+                total.head_sum_ns += counts.head_sum_ns
+                total.failed += counts.failed
+                total.unanswered += counts.unanswered
+                for i in range(<int>HISTOGRAM_BUCKETS):
+                    total.head[i] += counts.head[i]
+            upstream = head.text[:head.lengths[0]].decode()
+            address = head.text[head.lengths[0]:head.lengths[0] + head.lengths[1]].decode()
+            numbers = {
+                "failed": total.failed,
+                "unanswered": total.unanswered,
+                "head": _histogram_dict(total.head, total.head_sum_ns),
+            }
+            if upstream or numbers["unanswered"] or numbers["head"]["count"]:
+                found.setdefault(upstream, {})[address] = numbers
+        return found
 
     @property
     def size_bytes(self) -> int:
