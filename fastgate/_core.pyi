@@ -1306,6 +1306,23 @@ class GatewayError:
     retryable: bool
     detail: str
 
+class TlsInfo:
+    """What a client's handshake has agreed on."""
+
+    @property
+    def version(self) -> str:
+        """ "TLSv1.2" or "TLSv1.3"."""
+    @property
+    def cipher(self) -> str:
+        """OpenSSL's name of the cipher suite."""
+    @property
+    def server_name(self) -> str:
+        """Whom the client has asked for (SNI), in lower case; "" for nobody."""
+    @property
+    def certificate(self) -> bytes:
+        """The client's certificate in DER, verified as the listener's `client_auth` says; empty without
+        one."""
+
 class ExchangeView:
     @property
     def request(self) -> Request: ...
@@ -1345,6 +1362,9 @@ class ExchangeView:
     @property
     def peer_trusted(self) -> bool:
         """The peer is one of the listener's trusted_proxies."""
+    @property
+    def tls(self) -> TlsInfo | None:
+        """Of the client's connection; None without TLS."""
     @property
     def shared(self) -> Any:
         """``Host.shared`` of the plugin that runs."""

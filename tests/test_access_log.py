@@ -48,6 +48,8 @@ def full(**changes: object) -> SampleExchange:
         "host": "api.example.com",
         "user_agent": "curl/7.88.1",
         "tls": "TLSv1.3",
+        "tls_cipher": "TLS_AES_128_GCM_SHA256",
+        "sni": "api.example.com",
         "consumer": "ann",
         "detail": "ECONNRESET",
         "client": "203.0.113.7",
@@ -93,6 +95,8 @@ def test_a_json_line_names_every_field_in_order() -> None:
         "time_upstream_head": 0.001235,
         "time_total": 61.001,
         "tls": "TLSv1.3",
+        "tls_cipher": "TLS_AES_128_GCM_SHA256",
+        "sni": "api.example.com",
         "user_agent": "curl/7.88.1",
         "consumer": "ann",
     }

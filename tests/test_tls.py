@@ -6,6 +6,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -44,7 +45,7 @@ def module_gateway(
     module_upstream: Upstream, pairs: dict[str, Pair], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
     everything = {"certificates": [pair.table for pair in pairs.values()]}
-    listeners = [
+    listeners: list[dict[str, Any]] = [
         {"name": "main", "bind": "127.0.0.1:0", "tls": everything, "timeouts": {"head": "500ms"}},
         {"name": "plain", "bind": "127.0.0.1:0"},
         {
@@ -59,7 +60,7 @@ def module_gateway(
             "tls": {"certificates": [pairs["first"].table]},
         },
     ]
-    routes = [
+    routes: list[dict[str, Any]] = [
         {"name": "elsewhere", "match": {"path": "/elsewhere"}, "redirect": {"path": "/there"}},
         {"name": "all", "upstream": "up"},
     ]

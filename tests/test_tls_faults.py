@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from support import upstream as up
@@ -35,7 +36,7 @@ def module_gateway(module_upstream: Upstream, tmp_path_factory: pytest.TempPathF
             "tls": {"certificates": [pair.table], **tls},
         }
 
-    listeners = [
+    listeners: list[dict[str, Any]] = [
         listener("main"),
         listener("hasty", handshake_timeout="200ms"),
         listener("few", handshake_rate="5/s"),

@@ -1,8 +1,8 @@
 """How several workers share what there is to do. usage: python -m bench.workers [--seconds N]
 
 balance: how many of so many connections each of four workers gets. scaling: requests a second of one worker
-and of two, for an answer that costs the gateway next to nothing (the client, on the same cores, has as much to
-do), and for one that a plugin works on for some 0.3 ms.
+and of two, for an answer that costs the gateway next to nothing (the client, on the same cores, has as much
+to do), and for one that a plugin works on for some 0.3 ms.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def server_context(
     # A client that trusts AES without hardware support less puts ChaCha20 first: then it gets it.
     context.options |= getattr(ssl, "OP_PRIORITIZE_CHACHA", 0x200000)
     context.set_alpn_protocols(list(ALPN))
-    # A ticket for each connection, where OpenSSL's two cost a full handshake 5 % of its time. A resumed one brings the
-    # next.
+    # A ticket for each connection, where OpenSSL's two cost a full handshake 5 % of its time. A resumed one
+    # brings the next.
     context.num_tickets = 1
     for each in certificates:
         assert each.key_pem is not None

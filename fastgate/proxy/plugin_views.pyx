@@ -461,7 +461,7 @@ cdef class ExchangeView:
         if keep:
             self.request
             self.kept = {name: getattr(self, name) for name in (
-                "id", "listener", "route", "captures", "upstream", "client_ip", "client_port", "peer_trusted", "status", "reason",
+                "id", "listener", "route", "captures", "upstream", "client_ip", "client_port", "peer_trusted", "tls", "status", "reason",
                 "detail", "endpoint", "attempts", "bytes_in", "bytes_out", "duration")}
         if self.seen is not None:
             self.seen._let_go(keep)
@@ -566,6 +566,14 @@ cdef class ExchangeView:
     @property
     def peer_trusted(self):
         return bool(self._live().client_trusted) if self.kept is None else self.kept["peer_trusted"]
+
+    @property
+    def tls(self):
+        cdef Exchange x
+        if self.kept is not None:
+            return self.kept["tls"]
+        x = self._live()
+        return None if x.client.tls is None or x.client.tls.version is None else x.client.tls.info()
 
     @property
     def shared(self):

@@ -8,6 +8,14 @@ cdef enum TlsState:
     TLS_BROKEN              # an alert was sent or received, or what came makes no sense
 
 @cython.final
+cdef class TlsInfo:
+    # What plugins see; it outlives the connection.
+    cdef readonly str version
+    cdef readonly str cipher
+    cdef readonly str server_name
+    cdef readonly bytes certificate
+
+@cython.final
 cdef class TlsLayer:
     # -- OpenSSL's side, as Python's ssl module has it
     cdef object socket              # ssl.SSLObject: kept for its context's SNI callback, which is given it
@@ -32,6 +40,7 @@ cdef class TlsLayer:
     cdef bytes version              # "TLSv1.3"
     cdef bytes cipher
     cdef bytes sni                  # the name that the client has asked for; None: none
+    cdef TlsInfo seen               # the same for plugins, made for the first that asks
 
     cdef int open(self, context, bint server, str name, session) except -1
     cdef bint handshake(self) except -1             # True: it is over, and well
@@ -44,6 +53,7 @@ cdef class TlsLayer:
     # Encrypts and sends; a `Sent`. room: TLS_RECORD bytes, in which short parts are joined.
     cdef int send(self, Wire wire, Span* parts, int count, char* room) except -1
     cdef bytes _encrypt(self, const char* data, Py_ssize_t length)     # None: the state is TLS_BROKEN
+    cdef TlsInfo info(self)
     cdef bytes goodbye(self)                        # close_notify, once; b"" where it may not be sent
 
 cdef class TlsShell:

@@ -26,6 +26,13 @@ cdef enum:
 cdef bytes ACME_TLS = b"\x0aacme-tls/1"
 
 
+cdef class TlsInfo:
+    """What a client's handshake has agreed on."""
+
+    def __repr__(self):
+        return f"<TlsInfo {self.version} {self.cipher}>"
+
+
 cdef class TlsLayer:
     """One connection's session."""
 
@@ -177,6 +184,17 @@ cdef class TlsLayer:
             self.state = TLS_BROKEN
             return None
         return self.take_out()
+
+    cdef TlsInfo info(self):
+        cdef TlsInfo seen
+        if self.seen is None:
+            seen = TlsInfo.__new__(TlsInfo)
+            seen.version = self.version.decode()
+            seen.cipher = self.cipher.decode()
+            seen.server_name = "" if self.sni is None else self.sni.decode()
+            seen.certificate = self.socket.getpeercert(True) or b""
+            self.seen = seen
+        return self.seen
 
     cdef bytes goodbye(self):
         if self.said_goodbye or (self.state != TLS_OPEN and self.state != TLS_ENDED):

@@ -68,6 +68,9 @@ cdef class Wire:
             return self.send_plain(parts, count)
         return self.tls.send(self, parts, count, PyByteArray_AS_STRING(self.shell.worker.tls_scratch))
 
+    cdef bint is_whole(self) noexcept:
+        return self.transport is not None and not self.finished and (self.tls is None or self.tls.state == TLS_OPEN)
+
     cdef int _goodbye(self) except -1:
         cdef bytes data
         cdef Span part

@@ -7,6 +7,15 @@ import os
 import time
 import weakref
 
+cdef extern from *:
+    """
+    #ifndef FASTGATE_FREE_EXCHANGES
+    #define FASTGATE_FREE_EXCHANGES 256
+    #endif
+    """
+    # Kept for the next requests. With none (tools/sanitize.sh) an address sanitizer sees who uses one that is over.
+    const int FREE_EXCHANGES "FASTGATE_FREE_EXCHANGES"
+
 
 # "00" .. "ff"
 cdef bytes HEX_PAIRS_TEXT = bytes(range(256)).hex().encode()
@@ -254,7 +263,7 @@ cdef class Worker:
     cdef void give_exchange(self, Exchange x) noexcept:
         self.exchanges -= 1
         x.reset()
-        if self.free_exchanges.count < 256:
+        if self.free_exchanges.count < FREE_EXCHANGES:
             self.free_exchanges.push(x)
 
     cdef bint take_handshake(self, Listener listener) noexcept:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from typing import Any, Final
@@ -150,7 +149,8 @@ async def _acme(operations: Operations, call: AnyCall) -> object:
 
 
 async def _certificates(operations: Operations, call: AnyCall) -> object:
-    return await asyncio.to_thread(certificates_of, (await operations.in_force()).config)
+    # Not in a thread: what forks has none.
+    return certificates_of((await operations.in_force()).config)
 
 
 async def _listeners(operations: Operations, call: AnyCall) -> object:

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 __all__ = ["Gateway", "OpenError", "PluginError"]
 
 NS: Final = 1e9
+HOUR: Final = 3_600 * 10**9
 log: Final = logging.getLogger("fastgate.splits")
 
 Opened = list[tuple[str, str]]  # (address, name)
@@ -491,9 +492,13 @@ class Gateway:
         return splitter
 
     async def _watch_splits(self) -> None:
-        # One worker judges for all, once a second.
+        # One worker judges for all, once a second; and looks once an hour which certificates expire.
+        look_at = _core.monotonic_ns() + HOUR
         while True:
             await asyncio.sleep(1)
+            if _core.monotonic_ns() >= look_at and self._common.leads():
+                look_at = _core.monotonic_ns() + HOUR
+                self._common.certificates.warn(self.config.listeners)
             self._show_plugins()
             if self._snapshot is None or not self._snapshot.splits or not self._common.leads():
                 continue

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 from types import TracebackType
+from typing import Self
 
 from support.wire import (
     DEFAULT_TIMEOUT,
@@ -57,7 +58,7 @@ class Client:
         self.sock = connect(address, timeout=timeout, receive_buffer=receive_buffer)
         self.stream = Stream(self.sock, timeout=timeout, record=record)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
