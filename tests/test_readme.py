@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import re
 import shutil
@@ -114,7 +113,7 @@ def test_commands_without_output(
         parser = argparse.ArgumentParser()
         importlib.import_module(f"fastgate.cli.{words[1]}").arguments(parser)
         parser.parse_args(words[2:])
-    elif words[:2] in (["fastgate", "reload"], ["fastgate", "upstreams"]):
+    elif words[:2] in (["fastgate", "reload"], ["fastgate", "upstreams"], ["fastgate", "top"]):
         done = shell(f"{command} --admin {request.getfixturevalue('operated')}", place)
         assert done.returncode == 0, done.stderr
     elif words[0] == "curl":
@@ -124,7 +123,7 @@ def test_commands_without_output(
         )
         done = shell(command.replace("127.0.0.1:9901", address), place)
         assert done.returncode == 0, done.stderr
-        assert "status" not in json.loads(done.stdout), done.stdout
+        assert '"status":' not in done.stdout, "a problem"
     elif command == "pip install .":
         assert (ROOT / "tests" / "test_packaging.py").exists()
     else:

@@ -21,6 +21,7 @@ from typing import Final
 COMMANDS: Final = {
     "run": "start the gateway",
     "check": "check a configuration file and tell all that is wrong with it",
+    "top": "show routes and upstreams of the running gateway by rate, errors and latency",
     "upstreams": "list the upstreams of the running gateway, and the state of their endpoints",
     "endpoint": "drain an endpoint of the running gateway, take it out or back in, or weigh it anew",
     "split": "show or change how the running gateway splits a route",

@@ -142,10 +142,9 @@ cdef class Counters:
     cdef void upstream_set(self, int upstream_index, int which, int64_t value) noexcept nogil
     # Where this process counts an endpoint, as long as the Tally is held. Never None.
     cdef Tally endpoint_tally(self, str upstream, str address)
-    # Nothing is open or under way at any endpoint in this process, as far as is known so far.
-    cdef void clear_endpoints(self) noexcept nogil
     cdef RouteCounts* _route(self, int at) noexcept nogil
     cdef int _use(self, uint64_t worker) except -1
     cdef dict _sum_route(self, int route)
+    cdef dict _sum_endpoints(self)
     cdef int _forget_route(self, int route) except -1
     cdef int _forget_upstream(self, int upstream) except -1

@@ -55,6 +55,7 @@ cdef class Worker:
     cdef int64_t shown_accepted         # and what of these the counters have
     cdef int64_t shown_refused
     cdef int64_t shown_dropped
+    cdef list shown_endpoints           # of Tally
     cdef readonly int64_t accepted
     cdef readonly int64_t refused       # connections over a cap
     cdef int tunnels
@@ -73,5 +74,6 @@ cdef class Worker:
     cdef bint count_address(self, Downstream1 connection) except -1     # False: over the cap of its address
     cdef int leave(self, Downstream1 connection) except -1
     cpdef int show_gauges(self) except -1
+    cdef int _add_endpoints(self, Upstream upstream) except -1
     cdef int left(self) except -1
     cdef int _close_pools(self) except -1

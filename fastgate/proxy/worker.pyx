@@ -34,15 +34,6 @@ cdef (int64_t, int64_t, int64_t) _connections_of(Upstream upstream) except *:
     return open, idle, waiting
 
 
-cdef int _add_endpoints(Upstream upstream) except -1:
-    cdef Endpoint endpoint
-    for endpoint in upstream.group.seats:
-        endpoint.counts.active += endpoint.active
-        endpoint.counts.open += endpoint.open - endpoint.connecting
-        endpoint.counts.idle += endpoint.idle.count
-    return 0
-
-
 cdef class Worker:
     """One event loop's worth of gateway.
 
@@ -73,6 +64,7 @@ cdef class Worker:
         self.per_address = {}
         self.watched = ()
         self.unwatched = []
+        self.shown_endpoints = []
         self.retired = weakref.WeakSet()
         self.limit(max_connections, max_per_address)
         self.flush_every = flush_interval
@@ -167,6 +159,8 @@ cdef class Worker:
         """Writes the gauges into the counters. The clock calls it once a second: nothing is counted twice on the way of a
         request."""
         cdef Counters counters = self.counters
+        cdef EndpointCounts* counts
+        cdef Tally tally
         cdef Upstream upstream
         cdef int slot
         cdef int64_t open, idle, waiting, dropped
@@ -191,16 +185,29 @@ cdef class Worker:
             counters.upstream_set(upstream.slot, UPSTREAM_CONNECTIONS_OPEN, open)
             counters.upstream_set(upstream.slot, UPSTREAM_CONNECTIONS_IDLE, idle)
             counters.upstream_set(upstream.slot, UPSTREAM_REQUESTS_WAITING, waiting)
-        counters.clear_endpoints()
+        for tally in self.shown_endpoints:
+            counts = <EndpointCounts*>tally.own(counters.place)
+            counts.active = counts.open = counts.idle = 0
+        self.shown_endpoints.clear()
         for upstream in self.watched:
-            _add_endpoints(upstream)
+            self._add_endpoints(upstream)
         # A changed upstream and what it was before have one name, and are counted together.
         for upstream in self.retired:
             open, idle, waiting = _connections_of(upstream)
             counters.upstream_add(upstream.slot, UPSTREAM_CONNECTIONS_OPEN, open)
             counters.upstream_add(upstream.slot, UPSTREAM_CONNECTIONS_IDLE, idle)
             counters.upstream_add(upstream.slot, UPSTREAM_REQUESTS_WAITING, waiting)
-            _add_endpoints(upstream)
+            self._add_endpoints(upstream)
+        return 0
+
+    cdef int _add_endpoints(self, Upstream upstream) except -1:
+        # Several may have one place: those before and behind a change of the upstream.
+        cdef Endpoint endpoint
+        for endpoint in upstream.group.seats:
+            endpoint.counts.active += endpoint.active
+            endpoint.counts.open += endpoint.open - endpoint.connecting
+            endpoint.counts.idle += endpoint.idle.count
+            self.shown_endpoints.append(endpoint.tally)
         return 0
 
     cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept:

@@ -105,6 +105,7 @@ async def _summary(operations: Operations, call: Call[views.SummaryQuery, None])
         total=views.total(counts),
         routes=views.busiest(counts["routes"], call.query.routes),
         upstreams=counts["upstreams"],
+        endpoints=views.endpoint_traffic(counts["endpoints"]),
         bounds_ns=tuple(counts["bounds_ns"]),
     )
 
