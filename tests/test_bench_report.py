@@ -143,7 +143,7 @@ def test_features_follow_from_the_shape() -> None:
     assert BY_NAME["resilient-8"].shape.features() == survival
     plugins = frozenset({Feature.PLUGINS})
     assert BY_NAME["plugin-1"].shape.features() == plugins
-    assert BY_NAME["browser-full"].shape.features() == frozenset(Feature) - survival - plugins
+    assert BY_NAME["browser-full"].shape.features() == frozenset(Feature) - survival - plugins - {Feature.TLS}
 
 
 # --- the plan ---
@@ -264,7 +264,7 @@ def test_another_subject_has_ratios_and_no_verdicts() -> None:
 
 def test_every_kind_of_scenario_can_be_reported() -> None:
     values = {Kind.CLOSED: "cpu_us", Kind.DOWNLOAD: "cpu_us_per_mib", Kind.IDLE: "bytes_per_connection"}
-    values |= {Kind.HALF: "p99_us", Kind.OVERLOAD: "goodput_of_peak"}
+    values |= {Kind.HALF: "p99_us", Kind.OVERLOAD: "goodput_of_peak", Kind.HANDSHAKE: "cpu_us"}
     samples = [
         sample(scenario.name, peer, 1, **{values[scenario.kind]: 2.0})
         for scenario in SCENARIOS
