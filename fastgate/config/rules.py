@@ -6,6 +6,7 @@ Those of one upstream are in rules_upstream.py, those of one route in rules_rout
 from __future__ import annotations
 
 import ipaddress
+from importlib.util import find_spec
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 
 from fastgate.config.addresses import parse_bind
 from fastgate.config.cidr_files import read_cidr_file
-from fastgate.config.model import Admin, Config, IpFilter, Listener, Plugin, RateLimit
+from fastgate.config.model import Admin, Config, IpFilter, Listener, Plugin, RateLimit, Secret
 from fastgate.config.problems import Path, Problems, quote
 from fastgate.config.rules_context import Context, every_upstream_of
 from fastgate.config.rules_plugins import check_order, check_references, references
@@ -53,6 +54,7 @@ def check_rules(
     context = Context(config, document, base, problems, read_endpoints)
     _check_listeners(context)
     _check_server(context)
+    _check_tracing(context)
     for name, upstream in config.upstreams.items():
         check_upstream(context, ("upstreams", name), upstream)
     for name, plugin in config.plugins.items():
@@ -164,6 +166,29 @@ def _check_server(context: Context) -> None:
                 )
     if dns.min_ttl > dns.max_ttl and not problems.failed(("dns",)):
         problems.error(("dns",), "dns: `min_ttl` is longer than `max_ttl`")
+
+
+def _check_tracing(context: Context) -> None:
+    config, problems = context.config, context.problems
+    if config.tracing is not None and not all(map(_installed, ("opentelemetry.proto", "httpx"))):
+        problems.error(
+            ("tracing",), "[tracing] needs what is not installed here", "pip install 'fastgate[otlp]'"
+        )
+    key = config.why.key
+    text = key.reveal() if isinstance(key, Secret) else key
+    if text is not None and len(text) < 32 and not problems.failed(("why", "key")):
+        problems.error(("why", "key"), "why.key: at least 32 characters: who guesses it sees traces")
+    if config.tracing is None and context.written(("tracing",)) is None:
+        for path, route in context.routes:
+            if route.trace_sample is not None:
+                context.no_effect((*path, "trace_sample"), "there is no table [tracing]")
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
 
 
 def _check_plugin(context: Context, path: Path, plugin: Plugin) -> None:

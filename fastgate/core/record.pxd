@@ -14,6 +14,7 @@ cdef struct ExchangeRecord:
     Span user_agent
     Span tls                # "TLSv1.3", or absent
     Span consumer           # who was authenticated, or absent
+    Span trace_id           # 32 hex digits, if its trace is sampled; else absent
     uint8_t http_minor      # downstream: HTTP/1.<minor>
     Address client
     uint16_t client_port

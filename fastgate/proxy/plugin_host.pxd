@@ -69,6 +69,28 @@ cdef enum RunState:
     RUN_LOG
     RUN_OVER
 
+cdef enum HookVerdict:
+    # The names stand in HOOK_VERDICTS.
+    HOOK_RUNNING
+    HOOK_PASSED
+    HOOK_ANSWERED
+    HOOK_REPORTED           # it would have answered, and only reports
+    HOOK_REFUSED            # by a native filter
+    HOOK_FAILED
+    HOOK_TIMED_OUT
+    HOOK_BREAKER            # open: it was not asked
+
+cdef struct HookNote:
+    void* who               # PluginSlot or NativeFilter, which the chain keeps alive
+    int64_t began
+    int64_t spent           # over all calls, if it is called for each piece of a body
+    int16_t status          # of HOOK_ANSWERED
+    uint8_t state           # RunState
+    uint8_t verdict
+
+cdef enum:
+    MAX_HOOK_NOTES = 16
+
 @cython.final
 cdef class PluginRun:
     # -- whose
@@ -84,6 +106,11 @@ cdef class PluginRun:
     cdef list troubled                  # slots that failed here, or whose breaker was open; None: none
     cdef object hook_result
     cdef bint driving                   # inside `_drive`
+    # -- for `fastgate why` and traces: how each hook did. Bare numbers, since most runs end well and nobody asks
+    cdef bint noting
+    cdef int64_t hook_at                # when the present call began
+    cdef HookNote[MAX_HOOK_NOTES] hooks
+    cdef int hook_count
     # -- a hook that has suspended
     cdef bint suspended
     cdef object task
@@ -120,7 +147,10 @@ cdef class PluginRun:
     # -- from the views
     cdef int may_change(self) except -1
     cdef object gather(self, int64_t limit)
+    cdef int note_hooks(self) except -1         # writes them into the exchange's notes
     # -- within
+    cdef int hook_began(self, object who) noexcept
+    cdef int hook_ended(self, int verdict, int status) noexcept
     cdef int _drive(self) except -1
     cdef int _request_steps(self) except -1
     cdef int _error_steps(self) except -1

@@ -8,6 +8,7 @@ cdef int begin_plugins(Exchange x, const char* body, size_t length, bint end) ex
     cdef PluginRun run = PluginRun.__new__(PluginRun)
     run.x = x
     run.chain = x.route.chain
+    run.noting = x.worker.trails is not None
     run.view = ExchangeView.__new__(ExchangeView)
     run.view.x = x
     run.view.run = run
@@ -71,10 +72,13 @@ cdef class PluginRun:
                 self.trial = slot               # for all of its phases
             else:
                 self._in_trouble(slot)
+                self.hook_began(slot)
+                self.hook_ended(HOOK_BREAKER, 0)
                 if slot.open:
                     return True
                 self._refused(R_PLUGIN_BREAKER, slot.name)
                 return False
+        self.hook_began(slot)
         try:
             if more is not None:
                 value = hook(self.view, argument, more)
@@ -107,6 +111,7 @@ cdef class PluginRun:
             return False
         if self.x is None or self.state != state:
             return False                        # what it called has ended the exchange
+        self.hook_ended(HOOK_PASSED, 0)
         self.hook_result = value
         return True
 
@@ -127,6 +132,7 @@ cdef class PluginRun:
 
     cdef int _take(self, object value) except -1:
         # What a hook gave that had suspended: as if `_call` had returned it.
+        self.hook_ended(HOOK_PASSED, 0)
         if self.state == RUN_REQUEST:
             return self._checked_result(value)
         if self.state == RUN_ERROR:
@@ -172,6 +178,7 @@ cdef class PluginRun:
         cdef PluginSlot slot = self.slot
         cdef int64_t now = now_ns()
         self._in_trouble(slot)
+        self.hook_ended(HOOK_TIMED_OUT if error is None else HOOK_FAILED, 0)
         slot.failed(what, error, now)
         if slot.open:
             self.at += 1 if self.state == RUN_REQUEST else -1
@@ -241,6 +248,7 @@ cdef class PluginRun:
             else:
                 native = step
                 if native.waits() and not (isinstance(native, OnlyFor) and not (<OnlyFor>native).applies(x)):
+                    self.hook_began(native)
                     ticket = (<PendingFilter>((<OnlyFor>native).inner if isinstance(native, OnlyFor) else native)).start(self)
                     if not ticket.settled:
                         self.suspended = True
@@ -248,7 +256,9 @@ cdef class PluginRun:
                     self.ticket = None
                     self._ticket_result(ticket)
                 else:
+                    self.hook_began(native)
                     reason = native.check(x)
+                    self.hook_ended(HOOK_PASSED if reason == R_NONE else HOOK_REFUSED, 0)
                     if reason != R_NONE:
                         return x.fail(reason, native.name)
                     self.at += 1
@@ -271,10 +281,12 @@ cdef class PluginRun:
             response = value
             if slot.report_only:
                 slot.count("reported")
+                self.hook_ended(HOOK_REPORTED, response.code_status)
                 _log.info("plugin %s would have answered %d %s (%s)", slot.name, response.code_status, response.reason_code,
                           response.detail or self.view.id)
             else:
                 slot.count("answered")
+                self.hook_ended(HOOK_ANSWERED, response.code_status)
                 return self._answered(response)
         if self.view.seen is not None:
             self.view.seen.commit()
@@ -282,6 +294,7 @@ cdef class PluginRun:
 
     cdef int _ticket_result(self, Ticket ticket) except -1:
         cdef NativeFilter native = self.chain.steps[self.at]
+        self.hook_ended(HOOK_PASSED if ticket.reason == R_NONE else HOOK_REFUSED, 0)
         if ticket.lines:
             out_put(&self.x.extra, PyBytes_AS_STRING(ticket.lines), <size_t>len(ticket.lines))
         if ticket.reason != R_NONE:
@@ -624,6 +637,57 @@ cdef class PluginRun:
         if piece or end:
             return self._sent(x.client.send_body(x, PyBytes_AS_STRING(piece), <size_t>len(piece), end))
         return self._sent(SENT_ALL)
+
+    # -- how its hooks did ----------------------------------------------------------------------------------------------------
+
+    cdef int hook_began(self, object who) noexcept:
+        cdef HookNote* note
+        cdef HookNote* last = &self.hooks[self.hook_count - 1] if self.hook_count else NULL
+        if not self.noting:
+            return 0
+        self.hook_at = now_ns()
+        if last != NULL and last.who == <void*>who and last.state == self.state:
+            last.verdict = HOOK_RUNNING             # the next piece of a body
+        elif self.hook_count == MAX_HOOK_NOTES:
+            self.x.notes_lost += 1
+        else:
+            note = &self.hooks[self.hook_count]
+            self.hook_count += 1
+            note.who = <void*>who
+            note.began = self.hook_at
+            note.spent = 0
+            note.status = 0
+            note.state = <uint8_t>self.state
+            note.verdict = HOOK_RUNNING
+        return 0
+
+    cdef int hook_ended(self, int verdict, int status) noexcept:
+        # More than once for one call: the last word counts.
+        cdef int64_t now
+        cdef HookNote* note
+        if not self.noting or self.hook_count == 0:
+            return 0
+        note = &self.hooks[self.hook_count - 1]
+        if note.verdict == HOOK_RUNNING:
+            now = now_ns()
+            note.spent += now - self.hook_at
+        note.verdict = <uint8_t>verdict
+        note.status = <int16_t>status
+        return 0
+
+    cdef int note_hooks(self) except -1:
+        cdef HookNote* note
+        cdef bytes name
+        cdef object who
+        cdef int i
+        for i in range(self.hook_count):
+            note = &self.hooks[i]
+            if note.verdict == HOOK_RUNNING:
+                note.spent += now_ns() - self.hook_at
+            who = <object>note.who
+            name = who.name.encode("utf-8", "replace")
+            note_hook(self.x, isinstance(who, PluginSlot), name, note)
+        return 0
 
     # -- the end ---------------------------------------------------------------------------------------------------------------
 

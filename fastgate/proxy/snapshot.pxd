@@ -72,6 +72,7 @@ cdef class Route:
     cdef bint keep_encoded_slash
     # -- when things go wrong
     cdef int priority                   # Priority, in the upstream's queue
+    cdef uint64_t trace_threshold       # of its traces that begin here; TRACE_DEFAULT: the listener's
     cdef RetryPolicy retry              # None: the upstream's
     cdef Fallback fallback              # None: none
     # -- off the common way: any of split, fault, mirror
@@ -170,6 +171,8 @@ cdef class Listener:
     cdef bint send_forwarded
     cdef int request_id                 # RequestIdRule
     cdef int half_close                 # HalfClose
+    # -- which of its requests are traced; None: none is
+    cdef TracePolicy tracing
 
 @cython.final
 cdef class ListenerSlot:

@@ -8,9 +8,6 @@ import time
 import weakref
 
 
-# "00" .. "ff"
-cdef bytes HEX_PAIRS_TEXT = bytes(range(256)).hex().encode()
-cdef const char* HEX_PAIRS = PyBytes_AS_STRING(HEX_PAIRS_TEXT)
 cdef double TICK_SECONDS = (1 << TICK_SHIFT) / 1e9
 
 
@@ -47,6 +44,7 @@ cdef class Worker:
         self.wheel = TimerWheel()
         self.free_exchanges = Stack()
         random_seed(&self.random)
+        random_seed(&self.trace_random)
         self.tls_scratch = bytearray(TLS_SCRATCH)
         self.inner = set()
         self.downstreams = set()
@@ -107,6 +105,10 @@ cdef class Worker:
         self.flush_every = flush_interval
         self.flush_ns = now_ns() + flush_interval
 
+    def trail_to(self, Trails trails):
+        """Where traces of exchanges that end from now on are kept; None: nowhere."""
+        self.trails = trails
+
     def watch(self, tuple upstreams):
         """Every Upstream in use, once it has changed. Those that were and are no longer are retired: their idle
         connections are closed, and what runs there ends without its connection being kept."""
@@ -152,6 +154,9 @@ cdef class Worker:
         counters.gauge_set(GAUGE_CONNECTIONS_REFUSED, self.refused)
         counters.gauge_set(GAUGE_EXCHANGES_ACTIVE, self.exchanges)
         counters.gauge_set(GAUGE_TUNNELS_ACTIVE, self.tunnels)
+        if self.trails is not None:
+            counters.gauge_set(GAUGE_TRACES_EXPORTED, <int64_t>self.trails.spans_exported)
+            counters.gauge_set(GAUGE_TRACES_DROPPED, <int64_t>(self.trails.spans_dropped + self.trails.spans_lost))
         if self.log is not None:
             counters.gauge_set(GAUGE_LOG_DROPPED, self.log_dropped + <int64_t>self.log.dropped)
         for slot in self.unwatched:

@@ -21,6 +21,7 @@ from fastgate.versions import versions
 __all__ = ["Api", "Refusal", "Request"]
 
 T = TypeVar("T")
+FAILURES = 100  # that are told at once
 
 
 class SplitChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +67,8 @@ class Api:
             (("upstreams", "{}", "endpoints", "{}"), {"PUT": self._set_endpoint}),
             (("routes", "{}", "split"), {"GET": self._split, "PUT": self._set_split}),
             (("counters",), {"GET": self._counters}),
+            (("requests", "{}"), {"GET": self._why}),
+            (("failures",), {"GET": self._failures}),
             (("reload",), {"POST": self._reload}),
             (("version",), {"GET": self._version}),
         ]
@@ -130,6 +133,12 @@ class Api:
 
     async def _counters(self) -> object:
         return await self._operations.count()
+
+    async def _why(self, request_id: str) -> object:
+        return await self._operations.why(request_id)
+
+    async def _failures(self) -> object:
+        return {"failures": await self._operations.failures(FAILURES)}
 
     async def _reload(self, body: bytes) -> object:
         if body:

@@ -14,6 +14,7 @@ from fastgate.server.compile_upstream import compile_fallback, compile_fault, co
 from fastgate.server.plugins import PreparedPlugins
 from fastgate.server.redis_limits import RedisLimits
 from fastgate.server.tls import TicketKeys, https_redirect, listener_context
+from fastgate.server.tracing import trace_policy
 from fastgate.server.upstreams import Estate, RunningUpstream
 
 __all__ = ["Ground", "Snapshot", "build", "inner", "lay_ground"]
@@ -111,7 +112,9 @@ def build(
         for route in config.routes
         if route.split is not None
     }
-    parts = _Parts(config, ground.cores, native, plugins, splits, estate.common.ticket_keys)
+    parts = _Parts(
+        config, ground.cores, native, plugins, splits, estate.common.ticket_keys, trace_policy(config)
+    )
     listeners = tuple(
         _listener(listener, table, config, ground.route_slots, parts)
         for listener, table in zip(config.listeners, tables or route_tables(config), strict=True)
@@ -129,6 +132,7 @@ class _Parts:
     plugins: PreparedPlugins
     splits: dict[str, _core.Splitter]
     ticket_keys: TicketKeys
+    tracing: _core.TracePolicy | None
 
 
 def inner(worker: _core.Worker) -> None:
@@ -163,13 +167,14 @@ def _listener(
     parts: _Parts,
 ) -> _core.Listener:
     if listener.redirects_to:
-        return _compiled(listener, table, (_redirect_route(https_redirect(listener, config)),))
+        redirect = _redirect_route(https_redirect(listener, config))
+        return _compiled(listener, table, (redirect,), tracing=parts.tracing)
     # The table answers with the route's place in the file; routes of other listeners stay None there.
     routes: list[_core.Route | None] = [None] * len(config.routes)
     for index, route in _routes_of(listener, config):
         routes[index] = _route(slots[index], route, listener, parts)
     tls = None if listener.tls is None else listener_context(listener.tls, parts.ticket_keys)
-    return _compiled(listener, table, tuple(routes), tls)
+    return _compiled(listener, table, tuple(routes), tls, parts.tracing)
 
 
 def _redirect_route(route: model.Route) -> _core.Route:
@@ -189,6 +194,7 @@ def _compiled(
     table: _core.RouteTable,
     routes: tuple[_core.Route | None, ...],
     context: ssl.SSLContext | None = None,
+    tracing: _core.TracePolicy | None = None,
 ) -> _core.Listener:
     tls = listener.tls or model.ListenerTls()
     rate = tls.handshake_rate
@@ -213,6 +219,7 @@ def _compiled(
         tls=context,
         handshake_ns=tls.handshake_timeout,
         handshake_rate=0 if rate is None else rate.count * 1e9 / rate.per_ns,
+        tracing=tracing,
     )
 
 
@@ -258,6 +265,7 @@ def _route(
         request_rules=_rules(route.request_headers),
         response_rules=_rules(_with_hsts(route.response_headers, listener)),
         upgrades=route.upgrade,
+        trace_sample=-1 if route.trace_sample is None else route.trace_sample,
         keep_encoded_slash=route.encoded_slashes == "keep",
         body_limit=-2 if route.limits.body is None else route.limits.body,
         total_ns=-1 if route.timeouts.total is None else route.timeouts.total,

@@ -14,9 +14,13 @@ from fastgate.server.operations import (
     EndpointView,
     ReloadResult,
     SplitView,
+    UnknownName,
     UpstreamView,
 )
+from fastgate.server.tracing import latest
+from fastgate.server.why import explained
 from fastgate.server.worker_handle import WorkerGone
+from fastgate.telemetry.trail import ExchangeTrace
 
 if TYPE_CHECKING:
     from fastgate.server.supervisor import Supervisor
@@ -56,6 +60,20 @@ class Fleet:
                 for key, number in numbers.items():
                     into[key] = into.get(key, 0) + number
         return {**self._supervisor.common.counters.snapshot(), "plugins": plugins}
+
+    async def why(self, request_id: str) -> ExchangeTrace:
+        found = [
+            trace
+            for trace in await self._all(ExchangeTrace | None, "find_trace", request_id)  # type: ignore[arg-type]
+            if trace is not None
+        ]
+        if not found:
+            raise UnknownName(f'nothing is kept of a request "{request_id}"')
+        return await asyncio.to_thread(explained, self._supervisor.config, latest(found, 1)[0])
+
+    async def failures(self, limit: int) -> list[ExchangeTrace]:
+        of_all = await self._all(list[ExchangeTrace], "failures", limit)
+        return latest([trace for each in of_all for trace in each], limit)
 
     async def reload(self, config: Config | None = None) -> ReloadResult:
         return await self._supervisor.reload(config)

@@ -38,8 +38,11 @@ from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
 from fastgate.server.redis_limits import RedisLimits, redis_limits_of
 from fastgate.server.shared_store import SharedValues
 from fastgate.server.sockets import OpenError
+from fastgate.server.tracing import Traces
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
+from fastgate.server.why import explained
+from fastgate.telemetry.trail import ExchangeTrace
 from fastgate.upstreams.asgi import Application
 
 __all__ = ["Gateway", "OpenError", "PluginError"]
@@ -123,6 +126,7 @@ class Gateway:
             flush_interval=config.access_log.flush_interval,
         )
         inner(self.worker)
+        self._traces = Traces(self.worker)
         self._limits = RedisLimits()
         self._shared = SharedValues(config.source, config.shared)
         self._plugins = Plugins(self.worker, SystemClock(), self._shared.of)
@@ -132,6 +136,7 @@ class Gateway:
         except BaseException:
             await self._end_watching()
             await self._end_plugins()
+            await self._traces.close()
             self.worker.close()
             if self.log is not None:
                 await self._close_log(self.log)
@@ -168,6 +173,7 @@ class Gateway:
             await self._end_plugins()
             await self._apps.close(patience)
             await self._estate.close()
+            await self._traces.close()
             self.worker.close()
             if self._admin is not None:
                 await self._admin.stop()
@@ -353,6 +359,7 @@ class Gateway:
         self._plugins.adopt(prepared.plugins)
         self.worker.watch(tuple(running.core for running in snapshot.upstreams.values()))
         self.worker.limit(config.server.max_connections, config.server.max_connections_per_ip)
+        self._traces.follow(config)
         if self._admin is not None and self._admin is not admin:
             self._admin.close()
         self._admin = admin
@@ -428,6 +435,18 @@ class Gateway:
                         verdict.arm,
                         describe_verdict(verdict),
                     )
+
+    async def why(self, request_id: str) -> ExchangeTrace:
+        found = self.find_trace(request_id)
+        if found is None:
+            raise UnknownName(f'nothing is kept of a request "{request_id}"')
+        return await asyncio.to_thread(explained, self.config, found)
+
+    def find_trace(self, request_id: str) -> ExchangeTrace | None:
+        return self._traces.find(request_id)
+
+    async def failures(self, limit: int) -> list[ExchangeTrace]:
+        return self._traces.failures(limit)
 
     async def count(self) -> dict[str, Any]:
         return self.counted()

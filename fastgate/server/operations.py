@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Protocol
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from fastgate.config import Config, Problem
+from fastgate.telemetry.trail import ExchangeTrace
 
 __all__ = [
     "ArmView",
@@ -156,6 +157,12 @@ class Operations(Protocol):
 
     async def count(self) -> dict[str, Any]:
         """The counters; see docs/access-log.md."""
+
+    async def why(self, request_id: str) -> ExchangeTrace:
+        """What is kept of the last request with that id."""
+
+    async def failures(self, limit: int) -> list[ExchangeTrace]:
+        """The last answers that were errors or refusals, the latest first."""
 
     async def reload(self, config: Config | None = None) -> ReloadResult:
         """Puts a configuration in force; None: that of the file, read anew. Raises ReloadError."""

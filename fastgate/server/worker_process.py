@@ -210,6 +210,8 @@ class _Worker:
             "set_split": gateway.set_split,
             "clear_split": gateway.clear_split,
             "plugin_counts": gateway.plugin_counts,
+            "find_trace": gateway.find_trace,
+            "failures": gateway.failures,
         }
 
     # -- the configuration

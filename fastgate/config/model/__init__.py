@@ -42,6 +42,7 @@ from fastgate.config.model.server import (
     Server,
 )
 from fastgate.config.model.tls import Certificate, ClientAuth, ListenerTls, UpstreamTls
+from fastgate.config.model.tracing import Tracing, Why
 from fastgate.config.model.upstream import (
     Endpoint,
     EndpointsFile,
@@ -64,6 +65,6 @@ __all__ = [
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
     "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts",
     "Secret", "Server", "SharedValues", "Split", "SplitOverride",
-    "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
-    "UpstreamTimeouts", "UpstreamTls",
+    "SplitTarget", "StatusRange", "Sticky", "Tracing", "Upstream", "UpstreamLimits",
+    "UpstreamTimeouts", "UpstreamTls", "Why",
 ]  # fmt: skip

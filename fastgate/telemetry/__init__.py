@@ -1,0 +1,1 @@
+"""What is told to others of the traffic: traces, and decisions kept for `fastgate why`."""
