@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "endpoint": "drain an endpoint of the running gateway, take it out or back in, or weigh it anew",
     "split": "show or change how the running gateway splits a route",
     "reload": "have the running gateway read its configuration anew",
+    "why": "tell why the running gateway answered a request as it did",
     "explain": "tell which route a request would take, and why the others lost",
     "new-plugin": "write a package with a plugin of your own, and its test",
     "schema": "print the JSON Schema of the configuration file",

@@ -6,7 +6,7 @@ Those of one upstream are in rules_upstream.py, those of one route in rules_rout
 from __future__ import annotations
 
 import ipaddress
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -22,6 +22,8 @@ from fastgate.config.rules_route import check_route
 from fastgate.config.rules_tls import check_listener_tls, check_upstream_tls
 from fastgate.config.rules_upstream import check_upstream
 from fastgate.config.shadow import check_shadows
+
+TRACING_NEEDS = ("opentelemetry.proto.collector.trace.v1.trace_service_pb2", "httpx")
 
 
 def check_rules(
@@ -170,7 +172,7 @@ def _check_server(context: Context) -> None:
 
 def _check_tracing(context: Context) -> None:
     config, problems = context.config, context.problems
-    if config.tracing is not None and not all(map(_installed, ("opentelemetry.proto", "httpx"))):
+    if config.tracing is not None and not all(map(_installed, TRACING_NEEDS)):
         problems.error(
             ("tracing",), "[tracing] needs what is not installed here", "pip install 'fastgate[otlp]'"
         )
@@ -185,10 +187,12 @@ def _check_tracing(context: Context) -> None:
 
 
 def _installed(module: str) -> bool:
+    # Imported, not only looked for: what a worker imports while it serves stops it for a moment.
     try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package that it is in
+        import_module(module)
+    except ImportError:
         return False
+    return True
 
 
 def _check_plugin(context: Context, path: Path, plugin: Plugin) -> None:

@@ -681,6 +681,8 @@ cdef class Exchange(Timed):
             return 0
         if worker.trails is not None:
             kept = whether_kept(self)
+            if self.traced & TRACED_WHOLE:
+                now = now_ns()                  # behind each of its steps
             if kept:
                 note_try(self, self.reason, self.detail, self.status, now)
         self._drop_attempt()
