@@ -207,6 +207,7 @@ class SampleExchange:
         host: str | bytes | None = None,
         user_agent: str | bytes | None = None,
         consumer: str | bytes | None = None,
+        trace_id: str | bytes | None = None,
         tls: str | bytes | None = None,
         detail: str | bytes | None = None,
         client: str = "",
@@ -1372,6 +1373,9 @@ def samples_trace(trace_id: str, share: float) -> bool:
     """Whether a trace that begins here with this id is sampled, of a share of 0 to 1 (ValueError)."""
 
 HOOK_VERDICTS: tuple[str, ...]
+
+def measure_trace(worker: Worker, listener: Listener, head: bytes, rounds: int) -> int:
+    """For the micro-benchmarks: begins a trace and writes its traceparent, `rounds` times."""
 
 class TracePolicy:
     """Which requests of a listener are traced."""

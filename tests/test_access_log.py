@@ -49,6 +49,7 @@ def full(**changes: object) -> SampleExchange:
         "user_agent": "curl/7.88.1",
         "tls": "TLSv1.3",
         "consumer": "ann",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         "detail": "ECONNRESET",
         "client": "203.0.113.7",
         "client_port": 51234,
@@ -95,6 +96,7 @@ def test_a_json_line_names_every_field_in_order() -> None:
         "tls": "TLSv1.3",
         "user_agent": "curl/7.88.1",
         "consumer": "ann",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
     }
     assert (*line, "headers") == ACCESS_LOG_FIELDS
 

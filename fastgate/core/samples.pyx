@@ -86,6 +86,7 @@ cdef class SampleExchange:
         host: str | bytes | None = None,
         user_agent: str | bytes | None = None,
         consumer: str | bytes | None = None,
+        trace_id: str | bytes | None = None,
         tls: str | bytes | None = None,
         detail: str | bytes | None = None,
         client: str = "",
@@ -117,6 +118,7 @@ cdef class SampleExchange:
         record.host = self._keep(host)
         record.user_agent = self._keep(user_agent)
         record.consumer = self._keep(consumer)
+        record.trace_id = self._keep(trace_id)
         record.tls = self._keep(tls)
         record.detail = self._keep(detail)
         record.http_minor = http_minor

@@ -210,6 +210,5 @@ cdef class Exchange(Timed):
     cdef int _pick(self, int64_t now) except -1
     cdef int _head_arrived(self, ResponseHead* head, bint end, int64_t now) except -1
     cdef int _finish(self, int64_t now) except -1
-    cdef int _fill(self, ExchangeRecord* record, Span detail, int64_t now) except -1
     cdef int _drop_attempt(self) except -1
     cdef void reset(self) noexcept

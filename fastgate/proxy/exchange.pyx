@@ -57,6 +57,49 @@ cdef inline bint _idempotent(uint8_t method_id) noexcept nogil:
     return method_id in (METHOD_GET, METHOD_HEAD, METHOD_PUT, METHOD_DELETE, METHOD_OPTIONS)
 
 
+cdef inline int fill_record(Exchange x, ExchangeRecord* record, Span detail, int64_t now) except -1:
+    memset(record, 0, sizeof(ExchangeRecord))
+    if x.client.tls_version is not None:
+        record.tls = bytes_span(x.client.tls_version)
+    record.request_id = span_of(x.request_id, x.request_id_length)
+    record.listener = bytes_span(x.listener.name_bytes)
+    record.route_index = -1
+    record.upstream_index = -1
+    if x.route is not None:
+        record.route = bytes_span(x.route.name_bytes)
+        record.route_index = x.route.slot
+        if x.upstream is not None:
+            record.upstream = bytes_span(x.upstream.name_bytes)
+            record.upstream_index = x.upstream.slot
+    if x.endpoint is not None:
+        record.endpoint = bytes_span(x.endpoint.address_bytes)
+    record.method = x.view.method
+    record.target = x.raw_target
+    record.host = x.view.host
+    record.user_agent = x.facts.user_agent
+    record.consumer = x.view.consumer
+    if x.traced & TRACED_SPANS:
+        put_hex64(put_hex64(x.trace_id, x.trace.high), x.trace.low)
+        record.trace_id = span_of(x.trace_id, sizeof(x.trace_id))
+    record.http_minor = x.facts.http_minor
+    record.client = x.view.client
+    record.client_port = x.client_port
+    record.fields = x.view.fields
+    record.field_count = x.view.field_count
+    record.status = x.status
+    record.reason = x.reason
+    record.detail = detail
+    record.attempts = x.attempts
+    record.bytes_in = x.bytes_in
+    record.bytes_out = x.bytes_out
+    record.start_unix_ns = x.start_ns + x.worker.wall_offset
+    record.queue_ns = x.queue_ns
+    record.connect_ns = x.connect_ns
+    record.upstream_head_ns = x.upstream_head_ns
+    record.total_ns = now - x.start_ns
+    return 0
+
+
 cdef class Exchange(Timed):
     def __cinit__(self):
         self.field_room = 32
@@ -693,7 +736,7 @@ cdef class Exchange(Timed):
         if self.kind == KIND_CLIENT or kept >= KEPT_REFUSAL:
             if self.detail is not None:
                 detail = self.detail.encode("utf-8", "replace")
-            self._fill(&record, span_of(NULL, 0) if detail is None else bytes_span(detail), now)
+            fill_record(self, &record, span_of(NULL, 0) if detail is None else bytes_span(detail), now)
             if kept:
                 worker.trails.keep(self, &record, kept)
         if self.kind == KIND_CLIENT:
@@ -708,46 +751,4 @@ cdef class Exchange(Timed):
             leave_upstream(self, now)
         client.exchange_done(this, now)
         worker.give_exchange(this)
-        return 0
-
-    cdef int _fill(self, ExchangeRecord* record, Span detail, int64_t now) except -1:
-        memset(record, 0, sizeof(ExchangeRecord))
-        if self.client.tls_version is not None:
-            record.tls = bytes_span(self.client.tls_version)
-        record.request_id = span_of(self.request_id, self.request_id_length)
-        record.listener = bytes_span(self.listener.name_bytes)
-        record.route_index = -1
-        record.upstream_index = -1
-        if self.route is not None:
-            record.route = bytes_span(self.route.name_bytes)
-            record.route_index = self.route.slot
-            if self.upstream is not None:
-                record.upstream = bytes_span(self.upstream.name_bytes)
-                record.upstream_index = self.upstream.slot
-        if self.endpoint is not None:
-            record.endpoint = bytes_span(self.endpoint.address_bytes)
-        record.method = self.view.method
-        record.target = self.raw_target
-        record.host = self.view.host
-        record.user_agent = self.facts.user_agent
-        record.consumer = self.view.consumer
-        if self.traced & TRACED_SPANS:
-            put_hex64(put_hex64(self.trace_id, self.trace.high), self.trace.low)
-            record.trace_id = span_of(self.trace_id, sizeof(self.trace_id))
-        record.http_minor = self.facts.http_minor
-        record.client = self.view.client
-        record.client_port = self.client_port
-        record.fields = self.view.fields
-        record.field_count = self.view.field_count
-        record.status = self.status
-        record.reason = self.reason
-        record.detail = detail
-        record.attempts = self.attempts
-        record.bytes_in = self.bytes_in
-        record.bytes_out = self.bytes_out
-        record.start_unix_ns = self.start_ns + self.worker.wall_offset
-        record.queue_ns = self.queue_ns
-        record.connect_ns = self.connect_ns
-        record.upstream_head_ns = self.upstream_head_ns
-        record.total_ns = now - self.start_ns
         return 0
