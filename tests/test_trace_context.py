@@ -193,14 +193,14 @@ def test_the_share_is_met() -> None:
 # -- in service: one gateway, whose listeners and routes differ in what they trust and sample
 
 
-LISTENERS = [
+LISTENERS: list[dict[str, Any]] = [
     {"name": "main", "bind": "127.0.0.1:0", "trusted_proxies": ["127.0.0.0/8"]},
     {"name": "strangers", "bind": "127.0.0.1:0"},
 ]
 
 
 def gateway_config(upstream: str) -> dict[str, Any]:
-    routes = [
+    routes: list[dict[str, Any]] = [
         {"name": "all", "upstream": "up", "trace_sample": 1.0, "match": {"prefix": "/sampled"}},
         {"name": "none", "upstream": "up"},
         {

@@ -1,5 +1,5 @@
-"""Traces: what a request pays that is not sampled. Its fields are looked through, a traceparent is read or one is
-made, and written where it is ours to write.
+"""Traces: what a request pays that is not sampled. Its fields are looked through, a traceparent is read or
+one is made, and written where it is ours to write.
 
 The loop runs inside the compiled module; a round is ROUNDS requests, with what a route without [tracing] pays
 beside it. `python -m pytest bench/micro --benchmark-only`.
