@@ -67,6 +67,16 @@ class Paced:
 
 
 @dataclass(frozen=True)
+class Handshakes:
+    """What connections with one request each came to."""
+
+    made: int
+    resumed: int
+    errors: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Fetched:
     """What downloads came to."""
 
@@ -121,8 +131,11 @@ def write_requests(path: Path, requests: Sequence[bytes]) -> Path:
 class Load:
     """Load clients for one peer's port; `request` is a file with one request, `requests` the file of all."""
 
-    def __init__(self, port: int, cores: Sequence[int], request: Path, requests: Path) -> None:
+    def __init__(
+        self, port: int, cores: Sequence[int], request: Path, requests: Path, *, tls: bool = False
+    ) -> None:
         self.port = port
+        self.scheme = "https" if tls else "http"
         self.request = str(request)
         self.requests = str(requests)
         self.prefix = ["taskset", "-c", ",".join(map(str, cores))]
@@ -143,7 +156,7 @@ class Load:
     def closed(self, connections: int, seconds: int) -> Closed:
         """wrk: each connection sends its next request when the last one is answered."""
         command = [need("wrk"), "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "10s"]
-        command += ["-s", str(SCRIPT), f"http://127.0.0.1:{self.port}", "--", self.requests]
+        command += ["-s", str(SCRIPT), f"{self.scheme}://127.0.0.1:{self.port}", "--", self.requests]
         return parse_wrk(self._run(command, seconds))
 
     def paced(self, rate: float, connections: int, seconds: float, give_up_ms: float = 0) -> Paced:
@@ -155,6 +168,12 @@ class Load:
         """Downloads, one after the other on each connection."""
         command = [str(NATIVE / "fetch"), str(self.port), str(connections), str(seconds), self.request]
         return parse_fetch(self._run(command, seconds))
+
+    def handshakes(self, connections: int, seconds: float, resume: bool) -> Handshakes:
+        """Connections one after the other, so many at a time."""
+        command = [str(NATIVE / "handshake"), str(self.port), str(connections), str(seconds)]
+        raw = _json(self._run([*command, str(int(resume)), self.request], seconds), "handshake")
+        return Handshakes(**raw)
 
     @contextlib.contextmanager
     def held(self, connections: int) -> Iterator[None]:

@@ -19,6 +19,7 @@ class Feature(enum.Enum):
     ENDPOINTS = "several endpoints"
     SURVIVAL = "survival of endpoints that fail"
     PLUGINS = "hooks in a scripting language"
+    TLS = "TLS with clients"
 
 
 Limit = int | Literal["adaptive"] | None
@@ -67,6 +68,8 @@ class Shape:
     survival: Survival | None = None
     # Hooks that see each request and do nothing, each in the language that the peer is scripted in.
     plugins: int = 0
+    # Clients come with TLS, to a certificate with an ECDSA key (P-256).
+    tls: bool = False
     # A test sets them to see both in force: requests per second, and whether the list has the client.
     rate: int = RATE_LIMIT
     client_listed: bool = True
@@ -93,6 +96,7 @@ class Shape:
             Feature.ENDPOINTS: self.endpoints > 1,
             Feature.SURVIVAL: self.survival is not None,
             Feature.PLUGINS: self.plugins > 0,
+            Feature.TLS: self.tls,
         }
         return frozenset(feature for feature, on in wanted.items() if on)
 
@@ -149,6 +153,7 @@ class Kind(enum.Enum):
     DOWNLOAD = "download"  # large bodies: CPU per MiB
     IDLE = "idle connections"  # memory per connection that has served one request
     HALF = "half of peak"  # constant rate at half of the own peak: p99 from when a request was due
+    HANDSHAKE = "handshakes"  # a connection for each request: CPU per connection
     OVERLOAD = "overload"  # constant rate at twice the own peak: answers in time, as a share of the peak
 
 
@@ -165,6 +170,7 @@ class Metric:
 MAIN_METRIC = {
     Kind.CLOSED: Metric("cpu_us", "CPU per request", "us"),
     Kind.DOWNLOAD: Metric("cpu_us_per_mib", "CPU per MiB", "us"),
+    Kind.HANDSHAKE: Metric("cpu_us", "CPU per connection", "us"),
     Kind.IDLE: Metric("bytes_per_connection", "memory per idle connection", "B"),
     Kind.HALF: Metric("p99_us", "p99 at half of own peak", "us"),
     Kind.OVERLOAD: Metric(
@@ -183,6 +189,7 @@ class Scenario:
     shape: Shape = field(default_factory=Shape)
     request: Request = field(default_factory=Request)
     connections: int = 64
+    resume: bool = False  # HANDSHAKE: each connection offers the ticket of one before it
     group: str = ""  # scenarios of one group are measured side by side in each round, for ratios among them
 
     @property

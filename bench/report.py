@@ -27,6 +27,12 @@ COLUMNS: dict[Kind, tuple[tuple[str, str, str], ...]] = {
         ("mib_per_second", "MiB/s", ",.0f"),
         ("busy", "core used", ".0%"),
     ),
+    Kind.HANDSHAKE: (
+        ("user_us", "user us", ".1f"),
+        ("system_us", "system us", ".1f"),
+        ("connections_per_second", "connections/s", ",.0f"),
+        ("busy", "core used", ".0%"),
+    ),
     Kind.IDLE: (("base_mib", "without them, MiB", ".1f"), ("connections", "connections", ",.0f")),
     Kind.HALF: (
         ("p50_us", "p50 us", ",.0f"),
@@ -46,6 +52,7 @@ COLUMNS: dict[Kind, tuple[tuple[str, str, str], ...]] = {
 MAIN_FORMAT = {
     Kind.CLOSED: ".1f",
     Kind.DOWNLOAD: ".0f",
+    Kind.HANDSHAKE: ".1f",
     Kind.IDLE: ",.0f",
     Kind.HALF: ",.0f",
     Kind.OVERLOAD: ".2f",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,9 +36,14 @@ def free_port() -> int:
     return port
 
 
-def ask(port: int, request: bytes) -> int:
+def ask(port: int, request: bytes, tls: bool = False) -> int:
     """The status of one request on its own connection. OSError or HTTPException where there is no answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+        connection: socket.socket = plain
+        if tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            connection = context.wrap_socket(plain, server_hostname="api.example.com")
         connection.sendall(request)
         answer = http.client.HTTPResponse(connection)
         answer.begin()
@@ -67,7 +73,7 @@ def start_peer(peer: Peer, place: Place, first: bytes, expected: int = 200) -> S
         while time.monotonic() < deadline:
             session.check()
             try:
-                status = ask(place.port, first)
+                status = ask(place.port, first, place.shape.tls)
             except (OSError, http.client.HTTPException) as error:
                 status = type(error).__name__
             if status == expected:
@@ -116,7 +122,13 @@ def measure(step: Step, settings: Settings) -> Sample:
             requests = step.scenario.requests()
             request = folder / "request"
             request.write_bytes(requests[-1])
-            load = Load(place.port, load_cores(), request, write_requests(folder / "requests", requests))
+            load = Load(
+                place.port,
+                load_cores(),
+                request,
+                write_requests(folder / "requests", requests),
+                tls=place.shape.tls,
+            )
             peer = start_peer(step.peer, place, step.scenario.request.encode(0))
             peak = DRIVERS[step.scenario.kind](step, settings, load, peer, sample)
             connections, answered = upstream_counts(ports[0])
@@ -167,6 +179,31 @@ def drive_closed(step: Step, settings: Settings, load: Load, peer: Session, samp
             **shares(used),
         }
     return result.requests
+
+
+def drive_handshakes(step: Step, settings: Settings, load: Load, peer: Session, sample: Sample) -> float:
+    """A handshake for each request: CPU per connection and connections/s."""
+    scenario = step.scenario
+    if settings.warm:
+        load.handshakes(scenario.connections, settings.warm, scenario.resume)
+    meter = Meter(peer)
+    result = load.handshakes(scenario.connections, settings.seconds, scenario.resume)
+    used = meter.read()
+    if result.errors:
+        sample.problems.append(f"{result.errors} connections failed")
+    # Each client's first connection has no ticket yet.
+    wanted = result.made - scenario.connections if scenario.resume else 0
+    if result.resumed < wanted or (result.resumed and not scenario.resume):
+        sample.problems.append(f"{result.resumed} of {result.made} handshakes were resumed")
+    if result.made:
+        sample.values = {
+            "cpu_us": used["cpu_s"] / result.made * 1e6,
+            "user_us": used["user_s"] / result.made * 1e6,
+            "system_us": used["system_s"] / result.made * 1e6,
+            "connections_per_second": result.made / result.seconds,
+            **shares(used),
+        }
+    return result.made
 
 
 def drive_download(step: Step, settings: Settings, load: Load, peer: Session, sample: Sample) -> float:
@@ -266,6 +303,7 @@ Driver = Callable[[Step, Settings, Load, Session, Sample], float]
 DRIVERS: dict[Kind, Driver] = {
     Kind.CLOSED: drive_closed,
     Kind.DOWNLOAD: drive_download,
+    Kind.HANDSHAKE: drive_handshakes,
     Kind.IDLE: drive_idle,
     Kind.HALF: drive_half,
     Kind.OVERLOAD: drive_overload,

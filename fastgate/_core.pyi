@@ -116,6 +116,8 @@ class IpSet:
 
 class IpFilterCore:
     def __init__(self, config: Any) -> None: ...
+    def counts(self) -> dict[str, int]:
+        """What became of requests, in this process, by a word each."""
     @property
     def name(self) -> str: ...
     @property
@@ -151,6 +153,8 @@ class RateResult(NamedTuple):
 
 class RateLimiter:
     def __init__(self, config: Any, *, seed: bytes | None = None) -> None: ...
+    def counts(self) -> dict[str, int]:
+        """What became of requests, in this process, by a word each."""
     @property
     def name(self) -> str: ...
     @property
@@ -209,6 +213,8 @@ class SampleExchange:
         consumer: str | bytes | None = None,
         trace_id: str | bytes | None = None,
         tls: str | bytes | None = None,
+        tls_cipher: str | bytes | None = None,
+        sni: str | bytes | None = None,
         detail: str | bytes | None = None,
         client: str = "",
         client_port: int = 0,
@@ -801,6 +807,7 @@ class RateLimitFilter(NativeFilter):
 
 class IpFilter(NativeFilter):
     def __init__(self, name: str, lists: IpFilterCore) -> None: ...
+    def counts(self) -> dict[str, int]: ...
 
 class Route:
     def __init__(
@@ -909,6 +916,10 @@ class Sticky:
         same_site: str = "lax",
     ) -> None: ...
 
+class _HasContext(Protocol):
+    @property
+    def context(self) -> ssl.SSLContext: ...
+
 class Listener:
     def __init__(
         self,
@@ -930,13 +941,16 @@ class Listener:
         forwarded: tuple[str, ...],
         request_id: str,
         half_close: str,
-        tls: ssl.SSLContext | None = None,
+        tls: _HasContext | None = None,
         handshake_ns: int = 0,
         handshake_rate: float = 0,
         tracing: TracePolicy | None = None,
+        strict_host: bool = False,
     ) -> None: ...
     @property
     def name(self) -> str: ...
+    @property
+    def certificates(self) -> _HasContext | None: ...
     @property
     def routes(self) -> tuple[Route | None, ...]: ...
 
@@ -1050,6 +1064,7 @@ class Worker:
     def trail_to(self, trails: Trails | None) -> None: ...
     def watch(self, upstreams: tuple[Upstream, ...]) -> None: ...
     def serve_inner(self, listener: Listener, route: Route) -> None: ...
+    def answer_challenges(self, challenges: dict[bytes, bytes] | None) -> None: ...
     def close_listener(self, slot: ListenerSlot) -> None: ...
     def connections(self, upstream: Upstream) -> list[tuple[str, int, int, int]]: ...
     def show_gauges(self) -> int: ...
@@ -1068,7 +1083,7 @@ def ask(
     path: str,
     headers: Mapping[str, str] | None,
     body: bytes,
-    timeout_ns: int,
+    timeout: float,
     limit: int,
 ) -> asyncio.Future[SubResponse]: ...
 
@@ -1271,6 +1286,23 @@ class GatewayError:
     retryable: bool
     detail: str
 
+class TlsInfo:
+    """What a client's handshake has agreed on."""
+
+    @property
+    def version(self) -> str:
+        """ "TLSv1.2" or "TLSv1.3"."""
+    @property
+    def cipher(self) -> str:
+        """OpenSSL's name of the cipher suite."""
+    @property
+    def server_name(self) -> str:
+        """Whom the client has asked for (SNI), in lower case; "" for nobody."""
+    @property
+    def certificate(self) -> bytes:
+        """The client's certificate in DER, verified as the listener's `client_auth` says; empty without
+        one."""
+
 class ExchangeView:
     @property
     def request(self) -> Request: ...
@@ -1310,6 +1342,9 @@ class ExchangeView:
     @property
     def peer_trusted(self) -> bool:
         """The peer is one of the listener's trusted_proxies."""
+    @property
+    def tls(self) -> TlsInfo | None:
+        """Of the client's connection; None without TLS."""
     @property
     def shared(self) -> Any:
         """``Host.shared`` of the plugin that runs."""

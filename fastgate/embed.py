@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from fastgate.config import Config, ConfigError, Loaded, Problem, load, load_tables
+from fastgate.config import Config, ConfigError, Loaded, Problem, Sources, load, load_sources, load_tables
 from fastgate.routing.explain import Explanation, explain
 from fastgate.server.gateway import Gateway as Server
 from fastgate.server.operations import Operations, ReloadError, ReloadResult
@@ -91,7 +91,9 @@ class Gateway:
         RuntimeError where it runs already. It may be started again when it was drained or stopped."""
         if self._server is not None:
             raise RuntimeError("the gateway runs already")
-        self._server = server = Server(self._config, _tell, read=self._read, apps=self._apps)
+        self._server = server = Server(
+            self._config, _tell, read=self._read, again=self._again, apps=self._apps
+        )
         try:
             await server.start()
         except BaseException:
@@ -201,11 +203,15 @@ class Gateway:
             return load_tables(config, str(self._folder / "<tables>"), plugins=self._plugins)
         return load(os.fspath(config), plugins=self._plugins)
 
-    def _read(self, source: str) -> Loaded:
-        """The file that the configuration in force came from, read anew."""
-        if Path(source).name == "<tables>" or not source:
-            raise ConfigError([Problem(source, 0, 0, "it came from no file: pass the new configuration")])
-        return self._load(source)
+    def _read(self, config: Config) -> Loaded:
+        """The files that the configuration in force came from, read anew."""
+        if not config.sources.roots:
+            told = "it came from no file: pass the new configuration"
+            raise ConfigError([Problem(config.source, 0, 0, told)])
+        return load(*config.sources.roots, plugins=self._plugins)
+
+    def _again(self, sources: Sources) -> Loaded:
+        return load_sources(sources, plugins=self._plugins)
 
 
 def _tell(line: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +17,18 @@ pytest_plugins = ["fastgate.testing"]
 
 StartGateway = Callable[[dict[str, Any]], Gateway]
 StartUpstream = Callable[..., Upstream]
+
+
+_state = tempfile.TemporaryDirectory(prefix="fastgate-state-")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Gateways that are started here keep their history there, and not where this user's own have it.
+    os.environ["XDG_STATE_HOME"] = _state.name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    _state.cleanup()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,25 +14,34 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import StartGateway, StartUpstream
-from support.client import Client, request
-from support.gateway import Gateway, config, to_toml
 
 import fastgate
-from fastgate.config import Config, Problem
+from fastgate.config import Config, Problem, Sources, loads
+from fastgate.config.diff import Difference, ItemChange, KeyChange
 from fastgate.config.model import Admin
 from fastgate.server import admin_http
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.admin import Api
 from fastgate.server.operations import (
     ArmView,
+    Cause,
     Changes,
     EndpointChange,
     EndpointView,
+    Health,
+    InForce,
+    ListenerView,
+    LogLevel,
+    Outdated,
     ReloadError,
     ReloadResult,
     SplitView,
+    Unavailable,
     UnknownName,
     UpstreamView,
+    VersionView,
+    WhyNot,
+    WorkerView,
 )
 from fastgate.telemetry.trail import ExchangeTrace
 
@@ -85,12 +94,35 @@ TRACE = ExchangeTrace(
 )  # fmt: skip
 
 
+VERSION = VersionView(
+    version=3, digest="ab", time=1.0, cause="admin", of=0, changes="", in_force=True, as_files=True
+)
+ADDED = ItemChange(kind="route", name="b", change="added", keys=(KeyChange(key="match.prefix", new="/b"),))
+CONFIG = """
+[[listeners]]
+bind = "127.0.0.1:8080"
+
+[upstreams.orders]
+endpoints = ["127.0.0.1:9001"]
+sticky = { secret = "not to be seen" }
+
+[[routes]]
+name = "orders"
+match = { prefix = "/orders", headers = { x-kind = true } }
+upstream = "orders"
+request_headers = { set = { authorization = "nor this", x-plain = "this" } }
+timeouts = { total = "90s" }
+"""
+
+
 @dataclass
 class Fake:
     """Operations that note what was asked, and do as they are told."""
 
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     error: Exception | None = None
+    well: Health = field(default_factory=lambda: Health(ready=True))
+    level: LogLevel = "info"
 
     def _ask(self, *what: Any) -> None:
         self.asked.append(what)
@@ -129,9 +161,57 @@ class Fake:
         self._ask("failures", limit)
         return [TRACE]
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
-        self._ask("reload", config)
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        assert cause == "admin"
+        self._ask("reload", config, *([expected] if expected else []))
         return RELOADED
+
+    async def history(self) -> list[VersionView]:
+        return [VERSION]
+
+    async def sources(self, version: int | None = None) -> Sources:
+        self._ask("sources", version)
+        return Sources(texts={"a.toml": "x"})
+
+    async def diff(self, old: int, new: int) -> Difference:
+        self._ask("diff", old, new)
+        return Difference(items=(ADDED,), order=False, files=())
+
+    async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
+        self._ask("rollback", version, expected)
+        return RELOADED
+
+    async def in_force(self) -> InForce:
+        return InForce(loads(CONFIG, "gateway.toml").config, 3, '"x-3"', 0.0)
+
+    async def health(self) -> Health:
+        return self.well
+
+    async def workers(self) -> list[WorkerView]:
+        return [WorkerView(id=1, pid=7, started=1.0, state="serving")]
+
+    async def listeners(self) -> list[ListenerView]:
+        return []
+
+    async def upgrade(self) -> int:
+        self._ask("upgrade")
+        return 7
+
+    async def acme(self) -> list[AcmeView]:
+        self._ask("acme")
+        return []
+
+    async def begin_drain(self) -> None:
+        self._ask("drain")
+
+    async def log_level(self) -> LogLevel:
+        return self.level
+
+    async def set_log_level(self, level: LogLevel) -> LogLevel:
+        self.level = level
+        return level
 
 
 @dataclass
@@ -183,8 +263,9 @@ class Caller:
 @pytest.fixture
 async def caller() -> AsyncIterator[Caller]:
     fake = Fake()
-    server = admin_http.AdminServer(Api(fake), Admin(bind="127.0.0.1:0", host="127.0.0.1", port=0))
-    await server.start()
+    where = Admin(bind="127.0.0.1:0", host="127.0.0.1", port=0)
+    server = admin_http.AdminServer(Api(fake), where)
+    server.follow(await server.prepare(where))
     try:
         yield Caller(server, fake)
     finally:
@@ -306,6 +387,103 @@ async def test_counters_and_version(caller: Caller) -> None:
     assert version["pid"] == os.getpid()
 
 
+async def test_probes(caller: Caller) -> None:
+    assert (await caller.call("GET", "/livez")).json() == {"live": True}
+    ready = await caller.call("GET", "/readyz")
+    assert (ready.status, ready.json()) == (200, {"ready": True, "reasons": []})
+    caller.fake.well = Health(ready=False, reasons=(WhyNot(code="draining", detail="it ends"),))
+    ready = await caller.call("GET", "/readyz")
+    assert (ready.status, ready.json()["reasons"]) == (503, [{"code": "draining", "detail": "it ends"}])
+    assert ready.headers["content-type"] == "application/json"
+
+
+async def test_configuration_without_its_secrets(caller: Caller) -> None:
+    answer = await caller.call("GET", "/configuration")
+    assert (answer.status, answer.headers["etag"]) == (200, '"x-3"')
+    shown = answer.json()
+    assert (shown["version"], shown["etag"], shown["source"]) == (3, '"x-3"', "gateway.toml")
+    assert shown["configuration"] == {
+        "listeners": [{"name": "127.0.0.1:8080", "bind": "127.0.0.1:8080"}],
+        "upstreams": {
+            "orders": {"endpoints": [{"address": "127.0.0.1:9001"}], "sticky": {"secret": "<secret>"}}
+        },
+        "routes": [
+            {
+                "name": "orders",
+                "match": {"prefix": "/orders", "headers": {"x-kind": True}},
+                "upstream": "orders",
+                "request_headers": {"set": {"authorization": "<secret>", "x-plain": "this"}},
+                "timeouts": {"total": "90s"},
+            }
+        ],
+    }
+    for known in ('"x-3"', '"y", "x-3"'):
+        answer = await caller.call("GET", "/configuration", None, f"If-None-Match: {known}")
+        assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", '"x-3"')
+
+
+async def test_a_reload_of_what_was_seen(caller: Caller) -> None:
+    for given, asked in (('"x-3"', ("reload", None, '"x-3"')), ("*", ("reload", None))):
+        assert (await caller.call("POST", "/reload", {}, f"If-Match: {given}")).status == 200
+        assert caller.fake.asked.pop() == asked
+    caller.fake.error = Outdated("version 4 is in force")
+    answer = await caller.call("POST", "/reload", {}, 'If-Match: "x-3"')
+    assert (answer.status, answer.json()["detail"]) == (412, "version 4 is in force")
+
+
+async def test_versions(caller: Caller) -> None:
+    assert (await caller.call("GET", "/history")).json()["versions"] == [msgspec.to_builtins(VERSION)]
+    found = (await caller.call("GET", "/history/2/diff/3")).json()
+    assert found["items"][0]["keys"] == [{"key": "match.prefix", "new": "/b"}]
+    bodies: list[object] = [{"version": 2}, {}, b""]
+    for body in bodies:
+        assert (await caller.call("POST", "/rollback", body, 'If-Match: "x-3"')).status == 200
+    assert caller.fake.asked == [
+        ("diff", 2, 3),
+        *(("rollback", version, '"x-3"') for version in (2, None, None)),
+    ]
+    caller.fake.error = UnknownName("version 2 is not kept")
+    assert (await caller.call("POST", "/rollback", {"version": 2})).status == 404
+
+
+@pytest.mark.parametrize("query", ["routes=x", "routes=-1", "routes=1&routes=2", "x=3", "=", "%ff=1&"])
+async def test_queries_that_mean_nothing(caller: Caller, query: str) -> None:
+    assert (await caller.call("GET", f"/summary?{query}")).status == 400
+    assert caller.fake.asked == []
+
+
+async def test_routes_plugins_listeners_workers(caller: Caller) -> None:
+    assert (await caller.call("GET", "/routes")).json()["routes"] == [
+        {
+            "name": "orders",
+            "match": {"prefix": "/orders", "headers": {"x-kind": True}},
+            "action": "upstream",
+            "upstreams": ["orders"],
+            "plugins": [],
+            "listeners": [],
+        }
+    ]
+    assert (await caller.call("GET", "/listeners")).json() == {"listeners": []}
+    assert [one["pid"] for one in (await caller.call("GET", "/workers")).json()["workers"]] == [7]
+    codes = {one["code"] for one in (await caller.call("GET", "/reasons")).json()["reasons"]}
+    assert {"no-route", "upstream-reset"} <= codes
+
+
+async def test_the_log_level(caller: Caller) -> None:
+    assert (await caller.call("GET", "/log-level")).json() == {"level": "info"}
+    assert (await caller.call("PUT", "/log-level", {"level": "debug"})).json() == {"level": "debug"}
+    assert caller.fake.level == "debug"
+    assert (await caller.call("PUT", "/log-level", {"level": "loud"})).status == 422
+
+
+async def test_a_drain_is_begun(caller: Caller) -> None:
+    answer = await caller.call("POST", "/drain", {})
+    assert (answer.status, answer.json(), caller.fake.asked) == (202, {"draining": True}, [("drain",)])
+    caller.fake.error = Unavailable("the program drains it")
+    answer = await caller.call("POST", "/drain", {})
+    assert (answer.status, answer.json()["detail"]) == (409, "the program drains it")
+
+
 async def test_what_operations_refuse(caller: Caller) -> None:
     caller.fake.error = UnknownName("no route is named so")
     answer = await caller.call("GET", "/routes/r/split")
@@ -323,7 +501,7 @@ async def test_a_defect_is_told_and_served_past(caller: Caller, capfd: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    "target", ["/", "/upstream", "/upstreams/", "/upstreams/a/b", "/reload/now", "*", "//"]
+    "target", ["/nothing", "/upstream", "/upstreams/", "/upstreams/a/b", "/reload/now", "*", "//"]
 )
 async def test_unknown_resources(caller: Caller, target: str) -> None:
     assert (await caller.call("GET", target)).status == 404
@@ -421,8 +599,9 @@ async def test_json_with_parameters(caller: Caller) -> None:
 
 async def test_a_unix_socket_is_its_owners(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
-    admin_server = admin_http.AdminServer(Api(Fake()), Admin(bind=f"unix:{path}", unix_path=str(path)))
-    await admin_server.start()
+    where = Admin(bind=f"unix:{path}", unix_path=str(path))
+    admin_server = admin_http.AdminServer(Api(Fake()), where)
+    admin_server.follow(await admin_server.prepare(where))
     try:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         caller = Caller(admin_server, Fake())
@@ -508,77 +687,3 @@ async def test_connections_are_counted(caller: Caller) -> None:
             assert (await caller.call("GET", "/version")).status == 200
             return
     pytest.fail("it takes no more connections")
-
-
-# -- in front of a gateway
-
-
-def admin(gateway: Gateway, method: str, target: str, body: bytes | None = None) -> Any:
-    lines = ("Content-Type: application/json",) if body is not None else ()
-    with Client(gateway.addresses["admin API"]) as client:
-        response = client.request(request(method, target, body=body, host="localhost", lines=lines))
-        return response.status, json.loads(response.body)
-
-
-def test_of_a_gateway(start_gateway: StartGateway, start_upstream: StartUpstream) -> None:
-    upstream = start_upstream()
-    tables = config(upstream.address) | {"admin": {"bind": "127.0.0.1:0"}}
-    gateway = start_gateway(tables)
-    address = upstream.address
-    with gateway.client() as client:
-        assert client.get().status == 200
-        status, found = admin(gateway, "GET", "/upstreams/up")
-        assert status == 200
-        (endpoint,) = found["endpoints"]
-        assert [endpoint[key] for key in ("address", "status", "state", "weight")] == [
-            address,
-            "ready",
-            "auto",
-            1,
-        ]
-        assert [endpoint[key] for key in ("open", "idle", "waiting")] == [1, 1, 0]
-        assert admin(gateway, "GET", "/counters")[1]["routes"]["all"]["exchanges"] == 1
-        assert admin(gateway, "GET", "/version")[1]["pid"] == gateway.supervisors[-1]
-        assert admin(gateway, "GET", "/routes/nowhere/split")[0] == 404
-        assert admin(gateway, "PUT", f"/upstreams/up/endpoints/{address}x", b'{"state": "down"}')[0] == 404
-        assert admin(gateway, "PUT", f"/upstreams/nope/endpoints/{address}", b'{"state": "down"}')[0] == 404
-        # A reload through it, good and bad, is told on stderr as well.
-        gateway.write(
-            to_toml(config(route={"respond": {"body": "new"}}) | {"admin": {"bind": "127.0.0.1:0"}})
-        )
-        status, found = admin(gateway, "POST", "/reload", b"{}")
-        assert (status, found["routes"]["changed"], found["upstreams"]["removed"]) == (200, ["all"], ["up"])
-        assert client.get().body == b"new"
-        gateway.write("nonsense")
-        status, found = admin(gateway, "POST", "/reload", b"")
-        assert status == 422
-        assert found["problems"][0]["line"] == 1
-        gateway.wait_stderr("fastgate: not reloaded")
-        assert found["detail"].splitlines() == gateway.stderr[-3:-1]
-        assert client.get().body == b"new"
-
-
-def test_it_comes_moves_and_goes(start_gateway: StartGateway, tmp_path: Path) -> None:
-    path = tmp_path / "admin.sock"
-
-    def tables(bind: str = "") -> dict[str, Any]:
-        return config(route={"respond": {}}) | ({"admin": {"bind": bind}} if bind else {})
-
-    gateway = start_gateway(tables())
-    assert "admin API" not in gateway.addresses
-    assert len(gateway.reload(tables("127.0.0.1:0"))) == 2
-    first = gateway.addresses["admin API"]
-    assert admin(gateway, "GET", "/version")[0] == 200
-    # It is asked to move, and answers before it does.
-    gateway.write(to_toml(tables(f"unix:{path}")))
-    assert admin(gateway, "POST", "/reload", b"{}")[1]["listening"] == [[f"unix:{path}", "admin API"]]
-    gateway.wait_stderr(f"fastgate: listening on unix:{path}")
-    assert admin(gateway, "GET", "/version")[0] == 200
-    with pytest.raises(ConnectionRefusedError):
-        Client(first)
-    gateway.reload(tables())
-    assert not path.exists()
-    taken = gateway.addresses["main"]
-    assert isinstance(taken, tuple)
-    lines = gateway.not_reload(tables(f"127.0.0.1:{taken[1]}"))
-    assert lines[0].startswith(f"fastgate: admin API 127.0.0.1:{taken[1]}: Address already in use")

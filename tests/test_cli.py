@@ -237,14 +237,26 @@ def test_what_the_gateway_refuses(served: Gateway, arguments: tuple[str, ...], m
     [
         ("", [], "gateway.toml has no `admin.bind`, so its gateway has no admin API"),
         ("[admin]\nbind = 7\n", [], "gateway.toml: admin.bind: expected "),
-        ('[admin]\nbind = "0.0.0.0:9901"\n', [], "gateway.toml: admin.bind: "),
+        (
+            '[admin]\nbind = "0.0.0.0:9901"\n',
+            [],
+            "gateway.toml: admin.bind: another machine is called over TLS",
+        ),
         ('[admin]\nbind = "127.0.0.1:0"\n', [], "gateway.toml: admin.bind: the system chose the port; "),
-        ("[admin\n", [], "gateway.toml: Expected"),
-        (None, [], "gateway.toml: [Errno 2]"),
+        ("[admin\n", [], "gateway.toml:1:7: TOML: "),
+        (None, [], "gateway.toml: cannot be read: "),
         (None, ["--admin", "unix:/no/such.sock"], "no gateway listens on unix:/no/such.sock; is it running"),
         (None, ["--admin", f"127.0.0.1:{free_port()}"], "no gateway listens on 127.0.0.1:"),
         (None, ["--admin", "localhost"], "--admin: expected "),
-        (None, ["--admin", "192.0.2.1:9901"], "--admin: "),
+        (
+            None,
+            ["--admin", "192.0.2.1:9901"],
+            "--admin: another machine is called over TLS alone: --admin https",
+        ),
+        (None, ["--admin", "https://gateway.example"], '--admin: expected "https://host:port"'),
+        (None, ["--admin", f"https://localhost:{free_port()}"], "no gateway listens on https://localhost:"),
+        (None, ["--admin", "https://localhost:1", "--admin-ca", "no.pem"], "no.pem: No such file"),
+        (None, ["--admin", "127.0.0.1:1", "--admin-token-file", "no.txt"], "no.txt: No such file"),
     ],
 )
 def test_where_nobody_answers(tmp_path: Path, file: str | None, arguments: list[str], message: str) -> None:

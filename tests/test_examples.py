@@ -136,38 +136,6 @@ def test_api(start: Any) -> None:
     assert api.ask(request("GET", "/healthz")).body == b"ok\n"
 
 
-@pytest.mark.parametrize(
-    ("listener", "target", "lines", "upstream", "seen"),
-    [
-        ("mobile", "/api/me", (), "mobile", "/me"),
-        ("web", "/api/me", (), "web", "/api/me"),
-        ("web", "/", ("Cookie: a=b; tester=yes",), "web-next", "/"),
-        ("web", "/", ("X-Version: 2.1",), "web-next", "/"),
-        ("web", "/", ("X-Version: 20",), "web", "/"),
-        ("web", "/v2/shop", (), "web-next", "/shop"),
-    ],
-)
-def test_frontends(
-    start: Any, listener: str, target: str, lines: tuple[str, ...], upstream: str, seen: str
-) -> None:
-    answer = start("frontends").ask(request("GET", target, lines=lines), listener)
-    assert (answer.json()["upstream"], answer.json()["target"]) == (upstream, seen)
-    assert ("x-ratelimit-limit" in answer) is (listener == "mobile")
-
-
-def test_frontends_of_mobile(start: Any) -> None:
-    frontends = start("frontends")
-    assert frontends.ask(request("GET", "/web"), "mobile").status == 404
-    statuses = [
-        frontends.ask(request("GET", "/api/", lines=("X-Api-Key: k",)), "mobile").status for _ in range(22)
-    ]
-    assert statuses[:20] == [200] * 20
-    assert 429 in statuses[20:]
-    assert frontends.ask(request("GET", "/api/", lines=("X-Api-Key: other",)), "mobile").status == 200
-    body = request("POST", "/api/", lines=("X-Api-Key: third",), body=b"x" * 300_000)
-    assert frontends.ask(body, "mobile").status == 413
-
-
 def test_chat(start: Any) -> None:
     chat = start("chat")
     switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"

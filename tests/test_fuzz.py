@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -10,6 +12,7 @@ from fuzz.grammar import load
 from fuzz.reader import read_requests
 from fuzz.run import SEEDS, one
 from fuzz.scenario import Rig, read_responses, run_client, run_upstream
+from support.gateway import ROOT
 
 
 @pytest.fixture
@@ -21,6 +24,15 @@ def rig() -> Rig:
 def test_inputs(rig: Rig, first: int) -> None:
     for seed in range(first, first + 1000):
         one(rig, seed)
+
+
+def test_the_long_run_can_be_started() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "--inputs", "20"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "20 inputs" in done.stdout
+    assert "0 findings" in done.stdout
 
 
 @pytest.mark.parametrize("seed", SEEDS["requests"])

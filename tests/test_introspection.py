@@ -369,7 +369,7 @@ def test_an_outage_is_not_remembered(ask: Ask, server: Server) -> None:
         ({"url": "http://id.example/"}, "url: it must be an https URL (http only on this machine)"),
         (
             {"url": "https://id.example/", "claims_to_headers": {"a": "X-A", "b": "x-a"}},
-            "claims_to_headers: two claims go into one header",
+            "claims_to_headers: two values go into one header",
         ),
     ],
 )

@@ -395,7 +395,7 @@ def issuer(**changes: Any) -> dict[str, Any]:
         ([issuer(consumer_prefix=""), issuer(consumer_prefix="", issuer="b")], {}, ""),
         ([issuer()], {"token_cookie": "a", "token_query": "b"}, "a token stands in one place"),
         ([issuer()], {"token_header": "Authorization"}, "behind Bearer"),
-        ([issuer()], {"claims_to_headers": {"a": "X-A", "b": "x-a"}}, "two claims go into one header"),
+        ([issuer()], {"claims_to_headers": {"a": "X-A", "b": "x-a"}}, "two values go into one header"),
         ([issuer()], {"claims_to_headers": {"a": "Host"}}, "cannot be changed"),
         ([issuer()], {"claims_to_headers": {"a": "Authorization"}}, "the client itself"),
         ([issuer()], {"claims_to_headers": {"a": "X-T"}, "token_header": "x-t"}, "the client itself"),

@@ -11,7 +11,7 @@ from typing import Any
 from conftest import StartGateway
 from support import upstream as up
 from support.client import request
-from support.gateway import Gateway, config, to_toml
+from support.gateway import Gateway, config
 from support.processes import Crowd, Endpoints
 from support.upstream import Upstream
 from test_upgrade import ASK, SWITCH
@@ -84,21 +84,46 @@ def test_an_idle_connection_has_a_last_request(start_gateway: StartGateway) -> N
             assert (response.status, response.closes) == (200, True)
 
 
-def test_a_program_that_does_not_start_changes_nothing(start_gateway: StartGateway) -> None:
-    with Upstream() as upstream:
-        gateway = start_gateway(tables(upstream.address))
-        good = to_toml(gateway.tables)
-        gateway.write(good + '\n[plugins.x]\nuse = "nothing"\n')
+PLUGIN = """
+import os
+from pathlib import Path
+from fastgate.plugins import Plugin
+
+class Mine(Plugin):
+    def provision(self, host):
+        if Path(__file__).with_name("crash").exists():
+            os._exit(4)
+"""
+
+
+def test_a_program_that_does_not_start_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    own = config(
+        route={"respond": {"body": "ok"}, "plugins": ["mine"]}, plugins={"mine": {"use": "./mine.py"}}
+    )
+    with Gateway(own, tmp_path) as gateway:
+        (tmp_path / "crash").touch()
         gateway.signal(signal.SIGUSR2)
         gateway.wait_stderr("fastgate: not upgraded: the new program did not start; this one goes on")
-        assert any("no plugin is named" in line for line in gateway.stderr)
         with gateway.client() as client:
             assert client.get("/").status == 200
-        gateway.write(good)
-        gateway.reload()
+        (tmp_path / "crash").unlink()
         upgrade(gateway)
         with gateway.client() as client:
             assert client.get("/").status == 200
+
+
+def test_it_begins_with_what_is_in_force(start_gateway: StartGateway) -> None:
+    """Whatever the files say by now: that is for a reload, which judges it first."""
+    gateway = start_gateway(config(route={"respond": {"body": "in force"}}))
+    gateway.write("this is no TOML")
+    upgrade(gateway)
+    with gateway.client() as client:
+        assert client.get("/").body == b"in force"
+    gateway.not_reload()
+    gateway.reload(config(route={"respond": {"body": "new"}}))
+    with gateway.client() as client:
+        assert client.get("/").body == b"new"
 
 
 def test_it_takes_what_only_a_restart_could_change(start_gateway: StartGateway) -> None:

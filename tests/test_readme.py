@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
+from support.certificates import issue
 from support.demo import Demo
 from support.docs import PAGES, Block, Run, anchors, blocks, commands, links, runs
 from support.gateway import ROOT, Gateway, config, to_toml
@@ -25,7 +27,7 @@ from support.upstream import free_port
 from bench.__main__ import parser as bench_parser
 from bench.limits.__main__ import parser as limits_parser
 from bench.resilience.__main__ import parser as resilience_parser
-from fastgate.config import load, loads
+from fastgate.config import Sources, load, loads
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,7 @@ def place(tmp_path: Path) -> Path:
     program.chmod(0o755)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     shutil.copy(ROOT / "examples" / "api.toml", tmp_path / "gateway.toml")
+    shutil.copytree(ROOT / "examples" / "frontends", tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -98,8 +101,10 @@ def test_commands_without_output(
         collect = [sys.executable, *words[1:], "--collect-only", "-q"]
         subprocess.run(collect, cwd=ROOT, check=True, capture_output=True, timeout=60)
     elif words[:2] == ["fastgate", "run"]:
-        # test_examples.py runs them.
+        # test_examples.py and test_example_frontends.py run them.
         assert shell(command.replace("fastgate run", "fastgate check"), place).returncode == 0
+    elif words[:2] == ["fastgate", "check"]:
+        assert shell(command, place).returncode == 0
     elif words[:2] in (["fastgate", "endpoint"], ["fastgate", "split"], ["fastgate", "why"]):
         # test_cli.py and test_why.py have them ask a gateway.
         parser = argparse.ArgumentParser()
@@ -157,6 +162,15 @@ def test_configurations(block: Block, tmp_path: Path, monkeypatch: pytest.Monkey
         for key in ("allow_file", "block_file"):
             if key in plugin:
                 (tmp_path / plugin[key]).write_text("192.0.2.0/24\n")
+    if "tls" in tables.get("admin", {}):
+        issued = issue("CN=gateway", server=True)
+        for key, text in (("cert", issued.pem), ("key", issued.key_pem), ("client_ca", issued.pem)):
+            (tmp_path / tables["admin"]["tls"][key]).write_text(text)
+    for pattern in tables.get("include", ()):
+        # Matched by nothing, and there.
+        file = tmp_path / pattern.replace("*", "none")
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
     whole = "listeners" in tables and "routes" in tables
     file = tmp_path / "gateway.toml"
     file.write_text(block.text if whole else to_toml(completed(tables)))
@@ -190,9 +204,9 @@ def test_stated_defaults(key: str, value: str) -> None:
         head = {"server": "[server]\n", "upstreams": "[upstreams.u]\n"}.get(section, f"[[{section}]]\n")
         text = to_toml(MINIMAL)
         text = text.replace(head, head + line) if head in text else text + head + line
-        return loads(text, "gateway.toml").config
+        return replace(loads(text, "gateway.toml").config, sources=Sources())
 
-    assert config(value) == loads(to_toml(MINIMAL), "gateway.toml").config
+    assert config(value) == replace(loads(to_toml(MINIMAL), "gateway.toml").config, sources=Sources())
     other = value.replace('"', '"1', 1) if value[1].isdigit() else '"1KiB"'
     assert config(other if value.startswith('"') else f"1{value}") != config(value)
 

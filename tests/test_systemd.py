@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import signal
 import socket
@@ -112,3 +113,20 @@ def test_it_is_told_of_readiness_reloads_life_and_the_end(tmp_path: Path) -> Non
         if process.poll() is None:
             process.kill()
         told.sock.close()
+
+
+def test_the_unit_is_one_that_systemd_takes() -> None:
+    """As far as a parser can tell: sections, keys that occur once, and a check in front of the start."""
+    for name, sections in (
+        ("fastgate.service", {"Unit", "Service", "Install"}),
+        ("fastgate.socket", {"Socket", "Install"}),
+    ):
+        unit = configparser.ConfigParser(interpolation=None, strict=True, delimiters=("=",))
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read(ROOT / "examples" / name)
+        assert set(unit.sections()) == sections
+        if "Service" in sections:
+            service = unit["Service"]
+            assert (service["Type"], service["NotifyAccess"]) == ("notify", "all")
+            assert service["ExecStartPre"].split()[1] == "check"
+            assert service["ExecStart"].split()[1:2] == ["run"]

@@ -207,7 +207,8 @@ def test_reloads_while_workers_are_killed(tmp_path: Path) -> None:
         for turn in range(6):
             changed = tables()
             changed["routes"][0]["response_headers"] = {"set": {"X-Turn": str(turn)}}
-            killer = threading.Timer(0.01 * turn, os.kill, (gateway.workers[-1], signal.SIGKILL))
+            victim = max(answering(gateway))  # not one that leaves, being stale
+            killer = threading.Timer(0.01 * turn, os.kill, (victim, signal.SIGKILL))
             known = len(gateway.workers)
             killer.start()
             gateway.reload(changed)

@@ -41,6 +41,8 @@ if [ "$level" = test ]; then
     has taskset || packages+=(util-linux)
     [ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] || packages+=(libnginx-mod-http-lua)
     has redis-server || packages+=(redis-server)
+    has pebble || packages+=(pebble)
+    has chromium || packages+=(chromium) # the admin page is tested in it
 fi
 [ ${#packages[@]} = 0 ] || tools/apt.sh "${packages[@]}"
 python="${python:-$(find_python)}"

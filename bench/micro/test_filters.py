@@ -51,8 +51,10 @@ def requests(count: int, clients: int) -> list[_core.SampleRequest]:
 
 
 @pytest.mark.parametrize("clients", [1, 1000])
-def test_rate_limit_check(benchmark: BenchmarkFixture, clients: int) -> None:
-    checked = limiter()
+@pytest.mark.parametrize("scope", ["worker", "host"])
+def test_rate_limit_check(benchmark: BenchmarkFixture, tmp_path: Path, scope: str, clients: int) -> None:
+    # Host scope: a table in shared memory, with a lock for each bucket.
+    checked = limiter(scope=scope, shared_as=str(tmp_path / "limits"), max_keys=100_000)
     benchmark(_core.loop_check, checked, requests(OPERATIONS, clients), 0, 0)
 
 

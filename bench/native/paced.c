@@ -22,6 +22,7 @@ struct conn {
     size_t used;   /* bytes of an incomplete head */
     size_t body;   /* bytes of the body still to come, once `status` is known */
     int status;
+    int last;      /* the answer says that the connection is closed behind it */
     char buf[BUFFER];
 };
 
@@ -49,7 +50,7 @@ static void open_conn(int i) {
     struct epoll_event ev = {.events = EPOLLIN, .data.u32 = (uint32_t)i};
     if (epoll_ctl(loop, EPOLL_CTL_ADD, c->fd, &ev) < 0) die("paced: epoll");
     c->used = c->body = 0;
-    c->status = 0;
+    c->status = c->last = 0;
 }
 
 /* The connection is over: an error if it owed an answer, and a new one takes its place. */
@@ -88,6 +89,11 @@ static void complete(int i) {
     }
     c->status = 0;
     c->used = 0;
+    if (c->last) {
+        close(c->fd);
+        reconnects++;
+        open_conn(i);
+    }
     release(i);
 }
 
@@ -112,6 +118,7 @@ static void readable(int i) {
         n = (ssize_t)(c->used - head.size);
         c->used = 0;
         c->body = head.body;
+        c->last = head.close;
     }
     if ((size_t)n > c->body) {
         lost(i); /* more than one answer */

@@ -43,6 +43,23 @@ class Place:
         """The first endpoint's, for peers that know only one."""
         return self.upstream_ports[0]
 
+    def certificate(self) -> tuple[Path, Path]:
+        """A certificate for any name, with an ECDSA key, and the key. Made with openssl."""
+        cert, key = self.folder / "cert.pem", self.folder / "key.pem"
+        if not key.exists():
+            command = [
+                need("openssl"),
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+            ]
+            command += ["-nodes", "-days", "30", "-subj", "/CN=api.example.com", "-out", str(cert)]
+            subprocess.run([*command, "-keyout", str(key)], check=True, capture_output=True)
+        return cert, key
+
     def write(self, name: str, text: str) -> Path:
         """A file of the peer's folder, there at once: a peer may be watching."""
         path = self.folder / name

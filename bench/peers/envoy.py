@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench.model import EJECTION, FAILURES, Survival, route_prefix
+from bench.model import EJECTION, FAILURES, Feature, Survival, route_prefix
 from bench.peers.base import (
     CHECK_MS,
     CHECK_TIMEOUT_MS,
@@ -243,6 +243,7 @@ class Envoy(Peer):
 
     name = "envoy"
     title = "Envoy"
+    features = frozenset(Feature) - {Feature.TLS}
     notes: ClassVar[tuple[str, ...]] = (
         "file access log in its default format, which it buffers (64 KiB, 10 s) and writes in a thread of "
         "its own",

@@ -60,6 +60,14 @@ def survival_lines(survival: Survival) -> list[str]:
     return lines
 
 
+def tls_lines(place: Place) -> list[str]:
+    """Of the listener."""
+    if not place.shape.tls:
+        return []
+    cert, key = place.certificate()
+    return [f'tls = {{ certificates = [{{ cert = "{cert}", key = "{key}" }}] }}\n']
+
+
 NO_OP = """\
 from fastgate.plugins import Exchange, Plugin
 
@@ -112,6 +120,7 @@ class Fastgate(Peer):
             f"[access_log]\nenabled = {str(shape.access_log).lower()}\npath = {str(place.log)!r}\n",
             f'[[listeners]]\nname = "bench"\nbind = "127.0.0.1:{place.port}"\nplugins = {plugins}\n'
             f'timeouts = {{ keep_alive = "{KEEP_ALIVE}s" }}\n',
+            *tls_lines(place),
             f"[upstreams.svc]\npool = {{ max_connections = {POOL}, max_idle = {POOL}, queue = 4096 }}\n",
         ]
         if shape.survival is not None and shape.survival.admin:

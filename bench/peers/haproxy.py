@@ -74,6 +74,10 @@ class Haproxy(Peer):
     def command(self, place: Place) -> list[str]:
         shape = place.shape
         front = [f"    bind 127.0.0.1:{place.port} backlog 4096"]
+        if shape.tls:
+            cert, key = place.certificate()
+            both = place.write("both.pem", cert.read_text() + key.read_text())
+            front[0] += f" ssl crt {both} ssl-min-ver TLSv1.2"
         if shape.ip_prefixes:
             office = place.write("office.txt", "\n".join(shape.prefixes()) + "\n")
             front += [f"    acl office src -f {office}", "    http-request deny unless office"]

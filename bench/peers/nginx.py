@@ -100,6 +100,11 @@ class Nginx(Peer):
             else "    access_log off;",
         ]
         server = [f"        listen 127.0.0.1:{place.port} backlog=4096;"]
+        if shape.tls:
+            cert, key = place.certificate()
+            server[0] = server[0].replace(" backlog", " ssl backlog")
+            server.append(f"        ssl_certificate {cert};\n        ssl_certificate_key {key};")
+            server.append("        ssl_protocols TLSv1.2 TLSv1.3;\n        ssl_session_cache off;")
         if shape.rate_limit:
             http.append(f"    limit_req_zone $binary_remote_addr zone=limit:10m rate={shape.rate}r/s;")
             server.append("        limit_req_status 429;")

@@ -6,59 +6,53 @@ import argparse
 import http.client
 import json
 import socket
+import ssl
 import sys
-import tomllib
-from typing import Any, NamedTuple
-from urllib.parse import quote
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
 
-from fastgate.cli.common import add_config_option
+from fastgate.cli.admin_place import Failed, Place, add_admin_options, find
+
+__all__ = ["Failed", "add_admin_options", "call", "table", "tell_failure"]
 
 TIMEOUT = 60.0  # seconds; a reload of a large configuration takes some
 
 
-class Failed(Exception):
-    """The call could not be made, or was refused. ``str()`` is for stderr; may have several lines."""
-
-
-class Address(NamedTuple):
-    host: str
-    port: int
-    unix_path: str | None
-
-    def __str__(self) -> str:
-        if self.unix_path:
-            return f"unix:{self.unix_path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def add_admin_options(parser: argparse.ArgumentParser) -> None:
-    add_config_option(parser)
-    parser.add_argument(
-        "--admin",
-        metavar="ADDRESS",
-        help='where the gateway has its admin API: "127.0.0.1:9901" or "unix:/path" (default: `admin.bind` of'
-        " the configuration)",
-    )
-
-
-def call(args: argparse.Namespace, method: str, *path: str, body: object = None) -> Any:
+def call(
+    args: argparse.Namespace,
+    method: str,
+    *path: str,
+    body: object = None,
+    query: Mapping[str, str] = {},  # not changed
+    if_match: str = "",
+) -> Any:
     """What the admin API answers. ``path``: its segments. Raises Failed."""
-    address = _address(args)
-    connection = _UnixConnection(address.unix_path) if address.unix_path else _tcp(address)
+    place = find(args)
+    connection = _connection(place)
     payload = None if method == "GET" else json.dumps({} if body is None else body)
     headers = {} if payload is None else {"Content-Type": "application/json"}
+    if place.token:
+        headers["Authorization"] = f"Bearer {place.token}"
+    if if_match:
+        headers["If-Match"] = if_match
     target = "".join("/" + quote(segment, safe="") for segment in path)
+    target += f"?{urlencode(query)}" if query else ""
     try:
         connection.request(method, target, payload, headers)
         answer = connection.getresponse()
         found = json.loads(answer.read())
     except (ConnectionRefusedError, FileNotFoundError):
-        raise Failed(f"no gateway listens on {address}; is it running, with this `admin.bind`?") from None
+        raise Failed(f"no gateway listens on {place}; is it running, with this `admin.bind`?") from None
+    except ssl.SSLCertVerificationError as error:
+        raise Failed(
+            f"{place}: its certificate is not accepted: {error.verify_message}; --admin-ca says whose may be"
+        ) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Failed(f"{address}: {error or type(error).__name__}") from None
+        raise Failed(f"{place}: {error or type(error).__name__}") from None
     finally:
         connection.close()
-    if answer.status != 200:
+    if answer.status // 100 != 2:
         raise Failed(str(found.get("detail", answer.reason) if isinstance(found, dict) else answer.reason))
     return found
 
@@ -83,34 +77,12 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _address(args: argparse.Namespace) -> Address:
-    from fastgate.config.addresses import parse_admin_bind
-    from fastgate.config.units import BadValue
-
-    text = args.admin
-    where = "--admin"
-    if text is None:
-        where = f"{args.config}: admin.bind"
-        # The rest of the file may be in the middle of a change, and is the gateway's to judge.
-        try:
-            with open(args.config, "rb") as file:
-                admin = tomllib.load(file).get("admin")
-        except (OSError, ValueError) as error:
-            raise Failed(f"{args.config}: {error}; or say where with --admin") from None
-        text = admin.get("bind") if isinstance(admin, dict) else None
-        if text is None:
-            raise Failed(f"{args.config} has no `admin.bind`, so its gateway has no admin API")
-    try:
-        bind = parse_admin_bind(str(text), {})
-    except BadValue as error:
-        raise Failed(f"{where}: {error}") from None
-    if bind.unix_path is None and bind.port == 0:
-        raise Failed(f"{where}: the system chose the port; say with --admin which the gateway told")
-    return Address(bind.host, bind.port, bind.unix_path)
-
-
-def _tcp(address: Address) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(address.host, address.port, timeout=TIMEOUT)
+def _connection(place: Place) -> http.client.HTTPConnection:
+    if place.unix_path:
+        return _UnixConnection(place.unix_path)
+    if place.tls is not None:
+        return http.client.HTTPSConnection(place.host, place.port, timeout=TIMEOUT, context=place.tls)
+    return http.client.HTTPConnection(place.host, place.port, timeout=TIMEOUT)
 
 
 class _UnixConnection(http.client.HTTPConnection):

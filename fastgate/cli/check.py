@@ -33,5 +33,5 @@ def main(args: argparse.Namespace) -> int:
         )
     )
     doubts = f"; {count(loaded.warnings)}" if loaded.warnings else ""
-    print(f"{args.config}: ok ({parts}){doubts}")
+    print(f"{', '.join(args.config)}: ok ({parts}){doubts}")
     return 0

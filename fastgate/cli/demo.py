@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
             return 1
         file = directory / "gateway.toml"
         file.write_text(configuration(port, {**services.ports, "nobody": nobody.getsockname()[1]}))
-        loaded = load_or_tell(str(file))
+        loaded = load_or_tell([str(file)])
         if loaded is None:
             return 1
         explain = shlex.join([*_program(), "explain", "-c", str(file)])

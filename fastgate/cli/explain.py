@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
         return 2
     except ValueError as error:
         # What only the compiled route table can see.
-        print(f"{args.config}: {error}", file=sys.stderr)
+        print(f"{', '.join(args.config)}: {error}", file=sys.stderr)
         return 1
     if args.json:
         import msgspec

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from fastgate.cli.admin_client import Failed, add_admin_options, call, tell_failure
 
@@ -20,12 +21,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from fastgate.config.problems import shown
-
     try:
         found = call(args, "POST", "reload")
     except Failed as failed:
         return tell_failure("reload", failed)
+    tell_changes(found)
+    return 0
+
+
+def tell_changes(found: dict[str, Any]) -> None:
+    """A line for each thing that is another now."""
+    from fastgate.config.problems import shown
+
     for line in found["warnings"]:
         print(line, file=sys.stderr)
     told = 0
@@ -38,4 +45,3 @@ def main(args: argparse.Namespace) -> int:
         print(shown(f"listening on {address} ({name})"))
     if not told:
         print("nothing changed")
-    return 0

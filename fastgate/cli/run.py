@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ from fastgate.cli.common import add_config_option, load_or_tell
 
 if TYPE_CHECKING:
     from fastgate.config import Loaded
+    from fastgate.server.inheritance import Inheritance
     from fastgate.server.supervisor import Supervisor
     from fastgate.server.systemd import Notifier
 
@@ -36,36 +38,50 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    loaded = load_or_tell(args.config)
+    from fastgate.server.inheritance import Inheritance
+
+    inheritance = Inheritance.of(os.environ)
+    loaded = load_or_tell(args.config, sources=inheritance.sources)
     if loaded is None:
         return 1
-    return run(loaded, reload_on_hangup=True)
+    return run(loaded, inheritance=inheritance, reload_on_hangup=True)
 
 
-def run(loaded: Loaded, ready: Callable[[], None] | None = None, *, reload_on_hangup: bool = False) -> int:
+def run(
+    loaded: Loaded,
+    ready: Callable[[], None] | None = None,
+    *,
+    inheritance: Inheritance | None = None,
+    reload_on_hangup: bool = False,
+) -> int:
     """Serves until a signal; the exit code.
 
-    ready: called once the listeners are open. reload_on_hangup: SIGHUP reloads, instead of ending the process
-    as it does when a terminal is closed.
+    ready: called once the listeners are open. inheritance: what was open before this process began.
+    reload_on_hangup: SIGHUP reloads, instead of ending the process as it does when a terminal is closed.
     """
     log_to_stderr()
-    return asyncio.run(_serve(loaded, ready, reload_on_hangup))
-
-
-async def _serve(loaded: Loaded, ready: Callable[[], None] | None, reload_on_hangup: bool) -> int:
-    from fastgate.server.descriptors import limit_warnings, raise_limit
     from fastgate.server.inheritance import Inheritance
+
+    return asyncio.run(_serve(loaded, ready, inheritance or Inheritance(), reload_on_hangup))
+
+
+async def _serve(
+    loaded: Loaded,
+    ready: Callable[[], None] | None,
+    inheritance: Inheritance,
+    reload_on_hangup: bool,
+) -> int:
+    from fastgate.server.descriptors import limit_warnings, raise_limit
     from fastgate.server.sockets import OpenError
     from fastgate.server.supervisor import Supervisor
     from fastgate.server.systemd import Notifier
 
     notifier = Notifier(os.environ)
-    inheritance = Inheritance.of(os.environ)
     for line in limit_warnings(loaded.config, raise_limit()):
         _say(line)
     supervisor = Supervisor(loaded, _say, inheritance)
     loop = asyncio.get_running_loop()
-    stop, hangup, upgrade = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    stop, hangup, upgrade = supervisor.stopping, asyncio.Event(), asyncio.Event()
 
     def on_stop() -> None:
         if stop.is_set():
@@ -95,7 +111,7 @@ async def _serve(loaded: Loaded, ready: Callable[[], None] | None, reload_on_han
     if ready is not None:
         ready()
     servants = [
-        loop.create_task(_on_each(hangup, supervisor.reload, notifier)),
+        loop.create_task(_on_each(hangup, functools.partial(supervisor.reload, cause="signal"), notifier)),
         loop.create_task(_on_each(upgrade, supervisor.upgrade, None)),
         loop.create_task(_watchdog(supervisor, notifier)),
     ]

@@ -25,7 +25,7 @@ def main(args: argparse.Namespace) -> int:
 
     plugins = {}
     if args.config is not None:
-        loaded = load_or_tell(args.config)
+        loaded = load_or_tell([args.config])
         if loaded is None:
             return 1
         uses = [one for one in loaded.config.plugins.values() if isinstance(one, PluginUse)]

@@ -41,19 +41,19 @@ def parse_bind(text: str, options: dict[str, Any]) -> Address:
 
 
 def parse_admin_bind(text: str, options: dict[str, Any]) -> Address:
-    """A loopback address or a Unix socket."""
-    address = _parse_address(
-        text, 'expected "127.0.0.1:port", "[::1]:port" or "unix:/path"', any_host=True, least_port=0
-    )
-    if address.unix_path is None and not _is_loopback(address.host):
+    """An address or a Unix socket; a name would leave open who may reach it."""
+    form = 'expected "127.0.0.1:port", "[::1]:port" or "unix:/path"'
+    address = _parse_address(text, form, any_host=True, least_port=0)
+    if address.host and not (_is_ipv6(address.host) or _IPV4_LIKE.fullmatch(address.host)):
         raise BadValue(
-            f"{quote(text)} is no loopback address, and the admin API does not yet ask who calls it",
+            f"{quote(text)} has a name, and the admin API listens on an address",
             f'did you mean "127.0.0.1:{address.port}"?',
         )
     return address
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it; an empty host is every address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -204,6 +204,21 @@ def parse_host(text: str, options: dict[str, Any]) -> str:
         raise BadValue(f"expected a host without port, got {quote(text)}", f"did you mean {quote(host)}?")
     check_host(text)
     return text.lower()
+
+
+def parse_acme_domain(text: str, options: dict[str, Any]) -> str:
+    """A DNS name of at least two labels, in lower case: what a directory gives a certificate for here."""
+    if text.startswith("*."):
+        raise BadValue(
+            f"{quote(text)}: a wildcard needs the challenge dns-01, which is not spoken here",
+            "name the hosts, or give the certificate by `certificates`",
+        )
+    name = parse_host(text, options)
+    if name.startswith("[") or _IPV4_LIKE.fullmatch(name):
+        raise BadValue(f"{quote(text)} is an address, and only names get certificates here")
+    if "." not in name.rstrip("."):
+        raise BadValue(f"{quote(text)} is no public name: it has only one label")
+    return name.rstrip(".")
 
 
 def parse_host_pattern(text: str, options: dict[str, Any]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path as FilePath
+import os
 from typing import Final
 
 from fastgate.config.addresses import parse_cidr
+from fastgate.config.document import Document
 from fastgate.config.problems import Path, Problem, Problems, quote
 from fastgate.config.units import BadValue
 
@@ -13,12 +14,11 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 MAX_TOLD: Final = 20  # a file of another kind has an error in each line
 
 
-def read_cidr_file(base: FilePath, name: str, path: Path, problems: Problems) -> tuple[str, ...]:
+def read_cidr_file(document: Document, name: str, path: Path, problems: Problems) -> tuple[str, ...]:
     """The networks of ``name`` in canonical form; its errors are told with its own lines."""
     label = path[-1]
     try:
-        with open(base / name, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = document.read(name, path, MAX_BYTES + 1)
     except OSError as error:
         problems.error(path, f"{label}: cannot read {quote(name)}: {error.strerror or 'not readable'}")
         return ()
@@ -38,7 +38,9 @@ def read_cidr_file(base: FilePath, name: str, path: Path, problems: Problems) ->
             told += 1
             if told <= MAX_TOLD:
                 column = len(line) - len(line.lstrip()) + 1
-                shown = str(base / name) if str(base) != "." else name
+                shown = (
+                    os.path.join(document.folder(path), name) if str(document.folder(path)) != "." else name
+                )
                 problems.elsewhere(path, Problem(shown, number, column, str(bad), bad.hint))
     if told > MAX_TOLD:
         problems.error(path, f"{label}: {quote(name)} has {told - MAX_TOLD} more errors")

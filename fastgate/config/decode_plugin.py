@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from fastgate.config import reflect
 from fastgate.config.decode import BAD, Decoder, describe, label_of, table_label
+from fastgate.config.document import Document
 from fastgate.config.model import PluginUse
 from fastgate.config.plugin_types import PluginSource
 from fastgate.config.problems import Path, Problems, did_you_mean, quote
@@ -21,9 +23,16 @@ COMMON: Final = reflect.keys_of(PluginUse)
 class ConfigDecoder(Decoder):
     """Decodes a whole configuration, and so has to find plugins and their classes."""
 
-    def __init__(self, problems: Problems, secrets: SecretSource, plugins: PluginSource) -> None:
-        super().__init__(problems, secrets)
+    def __init__(
+        self,
+        problems: Problems,
+        document: Document,
+        plugins: PluginSource,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(problems, SecretSource(document.read, environ))
         self._plugins = plugins
+        self._document = document
 
     def _untagged(self, node: reflect.Tagged, value: dict[str, Any], path: Path) -> Any:
         if node.other is not PluginUse:
@@ -36,7 +45,7 @@ class ConfigDecoder(Decoder):
             self._problems.error(here, f"use: expected a string, got {describe(use)}")
             return BAD
         try:
-            plugin, version = self._plugins.find(use)
+            plugin, version = self._plugins.find(use, self._document.folder(path))
             own = _keys_of(plugin)
         except BadValue as bad:
             self._problems.error(here, f"use: {bad}", bad.hint)

@@ -30,7 +30,7 @@ def parse_endpoints(text: str, suffix: str, path: str) -> tuple[ListedEndpoint, 
     text = text.removeprefix("\ufeff")
     document = _parse_json(text, path) if suffix == ".json" else _parse_toml(text, path)
     problems = Problems(path)
-    decoded = Decoder(problems, SecretSource(FilePath(path).parent)).table(EndpointsFile, document, ())
+    decoded = Decoder(problems, SecretSource(_no_files)).table(EndpointsFile, document, ())
     if isinstance(decoded, EndpointsFile) and not problems.failed(()):
         _check(decoded, document, problems)
     index: Callable[[str], Places] = JsonPositions if suffix == ".json" else PositionIndex
@@ -40,6 +40,10 @@ def parse_endpoints(text: str, suffix: str, path: str) -> tuple[ListedEndpoint, 
         raise ConfigError(errors)
     assert isinstance(decoded, EndpointsFile)
     return decoded.endpoints
+
+
+def _no_files(name: str, path: Path, limit: int) -> bytes:
+    raise PermissionError(0, "a list of endpoints reads no other files")
 
 
 def _check(decoded: EndpointsFile, document: Any, problems: Problems) -> None:

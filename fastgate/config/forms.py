@@ -44,9 +44,7 @@ FORMS: Final[dict[str, Form]] = {
         lambda v: _quoted(units.format_size(v) + "/s"),
     ),
     "bind": _form(addresses.parse_bind, "bind address", r"^(unix:/.+|.*:[0-9]{1,5})$"),
-    "admin-bind": _form(
-        addresses.parse_admin_bind, "loopback address or Unix socket", r"^(unix:/.+|.*:[0-9]{1,5})$"
-    ),
+    "admin-bind": _form(addresses.parse_admin_bind, "address or Unix socket", r"^(unix:/.+|.*:[0-9]{1,5})$"),
     "address": _form(addresses.parse_address, "address", r"^(unix:/.+|srv:_.+|.+:[0-9]{1,5})$"),
     "dns-server": _form(addresses.parse_dns_server, "address of a name server", r"^[0-9A-Fa-f.:\[\]]+$"),
     "host": _form(addresses.parse_host, "host"),
@@ -58,10 +56,15 @@ FORMS: Final[dict[str, Form]] = {
     "name": _form(texts.parse_name, "name", r"^.{1,128}$"),
     "listener-ref": _form(texts.parse_name, "name of a listener"),
     "upstream-ref": _form(texts.parse_name, "name of an upstream"),
+    "acme-ref": _form(texts.parse_name, "name of an [acme.NAME]"),
+    "acme-domain": _form(addresses.parse_acme_domain, "DNS name", r"^[^*\[\]:/]+$"),
+    "https-url": _form(texts.parse_https_url, "https URL", r"^https://.+$"),
+    "email": _form(texts.parse_email, "email address", r"^[^@\s,?]+@[^@\s,?]+$"),
     "plugin-ref": _form(texts.parse_name, "name of a plugin"),
     "header-name": _form(texts.parse_header_name, "header name", _TOKEN),
     "set-header-name": _form(texts.parse_set_header_name, "header name", _TOKEN),
     "header-value": _form(texts.parse_header_value, "header value", r"^[\t\x20-\x7e]*$"),
+    "bearer-token": _form(texts.parse_bearer_token, "token", r"^[A-Za-z0-9._~+/-]{16,}=*$"),
     "cookie-name": _form(texts.parse_cookie_name, "cookie name", _TOKEN),
     "query-name": _form(texts.parse_query_name, "parameter name", r"^.+$"),
     "method": _form(texts.parse_method, "method", _TOKEN),
@@ -92,4 +95,6 @@ FORMS: Final[dict[str, Form]] = {
     "log-path": _form(texts.parse_log_path, "path"),
     "log-format": _form(texts.parse_log_format, "log format"),
     "file": _form(texts.parse_file, "path of a file"),
+    "folder": _form(texts.parse_file, "path of a folder"),
+    "include": _form(texts.parse_include, "path of files, with * ? [ ]"),
 }

@@ -1,28 +1,27 @@
-"""Reading a configuration: file to text to document to model, each step with its own errors."""
+"""Reading a configuration: files to text to document to model, each step with its own errors."""
 
 from __future__ import annotations
 
-import functools
+import json
 import os
-import re
-import tomllib
 from collections.abc import Mapping
-from pathlib import Path as FilePath
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from fastgate.config.attached import at_root, attached_of
 from fastgate.config.decode import BAD
 from fastgate.config.decode_plugin import ConfigDecoder
-from fastgate.config.model import Config
+from fastgate.config.document import Document
+from fastgate.config.files import MAX_FILE_BYTES, Files, Kept, OnDisk
+from fastgate.config.including import parse_document, read_document, tables_document
+from fastgate.config.model import Config, Sources
 from fastgate.config.plugin_types import PluginSource
-from fastgate.config.positions import PositionIndex
 from fastgate.config.problems import ConfigError, Problem, Problems
 from fastgate.config.rules import check_rules
-from fastgate.config.secrets import SecretSource
-from fastgate.config.syntax import explain_syntax_error, place_after
+from fastgate.config.spaces import Space, join
 
-MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+__all__ = ["MAX_FILE_BYTES", "Loaded", "load", "load_sources", "load_tables", "loads"]
 
 
 class Loaded(NamedTuple):
@@ -32,20 +31,45 @@ class Loaded(NamedTuple):
     warnings: tuple[Problem, ...]
 
 
+class _Options(NamedTuple):
+    strict: bool
+    read_endpoints: bool
+    plugins: Mapping[str, type[Any]]
+    environ: Mapping[str, str] | None = None
+
+
 def load(
     path: str,
-    *,
+    *more: str,
     strict: bool = False,
     read_endpoints: bool = False,
     plugins: Mapping[str, type[Any]] = {},  # not changed
+    environ: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Reads the TOML file ``path``. Raises ConfigError with every problem.
+    """Reads the TOML file ``path``, and what it includes. Raises ConfigError with every problem.
 
-    ``strict``: warnings count as errors. ``read_endpoints``: endpoints files are read and checked as well.
-    Whoever runs the gateway leaves that to its watcher, so that one bad list never keeps all from starting.
-    ``plugins``: classes that ``use`` may name besides those of ``PluginSource``.
+    ``more``: further files, each a gateway of its own beside the first (``spaces``). ``strict``: warnings
+    count as errors. ``read_endpoints``: endpoints files are read and checked as well. Whoever runs the
+    gateway leaves that to its watcher, so that one bad list never keeps all from starting.
+    ``plugins``: classes that ``use`` may name besides those of ``PluginSource``. ``environ``: where secrets
+    come from, by default the environment.
     """
-    return loads(_read(path), path, strict=strict, read_endpoints=read_endpoints, plugins=plugins)
+    return _load((path, *more), OnDisk(), _Options(strict, read_endpoints, plugins, environ))
+
+
+def load_sources(
+    sources: Sources,
+    *,
+    strict: bool = False,
+    plugins: Mapping[str, type[Any]] = {},  # not changed
+    environ: Mapping[str, str] | None = None,
+) -> Loaded:
+    """As ``load``, from what an earlier reading found; certificates, keys, plugins' code and lists of
+    networks are read from the disk, and environment variables are those of this process."""
+    if sources.directory != os.getcwd():
+        sources = sources.absolute()
+    options = _Options(strict, False, plugins, environ)
+    return _load(sources.roots, Kept(sources), options, tables=sources.tables)
 
 
 def loads(
@@ -57,10 +81,8 @@ def loads(
     plugins: Mapping[str, type[Any]] = {},  # not changed
 ) -> Loaded:
     """As ``load``, from text; files that it names are relative to the directory of ``name``."""
-    text = text.removeprefix("\ufeff")
-    problems = Problems(name)
-    config = _decode(_parse(text, name), name, problems, read_endpoints, plugins)
-    return _judge(config, problems.place(functools.partial(PositionIndex, text)), strict)
+    document = parse_document(text.removeprefix("\ufeff"), name, OnDisk())
+    return _of_one(document, _Options(strict, read_endpoints, plugins))
 
 
 def load_tables(
@@ -71,9 +93,7 @@ def load_tables(
     plugins: Mapping[str, type[Any]] = {},  # not changed
 ) -> Loaded:
     """As ``loads``, from what the text would be parsed to. Problems tell the key in place of a line."""
-    problems = Problems(name)
-    config = _decode(_plain(tables), name, problems, False, plugins)
-    return _judge(config, problems.by_key(), strict)
+    return _of_one(tables_document(_plain(tables), name, OnDisk()), _Options(strict, False, plugins))
 
 
 def _plain(value: object) -> Any:
@@ -85,75 +105,67 @@ def _plain(value: object) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _decode(
-    document: dict[str, Any],
-    name: str,
-    problems: Problems,
-    read_endpoints: bool,
-    plugins: Mapping[str, type[Any]],
-) -> Any:
-    base = FilePath(name).parent
-    decoder = ConfigDecoder(problems, SecretSource(base), PluginSource(base, plugins))
-    config = decoder.table(Config, document, ())
+def _load(
+    roots: tuple[str, ...],
+    files: Files,
+    options: _Options,
+    tables: tuple[str, str] | None = None,
+) -> Loaded:
+    if tables is not None:
+        document = tables_document(json.loads(tables[1]), tables[0], files)
+        return _of_one(document, options)
+    if not roots:
+        raise ConfigError([Problem("", 0, 0, "it came from no file, and was not kept")])
+    if len(roots) == 1:
+        return _of_one(read_document(roots[0], files), options)
+    spaces: list[Space] = []
+    documents: list[Document] = []
+    found: list[Problem] = []
+    unread: list[str] = []
+    for root in roots:
+        try:
+            document = read_document(root, files)
+        except ConfigError as error:
+            found += error.problems
+            unread += error.files
+            continue
+        documents.append(document)
+        config, problems = _config_of(document, options)
+        # What several of them include is wrong once.
+        found += [problem for problem in problems if problem not in found]
+        if config is not BAD:
+            spaces.append(Space(document, config))
+    if unread:
+        raise ConfigError(found, [*unread, *(file for each in documents for file in each.files())])
+    _judge(found, options.strict, *documents)
+    config, clashes = join(spaces)
+    found += clashes
+    return Loaded(config, _judge(found, options.strict, *documents))
+
+
+def _of_one(document: Document, options: _Options) -> Loaded:
+    config, found = _config_of(document, options)
+    return Loaded(config, _judge(found, options.strict, document))
+
+
+def _config_of(document: Document, options: _Options) -> tuple[Any, list[Problem]]:
+    """The configuration, or BAD, which has problems."""
+    problems = Problems(document.root.name)
+    decoder = ConfigDecoder(problems, document, PluginSource(options.plugins), options.environ)
+    config = decoder.table(Config, document.tables, ())
     if config is not BAD:
-        config = check_rules(
-            msgspec.structs.replace(config, source=name),
-            document,
-            base,
-            problems,
-            read_endpoints=read_endpoints,
-        )
-    return config
+        config = msgspec.structs.replace(config, source=document.root.name)
+        config = check_rules(config, document, problems, read_endpoints=options.read_endpoints)
+        if not problems.failed(()):
+            config = at_root(config, document)
+            config = msgspec.structs.replace(config, sources=attached_of(config, document))
+    return config, problems.place_in(document)
 
 
-def _judge(config: Config, found: list[Problem], strict: bool) -> Loaded:
+def _judge(found: list[Problem], strict: bool, *documents: Document) -> tuple[Problem, ...]:
+    """The warnings. Raises ConfigError where there is an error."""
     if strict:
         found = [problem._replace(severity="error") for problem in found]
     if any(problem.severity == "error" for problem in found):
-        raise ConfigError(found)
-    return Loaded(config, tuple(found))
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            # A FIFO or a device says nothing of its size: never read more than is allowed.
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise _failure(path, f"cannot be read: {error.strerror or error}") from None
-    except ValueError:
-        raise _failure(path.replace("\0", "\\0"), "cannot be read: a path holds no NUL") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise _failure(path, f"is larger than {MAX_FILE_BYTES // 2**20} MiB")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line, column = place_after(data[: error.start].decode())
-        raise _failure(
-            path, f"not UTF-8: the byte 0x{data[error.start]:02x} is out of place", line, column
-        ) from None
-
-
-def _failure(path: str, message: str, line: int = 0, column: int = 0) -> ConfigError:
-    return ConfigError([Problem(os.fspath(path), line, column, message)])
-
-
-def _parse(text: str, name: str) -> dict[str, object]:
-    nul = text.find("\0")
-    if nul >= 0:
-        raise _failure(name, "a NUL character: this is not a TOML file", *place_after(text[:nul]))
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line, column, message, hint = explain_syntax_error(str(error), text)
-        raise ConfigError([Problem(name, line, column, message, hint)]) from None
-    except RecursionError:
-        raise _failure(name, "TOML: arrays or tables are nested too deeply", 1, 1) from None
-    except ValueError as error:
-        # What Python's own converters refuse, such as an integer of thousands of digits.
-        digits = re.search(r"[0-9_]{4000,}", text)
-        if digits:
-            raise _failure(
-                name, "TOML: an integer of thousands of digits", *place_after(text[: digits.start()])
-            ) from None
-        raise _failure(name, f"TOML: {error}", 1, 1) from None
+        raise ConfigError(found, (file for each in documents for file in each.files()))
+    return tuple(found)

@@ -88,18 +88,17 @@ def installed() -> tuple[EntryPoint, ...]:
 
 
 class PluginSource:
-    """Where plugins come from; files are relative to ``folder``, the directory of the configuration.
+    """Where plugins come from. given: classes of the program that embeds the gateway, by what ``use`` calls
+    them; they come first."""
 
-    Modules are looked up there as well, after all others. given: classes of the program that embeds the
-    gateway, by what ``use`` calls them; they come first.
-    """
-
-    def __init__(self, folder: Path, given: Mapping[str, type[Plugin]] = {}) -> None:  # not changed
-        self._folder = folder
+    def __init__(self, given: Mapping[str, type[Plugin]] = {}) -> None:  # not changed
         self._given = given
 
-    def find(self, use: str) -> Found:
-        """The class that ``use`` means. Raises BadValue with what is wrong; a plugin's code is executed."""
+    def find(self, use: str, folder: Path) -> Found:
+        """The class that ``use`` means. Raises BadValue with what is wrong; a plugin's code is executed.
+
+        folder: of the file that says so. Files are relative to it, and modules are looked up there as well,
+        after all others."""
         if use in self._given:
             return Found(self._given[use], "")
         file = _FILE.fullmatch(use)
@@ -108,19 +107,19 @@ class PluginSource:
                 raise BadValue(
                     f"a file begins with ./, got {quote(use)}", f"did you mean {quote('./' + use)}?"
                 )
-            module, version = module_of_file(file[1], self._folder)
-            return self._at_home(_class(module, file[2], file[1]), module, version)
+            module, version = module_of_file(file[1], folder)
+            return self._at_home(_class(module, file[2], file[1]), module, version, folder)
         if use in BUILT_IN:
             return Found(built_in(use), "")
         if ":" in use:
             named = _MODULE.fullmatch(use)
             if not named:
                 raise BadValue(f'expected a name, "module:Class" or "./file.py", got {quote(use)}')
-            module, version = module_of_name(named[1], self._folder)
-            return self._at_home(_class(module, named[2], named[1]), module, version)
-        return self._installed(use)
+            module, version = module_of_name(named[1], folder)
+            return self._at_home(_class(module, named[2], named[1]), module, version, folder)
+        return self._installed(use, folder)
 
-    def _installed(self, use: str) -> Found:
+    def _installed(self, use: str, folder: Path) -> Found:
         offered = installed()
         points = {point.value: point for point in offered if point.name == use}
         if not points:
@@ -133,15 +132,15 @@ class PluginSource:
             packages = either(map(_package, points.values()), "and")
             raise BadValue(f"several packages offer a plugin named {quote(use)}: {packages}")
         [point] = points.values()
-        module, version = module_of_name(point.module, self._folder)
+        module, version = module_of_name(point.module, folder)
         plugin = _class(module, point.attr, f"{point.module} of {_package(point)}")
-        return self._at_home(plugin, module, version)
+        return self._at_home(plugin, module, version, folder)
 
-    def _at_home(self, plugin: type[Plugin], module: ModuleType, version: str) -> Found:
+    def _at_home(self, plugin: type[Plugin], module: ModuleType, version: str, folder: Path) -> Found:
         """A class that ``module`` only imports is taken from where it is written: that source may change."""
         if plugin.__module__ == module.__name__ or "<locals>" in plugin.__qualname__:
             return Found(plugin, version)
-        home, version = module_of_name(plugin.__module__, self._folder)
+        home, version = module_of_name(plugin.__module__, folder)
         return Found(_class(home, plugin.__qualname__, plugin.__module__), version)
 
 

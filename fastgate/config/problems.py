@@ -17,6 +17,12 @@ class Places(Protocol):
     def value(self, path: Path) -> tuple[int, int]: ...
 
 
+class Documents(Protocol):
+    """Where keys and values of several files stand: number of the file, its name, line (0: none), column."""
+
+    def find(self, path: Path, at_key: bool = False) -> tuple[int, str, int, int]: ...
+
+
 class Problem(NamedTuple):
     """One thing wrong. ``line`` and ``column`` count from 1, in characters; line 0: the file as a whole."""
 
@@ -34,10 +40,12 @@ class Problem(NamedTuple):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. ``problems`` holds all that was found, warnings too."""
+    """The configuration cannot be used. ``problems`` holds all that was found, warnings too; ``files`` are
+    those that were read, or should have been."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], files: Iterable[str] = ()) -> None:
         self.problems = tuple(problems)
+        self.files = tuple(files)
         super().__init__("\n".join(map(str, self.problems)))
 
 
@@ -106,11 +114,14 @@ class Problems:
         placed.sort(key=lambda p: (p.line, p.column))
         return placed + self._placed
 
-    def by_key(self) -> list[Problem]:
-        """All problems of a document that has no lines, each with its key path behind the file's name."""
+    def place_in(self, document: Documents) -> list[Problem]:
+        """As ``place``, over all files of a document; those without lines keep the order in which they were
+        found."""
+        found = [(document.find(path, at_key), problem) for path, at_key, problem in self._found]
+        found.sort(key=lambda one: (one[0][0], *one[0][2:]))
         return [
-            problem._replace(file=f"{self.file}: {shown_path(path)}" if path else self.file)
-            for path, _, problem in self._found
+            problem._replace(file=name, line=line, column=column)
+            for (_, name, line, column), problem in found
         ] + self._placed
 
 

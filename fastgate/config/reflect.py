@@ -165,9 +165,11 @@ def is_table(cls: object) -> bool:
 
 
 def _fields(cls: type[Any]) -> Iterator[tuple[str, bool, Any]]:
-    """Name, whether it is required, default (None where there is none)."""
+    """Name, whether it is required, default (None where there is none). Those that several kinds of tables
+    share, and inherit, come last."""
     if issubclass(cls, Struct):
-        for field in msgspec.structs.fields(cls):
+        shared = {name for base in cls.__bases__ for name in getattr(base, "__struct_fields__", ())}
+        for field in sorted(msgspec.structs.fields(cls), key=lambda field: field.name in shared):
             made = field.default_factory is not msgspec.NODEFAULT
             default = field.default_factory() if made else None if field.required else field.default
             yield field.name, field.required, default

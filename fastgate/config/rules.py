@@ -5,7 +5,6 @@ Those of one upstream are in rules_upstream.py, those of one route in rules_rout
 
 from __future__ import annotations
 
-import ipaddress
 from importlib import import_module
 from pathlib import Path as FilePath
 from typing import Any
@@ -14,8 +13,11 @@ from msgspec.structs import replace
 
 from fastgate.config.addresses import parse_bind
 from fastgate.config.cidr_files import read_cidr_file
-from fastgate.config.model import Admin, Config, IpFilter, Listener, Plugin, RateLimit, Secret
+from fastgate.config.document import Document
+from fastgate.config.model import Config, IpFilter, Listener, Plugin, RateLimit, Secret
 from fastgate.config.problems import Path, Problems, quote
+from fastgate.config.rules_acme import check_acme, with_places
+from fastgate.config.rules_admin import check_admin, clash_of, with_files
 from fastgate.config.rules_context import Context, every_upstream_of
 from fastgate.config.rules_plugins import check_order, check_references, references
 from fastgate.config.rules_route import check_route
@@ -28,8 +30,7 @@ TRACING_NEEDS = ("opentelemetry.proto.collector.trace.v1.trace_service_pb2", "ht
 
 def check_rules(
     config: Config,
-    document: dict[str, Any],
-    base: FilePath,
+    document: Document,
     problems: Problems,
     *,
     read_endpoints: bool = False,
@@ -37,25 +38,33 @@ def check_rules(
     """Reports what is wrong between values; gives the configuration with names and CIDR files filled in, and
     each plugin behind those that it names.
 
-    ``document`` is what was parsed. ``read_endpoints``: endpoints files are read and checked too.
+    ``document``: what was written. ``read_endpoints``: endpoints files are read and checked too.
     """
     config = replace(
         config,
+        admin=None if config.admin is None else with_files(config.admin, document.folder(("admin",))),
         listeners=tuple(
-            check_listener_tls(each, base, ("listeners", at), problems)
+            check_listener_tls(each, document.folder(("listeners", at)), ("listeners", at), problems)
             for at, each in enumerate(config.listeners)
         ),
         upstreams={
-            name: check_upstream_tls(replace(upstream, name=name), base, ("upstreams", name), problems)
+            name: check_upstream_tls(
+                replace(upstream, name=name),
+                document.folder(("upstreams", name)),
+                ("upstreams", name),
+                problems,
+            )
             for name, upstream in config.upstreams.items()
         },
+        acme={name: with_places(acme, document.folder(("acme", name))) for name, acme in config.acme.items()},
         plugins={
-            name: _named_plugin(plugin, name, base, problems) for name, plugin in config.plugins.items()
+            name: _named_plugin(plugin, name, document, problems) for name, plugin in config.plugins.items()
         },
     )
-    context = Context(config, document, base, problems, read_endpoints)
+    context = Context(config, document, problems, read_endpoints)
     _check_listeners(context)
     _check_server(context)
+    check_acme(context)
     _check_tracing(context)
     for name, upstream in config.upstreams.items():
         check_upstream(context, ("upstreams", name), upstream)
@@ -93,7 +102,7 @@ def _with_redirects(context: Context, config: Config) -> Config:
             plugins=(),
         )
         others = (*config.listeners, *added)
-        if clash := next((other for other in others if _clash(plain, other) == "same"), None):
+        if clash := next((other for other in others if clash_of(plain, other) == "same"), None):
             context.problems.error(
                 at, f"redirect_from: listener {quote(clash.name)} already has {quote(clash.bind)}"
             )
@@ -101,7 +110,7 @@ def _with_redirects(context: Context, config: Config) -> Config:
     return replace(config, listeners=(*config.listeners, *added))
 
 
-def _named_plugin(plugin: Plugin, name: str, base: FilePath, problems: Problems) -> Plugin:
+def _named_plugin(plugin: Plugin, name: str, document: Document, problems: Problems) -> Plugin:
     if isinstance(plugin, RateLimit):
         # Text that came from no file belongs to nobody else.
         source = FilePath(problems.file)
@@ -111,20 +120,21 @@ def _named_plugin(plugin: Plugin, name: str, base: FilePath, problems: Problems)
     lists: dict[str, tuple[str, ...]] = {"allow": plugin.allow, "block": plugin.block}
     for kind, file in (("allow", plugin.allow_file), ("block", plugin.block_file)):
         if file:
-            more = read_cidr_file(base, file, ("plugins", name, f"{kind}_file"), problems)
+            more = read_cidr_file(document, file, ("plugins", name, f"{kind}_file"), problems)
             lists[kind] = tuple(dict.fromkeys((*lists[kind], *more)))
     return replace(plugin, name=name, **lists)
 
 
 def _unique(context: Context, noun: str, items: list[tuple[Path, Any]]) -> None:
-    seen: set[str] = set()
+    seen: dict[str, Path] = {}
     for path, item in items:
         if not item.name or context.problems.failed((*path, "name")):
             continue
         if item.name in seen:
             at = (*path, "bind" if noun == "listener" and item.name == item.bind else "name")
-            context.problems.error(at, f"another {noun} is already named {quote(item.name)}")
-        seen.add(item.name)
+            told = f"another {noun} is already named {quote(item.name)}"
+            context.problems.error(at, told, context.other(at, seen[item.name]))
+        seen.setdefault(item.name, path)
 
 
 def _check_listeners(context: Context) -> None:
@@ -139,12 +149,14 @@ def _check_listeners(context: Context) -> None:
         context.plugins_exist((*path, "plugins"), listener.plugins)
         if problems.failed((*path, "bind")):
             continue
-        clashes = [(other, _clash(listener, other)) for _, other in earlier]
-        same = next((other for other, clash in clashes if clash == "same"), None)
+        clashes = [(other, clash_of(listener, other)) for _, other in earlier]
+        same = next((each for each in earlier if clash_of(listener, each[1]) == "same"), None)
         overlap = next((other for other, clash in clashes if clash == "overlap"), None)
         if same:
             problems.error(
-                (*path, "bind"), f"bind: listener {quote(same.name)} already has {quote(same.bind)}"
+                (*path, "bind"),
+                f"bind: listener {quote(same[1].name)} already has {quote(same[1].bind)}",
+                context.other(path, same[0]),
             )
             duplicates.add(path)
         elif overlap:
@@ -160,12 +172,7 @@ def _check_listeners(context: Context) -> None:
 def _check_server(context: Context) -> None:
     admin, dns, problems = context.config.admin, context.config.dns, context.problems
     if admin is not None and not problems.failed(("admin",)):
-        for path, listener in context.listeners:
-            if not problems.failed((*path, "bind")) and _clash(admin, listener):
-                problems.error(
-                    ("admin", "bind"),
-                    f"admin.bind: listener {quote(listener.name)} already has {quote(listener.bind)}",
-                )
+        check_admin(context, admin)
     if dns.min_ttl > dns.max_ttl and not problems.failed(("dns",)):
         problems.error(("dns",), "dns: `min_ttl` is longer than `max_ttl`")
 
@@ -225,10 +232,7 @@ def _check_limit_scope(context: Context, path: Path, limit: RateLimit) -> None:
     elif redis is None and not problems.failed((*path, "redis")):
         problems.error(path, 'scope: "redis" needs the table `redis`, which says where it is')
     if redis is not None:
-        if bool(redis.sentinels) != bool(redis.sentinel_master):
-            problems.error((*path, "redis"), "redis: `sentinels` and `sentinel_master` go together")
-        if redis.sentinels and redis.cluster:
-            problems.error((*path, "redis"), "redis: a cluster has no sentinels")
+        context.check_redis((*path, "redis"), redis)
     if (limit.algorithm == "quota") != bool(limit.quota) and not problems.failed((*path, "quota")):
         problems.error(path, '`quota` and algorithm = "quota" go together')
     if limit.lease and limit.algorithm != "token-bucket":
@@ -245,34 +249,19 @@ def _check_unused(context: Context) -> None:
     upstreams = {name for route in config.routes for name in every_upstream_of(route)}
     upstreams |= {one.name for one in named if one.noun == "upstream"}
     for name in config.upstreams:
-        if name not in upstreams and "upstream" not in context.misspelt:
-            context.problems.warning(
-                ("upstreams", name), f"upstream {quote(name)} is used by no route", at_key=True
-            )
+        here: Path = ("upstreams", name)
+        if (
+            name not in upstreams
+            and "upstream" not in context.misspelt
+            and not context.document.included(here)
+        ):
+            context.problems.warning(here, f"upstream {quote(name)} is used by no route", at_key=True)
     plugins = {name for listener in config.listeners for name in listener.plugins}
     plugins |= {name for route in config.routes for name in route.plugins}
     plugins |= {one.name for one in named if one.noun == "plugin"}
     for name in config.plugins:
-        if name not in plugins and "plugin" not in context.misspelt:
+        here = ("plugins", name)
+        if name not in plugins and "plugin" not in context.misspelt and not context.document.included(here):
             context.problems.warning(
-                ("plugins", name), f"plugin {quote(name)} is used by no route and no listener", at_key=True
+                here, f"plugin {quote(name)} is used by no route and no listener", at_key=True
             )
-
-
-def _clash(one: Listener | Admin, other: Listener) -> str:
-    """ "same" socket, "overlap" (one of them on every address of the port), or nothing."""
-    if one.unix_path is not None or other.unix_path is not None:
-        return "same" if one.unix_path == other.unix_path else ""
-    if one.port != other.port or one.port == 0:
-        return ""
-    first, second = _canonical(one.host), _canonical(other.host)
-    if first == second:
-        return "same"
-    return "overlap" if {"", "::", "0.0.0.0"} & {first, second} else ""
-
-
-def _canonical(host: str) -> str:
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return host

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path as FilePath
 from typing import Any, Final
 
 from fastgate.config.decode import label_of
-from fastgate.config.model import Config, Route
+from fastgate.config.document import Document
+from fastgate.config.model import Config, RedisPlace, Route
 from fastgate.config.problems import Path, Problems, did_you_mean, either, quote
 
 
 class Context:
-    """``document`` is what was parsed: names that are in the file count as defined even where their table has
+    """``document``: what was written. Names that are in the file count as defined even where their table has
     errors.
     """
 
     def __init__(
         self,
         config: Config,
-        document: dict[str, Any],
-        base: FilePath,
+        document: Document,
         problems: Problems,
         read_endpoints: bool,
     ) -> None:
         self.config: Final = config
         self.problems: Final = problems
-        self.base: Final = base
         self.read_endpoints: Final = read_endpoints
-        self._document: Final = document
+        self.document: Final = document
         self.upstream_names: Final = self._names("upstreams")
         self.plugin_names: Final = self._names("plugins")
+        self.acme_names: Final = self._names("acme")
         # Kinds of names that were not found, and arrays with items that are no tables: what then seems unused
         # is more likely misspelt where it is used.
         self.misspelt: Final[set[str]] = set()
@@ -45,7 +44,7 @@ class Context:
 
     def written(self, path: Path) -> Any:
         """What the file says at ``path``; None where it says nothing."""
-        here: Any = self._document
+        here: Any = self.document.tables
         for part in path:
             if isinstance(part, str) and isinstance(here, dict):
                 here = here.get(part)
@@ -59,6 +58,12 @@ class Context:
         """Where the array at ``path`` says ``text``: decoded, repeated items are left out of it."""
         written = self.written(path)
         return (*path, written.index(text)) if isinstance(written, list) and text in written else path
+
+    def other(self, path: Path, first: Path) -> str:
+        """A hint to the ``first`` of two things, where it stands in another file than ``path``."""
+        if self.document.file(path) == self.document.file(first):
+            return ""
+        return f"the other stands at {self.document.where(first)}"
 
     def placed(self, path: Path, items: Sequence[Any]) -> list[tuple[Path, Any]]:
         """The decoded tables of the array at ``path``, each with its own path.
@@ -92,6 +97,12 @@ class Context:
 
     def no_effect(self, path: Path, why: str, hint: str = "") -> None:
         self.problems.warning(path, f"{label_of(path)} has no effect: {why}", hint, at_key=True)
+
+    def check_redis(self, path: Path, redis: RedisPlace) -> None:
+        if bool(redis.sentinels) != bool(redis.sentinel_master):
+            self.problems.error(path, "redis: `sentinels` and `sentinel_master` go together")
+        if redis.sentinels and redis.cluster:
+            self.problems.error(path, "redis: a cluster has no sentinels")
 
     def check_statuses(self, path: Path, on: Collection[str]) -> None:
         """``statuses`` counts only with "status" among the failures of ``on``."""

@@ -60,7 +60,10 @@ def _check_endpoints(context: Context, path: Path, upstream: Upstream) -> None:
     listed: tuple[Endpoint, ...] = ()
     if upstream.endpoints_file is not None and context.read_endpoints:
         listed = check_endpoints_file(
-            context.base, upstream.endpoints_file, (*path, "endpoints_file"), problems
+            context.document.folder(path),
+            upstream.endpoints_file,
+            (*path, "endpoints_file"),
+            problems,
         )
     if problems.failed((*path, "endpoints")):
         return

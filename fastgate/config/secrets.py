@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path as FilePath
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from fastgate.config.model import Secret
 from fastgate.config.problems import Path, Problems, quote
 
 MAX_SECRET_BYTES: Final = 64 * 1024
+_SUPPOSED: Final = "supposed-secret-" * 4
+# The file that a value names: (name, path of the value, limit in bytes). Raises OSError.
+ReadFile = Callable[[str, Path, int], bytes]
+
+
+class Supposed(Mapping[str, str]):
+    """The environment, each variable that is not set being supposed to hold something: for commands that look
+    at a configuration where it does not run."""
+
+    def __getitem__(self, name: str) -> str:
+        return os.environ.get(name, _SUPPOSED)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(os.environ)
+
+    def __len__(self) -> int:
+        return len(os.environ)
 
 
 class SecretSource:
-    """Where secrets come from; file names are relative to ``base``, the directory of the configuration."""
+    """Where secrets come from. read: files of them."""
 
-    def __init__(self, base: FilePath, environ: Mapping[str, str] | None = None) -> None:
-        self._base = base
+    def __init__(self, read: ReadFile, environ: Mapping[str, str] | None = None) -> None:
+        self._read = read
         self._environ = os.environ if environ is None else environ
 
     def read(self, value: dict[str, object], path: Path, label: str, problems: Problems) -> Secret | None:
@@ -48,8 +64,7 @@ class SecretSource:
 
     def _from_file(self, name: str, path: Path, label: str, problems: Problems) -> str | None:
         try:
-            with open(self._base / name, "rb") as file:
-                data = file.read(MAX_SECRET_BYTES + 1)
+            data = self._read(name, path, MAX_SECRET_BYTES + 1)
         except OSError as error:
             problems.error(path, f"{label}: cannot read {quote(name)}: {error.strerror or 'not readable'}")
             return None

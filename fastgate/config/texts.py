@@ -106,6 +106,18 @@ def parse_header_value(text: str, options: dict[str, Any]) -> str:
     return text
 
 
+def parse_bearer_token(text: str, options: dict[str, Any]) -> str:
+    """RFC 6750 2.1, and long enough not to be guessed. The value itself is never shown."""
+    if not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", text):
+        raise BadValue("a token has letters, digits and . _ ~ + / - alone, and = at its end (RFC 6750 2.1)")
+    if not 16 <= len(text) <= 4096:
+        raise BadValue(
+            f"a token has 16 to 4096 characters, this one has {len(text)}",
+            "make one with: openssl rand -hex 32",
+        )
+    return text
+
+
 def parse_cookie_name(text: str, options: dict[str, Any]) -> str:
     _check_token(text, "a cookie name")
     return text
@@ -359,6 +371,29 @@ def parse_otlp_url(text: str, options: dict[str, Any]) -> str:
     return text if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/v1/traces"
 
 
+def parse_https_url(text: str, options: dict[str, Any]) -> str:
+    """RFC 8555 6.1: a directory is spoken with over https only."""
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or parts.fragment or "@" in parts.netloc or any(c <= " " or c > "~" for c in text):
+        hint = f"did you mean {quote('https' + text[4:])}?" if text.startswith("http://") else ""
+        raise BadValue(f'expected a URL such as "https://host/directory", got {quote(text)}', hint)
+    return text
+
+
+def parse_email(text: str, options: dict[str, Any]) -> str:
+    """What a mailto URL of one address takes (RFC 8555 7.3)."""
+    if not re.fullmatch(r"[^@\s,:?%&]+@[^@\s,:?%&]+", text) or not text.isprintable():
+        hint = (
+            "did you mean " + quote(text.removeprefix("mailto:")) + "?" if text.startswith("mailto:") else ""
+        )
+        raise BadValue(f"expected one email address, got {quote(text)}", hint)
+    return text
+
+
 def parse_log_path(text: str, options: dict[str, Any]) -> str:
     if not text or "\0" in text:
         raise BadValue('expected "stdout", "stderr" or the path of a file')
@@ -400,3 +435,9 @@ def parse_file(text: str, options: dict[str, Any]) -> str:
     if not text or "\0" in text:
         raise BadValue("expected the path of a file")
     return text
+
+
+def parse_include(text: str, options: dict[str, Any]) -> str:
+    if "**" in text:
+        raise BadValue(f"** is not understood, got {quote(text)}", "name each folder, or write */*.toml")
+    return parse_file(text, options)

@@ -11,6 +11,7 @@ cdef enum Gauge:
     GAUGE_LOG_DROPPED
     GAUGE_TLS_HANDSHAKES            # with clients, those that were resumed among them
     GAUGE_TLS_RESUMED
+    GAUGE_TLS_TIMEOUTS              # handshakes that took longer than handshake_timeout
     GAUGE_TLS_FAILED
     GAUGE_TLS_REFUSED               # over a listener's handshake_rate
     GAUGE_TRACES_EXPORTED           # sampled exchanges whose spans the receiver has taken

@@ -308,6 +308,9 @@ cdef class IpFilterCore:
         self.refused += 1
         return True
 
+    def counts(self):
+        return {"refused": self.refused, "reported": self.reported}
+
     def refuses_address(self, str address not None) -> bool:
         """`refuses` for an address as text; "" stands for a Unix socket's peer. ValueError for no address."""
         cdef bytes raw = address.encode("utf-8", "surrogatepass")

@@ -117,6 +117,9 @@ cdef class RateLimiter:
                 verdict.refused = 1
         return verdict.refused
 
+    def counts(self):
+        return {"passed": self.passed, "refused": self.limited, "reported": self.reported}
+
     cdef void charge(self, const RequestView* view, uint64_t route_id, int64_t tokens, int64_t now_ns) noexcept nogil:
         cdef Hash128 key = self._key(view, route_id)
         cdef Bucket* bucket

@@ -133,6 +133,11 @@ REASONS: tuple[ReasonInfo, ...] = (
         "Use https:// for this port.",
     ),
     ReasonInfo(
+        "misdirected", 421, "http_request_denied", "downstream", False,
+        "The request's Host is not the name that its TLS handshake was for, on a listener that asks for client certificates.",
+        "Open a connection of its own for each name.",
+    ),
+    ReasonInfo(
         "parsers-disagree", 400, "http_request_error", "downstream", False,
         "The gateway's framing and the parser's differ: the request could be read in two ways.",
         'Please report it.',
@@ -211,6 +216,11 @@ REASONS: tuple[ReasonInfo, ...] = (
         "redirected", 0, "", "gateway", False,
         "The route answers itself: redirect.",
         "Nothing; it is what the route says.",
+    ),
+    ReasonInfo(
+        "acme-challenge", 0, "", "gateway", False,
+        "An ACME directory asked whether the name is ours, before any route.",
+        "Nothing; a certificate is being issued.",
     ),
     ReasonInfo(
         "fallback-response", 0, "", "gateway", False,

@@ -13,6 +13,8 @@ cdef struct ExchangeRecord:
     Span host
     Span user_agent
     Span tls                # "TLSv1.3", or absent
+    Span tls_cipher
+    Span sni                # the name that the handshake was for, or absent
     Span consumer           # who was authenticated, or absent
     Span trace_id           # 32 hex digits, if its trace is sampled; else absent
     uint8_t http_minor      # downstream: HTTP/1.<minor>

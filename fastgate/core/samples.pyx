@@ -88,6 +88,8 @@ cdef class SampleExchange:
         consumer: str | bytes | None = None,
         trace_id: str | bytes | None = None,
         tls: str | bytes | None = None,
+        tls_cipher: str | bytes | None = None,
+        sni: str | bytes | None = None,
         detail: str | bytes | None = None,
         client: str = "",
         client_port: int = 0,
@@ -120,6 +122,8 @@ cdef class SampleExchange:
         record.consumer = self._keep(consumer)
         record.trace_id = self._keep(trace_id)
         record.tls = self._keep(tls)
+        record.tls_cipher = self._keep(tls_cipher)
+        record.sni = self._keep(sni)
         record.detail = self._keep(detail)
         record.http_minor = http_minor
         _sample_address(client, &record.client)

@@ -52,7 +52,9 @@ class RedisLimiter:
     def __init__(self, config: model.RateLimit, place: Place, now: Callable[[], float] = time.time) -> None:
         assert config.redis is not None
         self.config = config
-        self.counts = dict.fromkeys(("asked", "leased", "refused", "late", "local", "open", "closed"), 0)
+        self.counts = dict.fromkeys(
+            ("asked", "leased", "refused", "reported", "late", "local", "open", "closed"), 0
+        )
         self._place = place
         self._now = now
         self._down = False
@@ -167,7 +169,7 @@ class RedisLimiter:
     ) -> None:
         lines = self._lines(left, retry_ms if refused else 0, reset_ms)
         if refused:
-            self.counts["refused"] += 1
+            self.counts["reported" if self.config.report_only else "refused"] += 1
         ticket.settle(refused and not self.config.report_only, self.code, lines)
 
     def _is_up(self) -> None:

@@ -109,13 +109,16 @@ class RespConnection(asyncio.Protocol):
         """Calls back what has waited for too long; its place is kept, since the reply may come yet."""
         self._timer = None
         now = self._loop.time()
+        late = []
         for at, (since, callback) in enumerate(self._waiting):
             if now - since < self._timeout * 0.99:
                 break
             if callback is not None:
                 self._waiting[at] = (since, None)
-                self._late += 1
-                callback(Late())
+                late.append(callback)
+        self._late += len(late)
+        for callback in late:
+            callback(Late())  # it may ask again at once
         if self._late >= MAX_LATE and self._transport is not None:
             log.warning("redis %s does not answer within %g s", self.name, self._timeout)
             self._transport.abort()

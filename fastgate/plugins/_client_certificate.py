@@ -1,8 +1,5 @@
-"""The certificate of a client, and where it comes from.
-
-The gateway does not end TLS itself yet: a proxy in front does, and says in a header which certificate it saw.
-``certificate_of`` is the one place that knows: a certificate of the gateway's own connection belongs there.
-"""
+"""The certificate of a client, and where it comes from: the client's own connection, or a proxy in front that
+ends TLS and says in a header which certificate it saw. ``certificate_of`` is the one place that knows."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from fastgate.plugins._structured import FieldError, Item, parse_item, parse_lis
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-Form = Literal["x-forwarded-client-cert", "x-ssl-client-cert", "client-cert"]
+Form = Literal["connection", "x-forwarded-client-cert", "x-ssl-client-cert", "client-cert"]
 
 #: Every header by which some proxy tells of a certificate, and some service believes it.
 HEADERS: Final = frozenset(
@@ -47,6 +44,8 @@ class Presented(NamedTuple):
 def certificate_of(exchange: Exchange, form: Form, *, bare: bool) -> Presented | None:
     """The certificate that the client of an exchange has shown; None where there is none. bare: take what the
     proxy read in it where it does not pass on the certificate itself. Raises CertificateError."""
+    if form == "connection":
+        return _from_connection(exchange)
     headers = exchange.request.headers
     fields = headers.get_all(form)
     if not fields:
@@ -63,6 +62,17 @@ def certificate_of(exchange: Exchange, form: Form, *, bare: bool) -> Presented |
             return _from_pem(fields[0], "") if fields[0] else None
         case "x-forwarded-client-cert":
             return _envoy(fields[0], bare=bare)
+
+
+def _from_connection(exchange: Exchange) -> Presented | None:
+    from cryptography.x509 import InvalidVersion, load_der_x509_certificate
+
+    if exchange.tls is None or not exchange.tls.certificate:
+        return None
+    try:
+        return _read(load_der_x509_certificate(exchange.tls.certificate), ())
+    except (ValueError, InvalidVersion):
+        raise CertificateError("the certificate can't be read") from None
 
 
 def remove_headers(headers: Headers, keep: str = "") -> None:

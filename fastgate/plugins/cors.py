@@ -117,14 +117,14 @@ class Cors(Plugin):
             return exchange.refuse(403, "origin-refused", why)
         if request.method == "OPTIONS" and sent and "access-control-request-method" in request.headers:
             answer = self._preflight(request.headers, sent[0] if allowed else "")
-            exchange.context[self._answer] = answer
+            exchange.context[self._answer] = True
             return answer
         return None
 
     def on_response(self, exchange: Exchange, response: Response) -> None:
         headers = response.headers
-        if response is exchange.context.get(self._answer):
-            return
+        if self._answer in exchange.context:
+            return  # it has them already
         for name in [name for name in headers if name.startswith("access-control-")]:
             del headers[name]
         self._permit(headers, exchange.context.get(self._note, ""))

@@ -88,6 +88,7 @@ class HmacSignature(Plugin):
 
     async def provision(self, host: Host) -> None:
         self._clock = host.clock
+        self._shared = host.shared  # its own, also where any-of asks it
         self._max_age = self.config.max_age / SECOND
         self._leeway = self.config.leeway / SECOND
         self._keys = {}
@@ -119,7 +120,7 @@ class HmacSignature(Plugin):
                 raise SignatureError("the signature does not fit")
             # Only for those who have signed: a body is held, and a nonce remembered.
             await self._check_digest(exchange, signed.covered)
-            await self._check_nonce(exchange, signed)
+            await self._check_nonce(signed)
         except (FieldError, SignatureError) as error:
             return exchange.refuse(401, "authentication-failed", str(error), headers=self._challenge)
         exchange.consumer = signed.key.consumer
@@ -192,7 +193,7 @@ class HmacSignature(Plugin):
             if not isinstance(value, bytes) or not hmac.compare_digest(value, digest):
                 raise SignatureError(f"content-digest: {name} is not that of the body")
 
-    async def _check_nonce(self, exchange: Exchange, signed: _Signed) -> None:
+    async def _check_nonce(self, signed: _Signed) -> None:
         if not self.config.require_nonce:
             return
         nonce = _text(signed.covered.params, "nonce")
@@ -200,7 +201,7 @@ class HmacSignature(Plugin):
         digest = hashlib.sha256(f"{len(signed.key_id)}:{signed.key_id}{nonce}".encode()).hexdigest()
         # As long as any signature may live; one from the future lives longest.
         ttl = self._max_age + 2 * self._leeway + 1
-        if not await exchange.shared.set_if_absent(f"nonce:{digest}", b"1", ttl):
+        if not await self._shared.set_if_absent(f"nonce:{digest}", b"1", ttl):
             raise SignatureError("the nonce was used before: a replay")
 
 

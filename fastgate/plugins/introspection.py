@@ -9,15 +9,13 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from msgspec import field
-
-from fastgate.plugins import Consumer, Exchange, Host, Plugin, PluginConfig, Response, Secret, doc
+from fastgate.plugins import Consumer, Exchange, Host, Plugin, Response, Secret, doc
 from fastgate.plugins._auth.ask import Asker, Unavailable, basic, is_safe_url
 from fastgate.plugins._auth.bearer import BadToken, TokenPlace
 from fastgate.plugins._auth.challenge import challenge
 from fastgate.plugins._auth.claims import scopes_of
 from fastgate.plugins._auth.flight import SingleFlight
-from fastgate.plugins._auth.identity import Identity
+from fastgate.plugins._auth.identity import Identity, IdentityConfig, header_problems
 from fastgate.plugins._auth.jws import TokenError
 from fastgate.plugins._auth.validity import check_audience, check_times
 
@@ -27,7 +25,7 @@ MAX_FLIGHTS: Final = 256
 RETRY_AFTER: Final = "5"
 
 
-class IntrospectionConfig(PluginConfig):
+class IntrospectionConfig(IdentityConfig):
     """Lets requests in that carry a token which the authorization server calls active (RFC 7662)."""
 
     url: Annotated[
@@ -74,19 +72,6 @@ class IntrospectionConfig(PluginConfig):
     anonymous: Annotated[
         bool, doc("Let requests without a token pass, without a consumer. A bad one is refused all the same.")
     ] = False
-    consumer_claim: Annotated[
-        str, doc("What names the consumer: sub, username, client_id or another claim.", "text")
-    ] = "sub"
-    groups_claim: Annotated[str, doc("The claim that holds its groups.")] = ""
-    plan_claim: Annotated[str, doc("The claim that names its plan.")] = ""
-    claims_to_headers: Annotated[
-        dict[str, str],
-        doc(
-            "Claims, and the request header in which the service gets each; arrays with commas between.",
-            "set-header-name",
-            names="text",
-        ),
-    ] = field(default_factory=dict)
     realm: Annotated[str, doc("The realm that WWW-Authenticate names.", "header-value")] = "api"
 
 
@@ -146,13 +131,7 @@ class Introspection(Plugin):
         self._active, self._inactive = Memory(config.cache), Memory(config.cache)
         self._scopes = frozenset(config.scopes)
         self._token_types = frozenset(name.lower() for name in config.token_types)
-        self._identity = Identity(
-            consumer=config.consumer_claim,
-            groups=config.groups_claim,
-            plan=config.plan_claim,
-            headers=config.claims_to_headers,
-            source=self.name,
-        )
+        self._identity = Identity(config, self.name)
 
     async def on_request(self, exchange: Exchange) -> Response | None:
         try:
@@ -259,6 +238,4 @@ def _problems(config: IntrospectionConfig) -> Iterator[tuple[str, str]]:
         yield "url", "either url or upstream says where the endpoint is"
     elif config.url and not is_safe_url(config.url):
         yield "url", "it must be an https URL (http only on this machine)"
-    names = [name.lower() for name in config.claims_to_headers.values()]
-    if len(set(names)) < len(names):
-        yield "claims_to_headers", "two claims go into one header"
+    yield from header_problems(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import re
 from collections.abc import Mapping
@@ -51,16 +52,18 @@ class MtlsConfig(GateKeeperConfig, frozen=True, kw_only=True):
     header: Annotated[
         Form,
         doc(
-            'In which form a trusted proxy tells of the certificate: "x-forwarded-client-cert" (Envoy), '
-            '"x-ssl-client-cert" (URL-encoded PEM: nginx), "client-cert" (RFC 9440).'
+            "Where the certificate comes from: \"connection\" (the client's own, with the listener's "
+            "`tls.client_auth`), or the header in which a trusted proxy tells of it: "
+            '"x-forwarded-client-cert" (Envoy), "x-ssl-client-cert" (URL-encoded PEM: nginx), "client-cert" '
+            "(RFC 9440)."
         ),
-    ]
+    ] = "connection"
     clients: Annotated[tuple[Client, ...], doc("Who is let in: the first that fits counts.", least=1)]
     ca_file: Annotated[
         str | None,
         doc(
             "CA certificates (PEM) to one of which the certificate must lead, read again when it changes. "
-            "Without it the proxy alone has verified the certificate.",
+            "Without it the listener, or the proxy, alone has verified the certificate.",
             "file",
         ),
     ] = None
@@ -68,11 +71,17 @@ class MtlsConfig(GateKeeperConfig, frozen=True, kw_only=True):
         bool,
         doc("Believe Hash, Subject, URI and DNS of Envoy's header where it has no Cert (as Istio sends it)."),
     ] = False
-    forward: Annotated[bool, doc("Leave the header in the request that the service gets.")] = False
+    forward: Annotated[
+        bool,
+        doc(
+            "Leave the header in the request that the service gets; of a certificate of the connection, tell "
+            "it in Client-Cert (RFC 9440)."
+        ),
+    ] = False
 
 
 class Mtls(Plugin):
-    """Lets in who has a client certificate, as a proxy in front tells of it."""
+    """Lets in who has a client certificate."""
 
     Config = MtlsConfig
     config: MtlsConfig
@@ -124,6 +133,8 @@ class Mtls(Plugin):
         consumer = next(filter(None, (rule.consumer(presented) for rule in self._rules)), None)
         if consumer is None:
             return exchange.refuse(403, "forbidden", f"no client of {self.name} has this certificate")
+        if self.config.forward and self.config.header == "connection" and exchange.tls is not None:
+            headers["client-cert"] = f":{base64.b64encode(exchange.tls.certificate).decode()}:"
         exchange.consumer = consumer
         self.config.tell(headers, consumer)
         return None

@@ -26,6 +26,8 @@ cdef enum LogField:
     LOG_TIME_UPSTREAM_HEAD
     LOG_TIME_TOTAL
     LOG_TLS
+    LOG_TLS_CIPHER
+    LOG_SNI
     LOG_USER_AGENT
     LOG_CONSUMER
     LOG_TRACE_ID            # of sampled ones alone: a line without it is not longer for it

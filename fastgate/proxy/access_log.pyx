@@ -10,8 +10,8 @@ from libc.string cimport strlen
 ACCESS_LOG_FIELDS: tuple[str, ...] = (
     "time", "request_id", "listener", "client", "client_port", "method", "path", "query", "host", "protocol",
     "route", "upstream", "endpoint", "attempts", "status", "reason", "detail", "bytes_in", "bytes_out",
-    "time_queue", "time_connect", "time_upstream_head", "time_total", "tls", "user_agent", "consumer",
-    "trace_id", "headers",
+    "time_queue", "time_connect", "time_upstream_head", "time_total", "tls", "tls_cipher", "sni", "user_agent",
+    "consumer", "trace_id", "headers",
 )
 
 cdef Span[128] _LOG_REASONS
@@ -378,7 +378,8 @@ cdef class AccessLog:
         # its own.
         text = <size_t>(record.request_id.len + record.listener.len + record.route.len + record.upstream.len
                         + record.endpoint.len + record.method.len + record.target.len + record.host.len
-                        + record.user_agent.len + record.tls.len + record.detail.len + record.consumer.len)
+                        + record.user_agent.len + record.tls.len + record.tls_cipher.len + record.sni.len
+                        + record.detail.len + record.consumer.len)
         if self.header_count:
             for i in range(record.field_count):
                 text += <size_t>record.fields[i].value.len + 4
@@ -431,6 +432,8 @@ cdef class AccessLog:
         at = _log_seconds(_log_put(at, b',"time_upstream_head":'), record.upstream_head_ns, b"null")
         at = _log_seconds(_log_put(at, b',"time_total":'), record.total_ns, b"null")
         at = self._quoted(at, b',"tls":', record.tls)
+        at = self._quoted(at, b',"tls_cipher":', record.tls_cipher)
+        at = self._quoted(at, b',"sni":', record.sni)
         at = self._quoted(at, b',"user_agent":', agent)
         at = self._quoted(at, b',"consumer":', record.consumer)
         if record.trace_id.ptr != NULL:
@@ -506,6 +509,10 @@ cdef class AccessLog:
             text = record.trace_id
         elif field == LOG_TLS:
             text = record.tls
+        elif field == LOG_TLS_CIPHER:
+            text = record.tls_cipher
+        elif field == LOG_SNI:
+            text = record.sni
         elif field == LOG_USER_AGENT:
             text = record.user_agent
             if self.agent_redacted and text.ptr != NULL:
@@ -523,7 +530,7 @@ cdef class AccessLog:
         cdef char* at
         cdef int i
         longest = max(longest, <size_t>record.trace_id.len)
-        longest = max(longest, <size_t>max(max(record.user_agent.len, record.consumer.len), max(record.tls.len, record.detail.len)))
+        longest = max(longest, <size_t>max(max(record.user_agent.len, record.consumer.len), max(record.sni.len, record.detail.len)))
         if self.header_count:
             for i in range(record.field_count):
                 fields += 8 * (<size_t>record.fields[i].value.len + 4)

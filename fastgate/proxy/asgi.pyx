@@ -33,7 +33,7 @@ cdef class AsgiSide(EndpointSide):
     cdef int send_request(self, Exchange x, const char* body, size_t length, bint end, int64_t now) except -1:
         cdef Out* out = &self.worker.out
         cdef Field* fields
-        cdef int i, count
+        cdef int i, count, lines
         cdef Span method, target, scheme = span_of(b"http", 4)
         cdef uint8_t method_id, minor
         cdef list headers = []
@@ -49,10 +49,17 @@ cdef class AsgiSide(EndpointSide):
             raise MemoryError()
         head = out.data[:out.len]
         split_request_line(PyBytes_AS_STRING(head), len(head), &method, &method_id, &target, &minor)
-        fields = self.worker.room(head.count(b"\n"))
-        count = split_fields(PyBytes_AS_STRING(head), len(head), fields, self.worker.field_room)
-        for i in range(count):
-            headers.append((span_bytes(fields[i].name).lower(), span_bytes(fields[i].value)))
+        # Not the worker's scratch: a request may begin while the head of another one's answer lies there.
+        lines = head.count(b"\n")
+        fields = <Field*>malloc(<size_t>lines * sizeof(Field))
+        if fields == NULL:
+            raise MemoryError()
+        try:
+            count = split_fields(PyBytes_AS_STRING(head), len(head), fields, lines)
+            for i in range(count):
+                headers.append((span_bytes(fields[i].name).lower(), span_bytes(fields[i].value)))
+        finally:
+            free(fields)
         if x.client_trusted and x.facts.forwarded_proto.ptr != NULL:
             scheme = x.facts.forwarded_proto
         elif x.client.secure:

@@ -2,6 +2,7 @@
 
 cdef enum DownState:
     D_PROXY                 # a PROXY header must come first
+    D_HANDSHAKE             # TLS is being agreed on
     D_IDLE                  # between requests
     D_HEAD                  # a part of a head is here
     D_BODY                  # a request's body is coming

@@ -3,7 +3,8 @@
 # httptools parser, then understood; a body is passed on as it comes, and judged too: the parser's idea of the message's
 # end must be ours. While an answer is under way, what the client sends next waits in `pending`.
 #
-#   D_PROXY -> D_IDLE -> D_HEAD -> D_BODY -> D_WAIT -> D_IDLE ...   (D_HEAD for a head in pieces, D_BODY with a body)
+#   D_PROXY -> D_HANDSHAKE -> D_IDLE -> D_HEAD -> D_BODY -> D_WAIT -> D_IDLE ...
+#   (D_HANDSHAKE under TLS, D_HEAD for a head in pieces, D_BODY with a body)
 #   D_WAIT -> D_TUNNEL on 101; any of them -> D_LINGER -> D_CLOSED when no further request may follow.
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserInvalidURLError, HttpParserUpgrade
@@ -46,7 +47,8 @@ cdef class Downstream1(ClientSide):
             self.state = D_CLOSED
             self.wire.abort()
             return
-        self.worker.arm(self, now_ns() + self.listener.head_ns)
+        self.worker.arm(self, now_ns() + (self.listener.handshake_ns if self.state == D_HANDSHAKE
+                                          else self.listener.head_ns))
 
     def data_received(self, bytes data not None):
         if self.state == D_WAIT or self.pending is not None:
@@ -591,7 +593,7 @@ cdef class Downstream1(ClientSide):
     cdef int drain(self) except -1:
         # Finish what runs, take nothing new.
         self.close_after = True
-        if self.state == D_IDLE or self.state == D_PROXY:
+        if self.state == D_IDLE or self.state == D_PROXY or self.state == D_HANDSHAKE:
             self._leave(False)
         return 0
 
@@ -615,6 +617,10 @@ cdef class Downstream1(ClientSide):
         cdef Exchange x = self.x
         if self.state == D_IDLE or self.state == D_PROXY:
             self._leave(False)
+        elif self.state == D_HANDSHAKE:
+            self.worker.counters.gauge_add(GAUGE_TLS_TIMEOUTS, 1)
+            self.state = D_CLOSED
+            self.wire.abort()
         elif self.state == D_HEAD:
             self._refuse_head(R_HEAD_TIMEOUT)
         elif self.state == D_WAIT or (self.state == D_BODY and self.paused_ns):

@@ -15,7 +15,7 @@ cdef struct ResponseHead:
 cdef class ClientSide(Timed):
     # What an exchange needs of the wire that its request came by.
     cdef bint secure                # it is encrypted
-    cdef bytes tls_version          # "TLSv1.3"; None: it is not
+    cdef TlsLayer tls               # by what; None where it is not
     # Body bytes are borrowed for the length of the call; each returns a `Sent`.
     cdef int send_head(self, Exchange x, ResponseHead* head, const char* body, size_t length, bint end) except -1
     cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1
@@ -201,6 +201,7 @@ cdef class Exchange(Timed):
     cdef int take_action(self, const char* body, size_t length, bint end) except -1
     # -- within
     cdef int _filter(self) except -1
+    cdef bytes _challenge(self)         # the answer to a directory; None: it is not one that asks
     cdef int _dispatched(self, int64_t now) except -1
     cdef int _rewind(self) except -1
     cdef int _keep_for_replay(self, const char* body, size_t length) except -1

@@ -52,52 +52,19 @@ cdef class EndpointSide(Timed):
         raise NotImplementedError
 
 
+cdef bint _misdirected(TlsLayer tls, Span host) noexcept:
+    # Who may use a name was decided by the handshake for that name; a request may not then ask for another
+    # (RFC 9110 7.4).
+    return tls is not None and tls.sni is not None and not span_equal_nocase(host, bytes_span(tls.sni))
+
+
+cdef bytes CHALLENGE_PREFIX = b"/.well-known/acme-challenge/"
+cdef bytes CHALLENGE_LINES = b"Content-Type: application/octet-stream\r\nCache-Control: no-store\r\n"
+
+
 cdef inline bint _idempotent(uint8_t method_id) noexcept nogil:
     # RFC 9110 9.2.2.
     return method_id in (METHOD_GET, METHOD_HEAD, METHOD_PUT, METHOD_DELETE, METHOD_OPTIONS)
-
-
-cdef inline int fill_record(Exchange x, ExchangeRecord* record, Span detail, int64_t now) except -1:
-    memset(record, 0, sizeof(ExchangeRecord))
-    if x.client.tls_version is not None:
-        record.tls = bytes_span(x.client.tls_version)
-    record.request_id = span_of(x.request_id, x.request_id_length)
-    record.listener = bytes_span(x.listener.name_bytes)
-    record.route_index = -1
-    record.upstream_index = -1
-    if x.route is not None:
-        record.route = bytes_span(x.route.name_bytes)
-        record.route_index = x.route.slot
-        if x.upstream is not None:
-            record.upstream = bytes_span(x.upstream.name_bytes)
-            record.upstream_index = x.upstream.slot
-    if x.endpoint is not None:
-        record.endpoint = bytes_span(x.endpoint.address_bytes)
-    record.method = x.view.method
-    record.target = x.raw_target
-    record.host = x.view.host
-    record.user_agent = x.facts.user_agent
-    record.consumer = x.view.consumer
-    if x.traced & TRACED_SPANS:
-        put_hex64(put_hex64(x.trace_id, x.trace.high), x.trace.low)
-        record.trace_id = span_of(x.trace_id, sizeof(x.trace_id))
-    record.http_minor = x.facts.http_minor
-    record.client = x.view.client
-    record.client_port = x.client_port
-    record.fields = x.view.fields
-    record.field_count = x.view.field_count
-    record.status = x.status
-    record.reason = x.reason
-    record.detail = detail
-    record.attempts = x.attempts
-    record.bytes_in = x.bytes_in
-    record.bytes_out = x.bytes_out
-    record.start_unix_ns = x.start_ns + x.worker.wall_offset
-    record.queue_ns = x.queue_ns
-    record.connect_ns = x.connect_ns
-    record.upstream_head_ns = x.upstream_head_ns
-    record.total_ns = now - x.start_ns
-    return 0
 
 
 cdef class Exchange(Timed):
@@ -199,6 +166,7 @@ cdef class Exchange(Timed):
         cdef int reason, index
         cdef HeadFacts* facts = &self.facts
         cdef Route route
+        cdef bytes challenge
         if self.view.method_id == METHOD_CONNECT or self.view.method_id == METHOD_TRACE:
             return self.refuse(R_METHOD_NOT_IMPLEMENTED, None)
         reason = normalise_target(self.view.method_id, self.raw_target, facts.host, &self.target, &self.scratch)
@@ -207,9 +175,16 @@ cdef class Exchange(Timed):
         self.view.path = self.target.path
         self.view.query = self.target.query
         self.view.host = self.target.host
+        if self.listener.strict_host and _misdirected(self.client.tls, self.view.host):
+            return self.refuse(R_MISDIRECTED, None)
         if self.view.method_id == METHOD_OPTIONS and facts.max_forwards == 0:
             self.reason = R_MAX_FORWARDS
             return answer(self, 200, b"X-Request-ID: " + self.request_id[:self.request_id_length] + b"\r\n", b"")
+        if self.worker.challenges is not None:
+            challenge = self._challenge()
+            if challenge is not None:
+                self.reason = R_ACME_CHALLENGE
+                return answer(self, 200, CHALLENGE_LINES, challenge)
         index = self.listener.table.match(&self.view)
         if self.listener.tracing is not None:
             begin_trace(self, None if index < 0 else <Route>self.listener.routes[index])
@@ -258,6 +233,16 @@ cdef class Exchange(Timed):
         return enter_upstream(self, body, length, end, self.start_ns if self.run is None and
                               not self.traced & TRACED_WHOLE else now_ns())
 
+    cdef bytes _challenge(self):
+        # RFC 8555 8.3: http-01. What is not under way is the routes' business.
+        cdef Span path = self.view.path
+        cdef Py_ssize_t prefix = PyBytes_GET_SIZE(CHALLENGE_PREFIX)
+        if <Py_ssize_t>path.len <= prefix or memcmp(path.ptr, PyBytes_AS_STRING(CHALLENGE_PREFIX), prefix) != 0:
+            return None
+        if self.view.method_id != METHOD_GET and self.view.method_id != METHOD_HEAD:
+            return None
+        return self.worker.challenges.get(path.ptr[prefix:path.len])
+
     cdef Span chosen_upgrade(self) noexcept:
         # The first protocol that the client names and the route allows; ptr NULL when there is none.
         cdef Py_ssize_t at = 0
@@ -296,7 +281,8 @@ cdef class Exchange(Timed):
         memset(&out, 0, sizeof(out))
         try:
             out_put(&out, b"Location: ", 10)
-            route.redirect.write_location(&self.view, span_of(b"http", 4), self.target.port, &out)
+            route.redirect.write_location(
+                &self.view, span_of(b"https", 5) if self.client.secure else span_of(b"http", 4), self.target.port, &out)
             out_put(&out, b"\r\n", 2)
             lines = PyBytes_FromStringAndSize(out.data, <Py_ssize_t>out.len)
         finally:

@@ -163,9 +163,9 @@ cdef void write_request_head(Out* out, Exchange x, Endpoint endpoint, const Addr
         at = put_decimal(_copy(at, b"Content-Length: ", 16), facts.content_length)
         at = _copy(at, b"\r\n", 2)
     if facts.max_forwards >= 0:
-        # RFC 9110 7.6.2: counted down for OPTIONS (0 was answered by ourselves), kept for others.
+        # RFC 9110 7.6.2: counted down for OPTIONS (0 was answered by ourselves, unless a plugin made it one), kept for others.
         at = put_decimal(_copy(at, b"Max-Forwards: ", 14),
-                         facts.max_forwards - (x.view.method_id == METHOD_OPTIONS))
+                         facts.max_forwards - (x.view.method_id == METHOD_OPTIONS and facts.max_forwards > 0))
         at = _copy(at, b"\r\n", 2)
     if x.upgrading:
         chosen = x.chosen_upgrade()

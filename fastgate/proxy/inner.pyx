@@ -5,10 +5,11 @@ cdef Exchange twin_of(Exchange x, InnerSide side, int kind):
     # The same request once more. Spans into `head` are shared with it (the bytes are kept alive by both); what was
     # written anew (`scratch`) is written anew.
     cdef Exchange twin = x.worker.take_exchange()
-    cdef int count = x.view.field_count
+    cdef int i, count = x.view.field_count
     x.worker.inner.add(twin)
     twin.kind = kind
     side.address = x.client.peer_address()[0]
+    side.secure = x.client.secure
     twin.client = side
     twin.listener = x.listener
     twin.route = x.route
@@ -32,8 +33,9 @@ cdef Exchange twin_of(Exchange x, InnerSide side, int kind):
         twin.changed_path = x.changed_path
         twin.changed_query = x.changed_query
         twin.path_set = x.path_set
-    if x.view.capture_count:
-        twin.listener.table.match(&twin.view)       # the captures, in its own memory
+    for i in range(x.view.capture_count):
+        # They point into the path as it was matched, whatever a plugin has made of it since: the same place in the twin's own.
+        twin.view.captures[i].ptr = twin.target.path.ptr + (x.view.captures[i].ptr - x.target.path.ptr)
     memcpy(twin.request_id, x.request_id, sizeof(x.request_id))
     twin.request_id_length = x.request_id_length
     twin.client_port = x.client_port
@@ -358,14 +360,17 @@ def ask_endpoint(Endpoint endpoint not None, bytes head not None, int64_t timeou
     return future
 
 
+cdef enum:
+    LONGEST_WAIT = 86400    # seconds that a request of a plugin may take
+
 cdef frozenset _ON_BEHALF = frozenset(("forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"))
 
 
 cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str method, str path, object headers, bytes body,
-                         int64_t timeout_ns, int64_t limit):
+                         double timeout, int64_t limit):
     # As `ask_endpoint`, of whoever the upstream's balancer chooses, within its limits. Names and values of `headers` are
     # checked; Host is that of `parent`, or the upstream's name, where they have none. Of whom a request speaks that is asked on
-    # behalf of another (X-Forwarded-*), the gateway does not say by itself: the caller may.
+    # behalf of another (X-Forwarded-*), the gateway does not say by itself: the caller may. timeout: seconds. Raises ValueError.
     cdef Exchange x
     cdef Headers own
     cdef list lines
@@ -384,11 +389,15 @@ cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str 
     own = Headers(others)
     if host is None:
         host = upstream.name if parent is None or parent.target.authority.len == 0 else span_text(parent.target.authority)
-    if not is_token(bytes_span(method.encode("ascii", "replace"))):
-        raise ValueError(f"{method!r} is no method (RFC 9110 9.1)")
-    target = path.encode("ascii", "replace")
-    if not target.startswith(b"/") or b" " in target or b"\r" in target or b"\n" in target:
-        raise ValueError(f"{path!r} is no path (RFC 9112 3.2.1)")
+    if not 0 < timeout <= LONGEST_WAIT:
+        raise ValueError(f"{timeout} is no timeout: it lies above 0 and within {LONGEST_WAIT} seconds")
+    if limit < 0:
+        raise ValueError(f"{limit} is no limit of a body")
+    if method == "CONNECT" or not is_token(bytes_span(method.encode("ascii", "replace"))):
+        raise ValueError(f"{method!r} is no method that can be asked for (RFC 9110 9)")
+    if not path.startswith("/") or not path.isascii() or " " in path or "\r" in path or "\n" in path:
+        raise ValueError(f"{path!r} is no path (RFC 9112 3.2.1); what is not ASCII is percent-encoded")
+    target = path.encode("ascii")
     lines = [method.encode(), b" ", target, b" HTTP/1.1\r\nHost: ", _field_value(host), b"\r\n", own._lines(), *behalf]
     if parent is not None and not own.has_name(b"traceparent"):
         traced = True
@@ -396,7 +405,7 @@ cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str 
     if body or method in ("POST", "PUT", "PATCH"):
         lines.append(b"Content-Length: %d\r\n" % len(body))
     lines.append(b"\r\n")
-    x = subrequest(worker, upstream, b"".join(lines), body, timeout_ns, limit)
+    x = subrequest(worker, upstream, b"".join(lines), body, <int64_t>(timeout * 1e9), limit)
     future = (<Subrequest>x.client).future
     if parent is not None:
         memcpy(x.request_id, parent.request_id, sizeof(x.request_id))
@@ -412,6 +421,6 @@ cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str 
 
 
 def ask(Worker worker not None, Upstream upstream not None, str method not None, str path not None, headers, bytes body not None,
-        int64_t timeout_ns, int64_t limit):
+        double timeout, int64_t limit):
     """`ExchangeView.subrequest` where there is no exchange. Returns a Future of SubResponse."""
-    return ask_upstream(worker, upstream, None, method, path, headers, body, timeout_ns, limit)
+    return ask_upstream(worker, upstream, None, method, path, headers, body, timeout, limit)

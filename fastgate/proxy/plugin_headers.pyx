@@ -1,6 +1,7 @@
 # The fields of a head as plugins see and set them; see plugin_views.pxd.
 
 cdef str _OVER = "the exchange is over"
+cdef str _SENT = "the answer's head is on its way already"
 
 # Fields by which the gateway itself speaks to the next hop, or tells it who the client is: a plugin reads them, and sets none.
 # RFC 9110 7.6.1 and 8.6, RFC 9112 6, RFC 7239.
@@ -76,7 +77,15 @@ cdef class Headers:
         self.owner = None
         return 0
 
+    cdef int _may_change(self) except -1:
+        if self.sent:
+            raise RuntimeError(_SENT)
+        if self.guard is not None:
+            self.guard.may_change()
+        return 0
+
     cdef int _let_go(self, bint keep) except -1:
+        self.guard = None
         if keep:
             self._materialise()
         elif self.own is None:
@@ -139,6 +148,7 @@ cdef class Headers:
         """One more field beside those of that name."""
         cdef bytes raw = _settable_name(name)
         cdef bytes text = _field_value(value)
+        self._may_change()
         self._materialise()
         self.own.append((raw.lower(), raw, text, 0))
         self.changed = True
@@ -164,6 +174,7 @@ cdef class Headers:
         cdef bytes text = _field_value(value)
         cdef list kept = []
         cdef bint placed = False
+        self._may_change()
         self._materialise()
         for each in self.own:
             if each[0] != lower:
@@ -178,6 +189,7 @@ cdef class Headers:
 
     def __delitem__(self, name):
         cdef bytes lower = _settable_name(name).lower()
+        self._may_change()
         if self.own is None and not self.gone and not self.has_name(lower):
             return
         self._materialise()
@@ -204,4 +216,12 @@ cdef Headers _borrowed_headers(const Field* fields, int count, object owner):
     headers.fields = fields
     headers.count = count
     headers.owner = owner
+    return headers
+
+
+cdef Headers _copied_headers(Headers given):
+    # Its own from now on; what it borrows it goes on to borrow.
+    cdef Headers headers = _borrowed_headers(given.fields, given.count, given.owner)
+    if given.own is not None:
+        headers.own = list(given.own)
     return headers

@@ -27,6 +27,7 @@ cdef class PluginSlot:
 
     cdef bint admits(self, int64_t now) noexcept
     cdef int failed(self, str what, object error, int64_t now) except -1
+    cdef void went_well(self) noexcept
     cdef int count(self, str what) except -1
 
 @cython.final
@@ -104,10 +105,12 @@ cdef class PluginRun:
     cdef PluginSlot slot                # whose hook runs
     cdef PluginSlot trial               # whose open breaker lets this exchange try
     cdef list troubled                  # slots that failed here, or whose breaker was open; None: none
+    cdef list doubtful                  # slots of which nothing is known: stopped in a hook, or their on_log goes on; None: none
     cdef object hook_result
     cdef bint driving                   # inside `_drive`
-    # -- for `fastgate why` and traces: how each hook did. Bare numbers, since most runs end well and nobody asks
-    cdef bint noting
+    # -- how each hook did; see hook_notes.pyx
+    cdef bint noting                    # anything is kept at all
+    cdef bint hook_lost                 # of the present call no note is made: there was no room
     cdef int64_t hook_at                # when the present call began
     cdef HookNote[MAX_HOOK_NOTES] hooks
     cdef int hook_count
@@ -118,8 +121,9 @@ cdef class PluginRun:
     cdef bint reading                   # it waits for the request's body: the client's deadlines hold, not its budget
     # -- the request's body
     cdef bytes body                     # set by a plugin, or read; None: it is in `x.unsent`
-    cdef object gathered                # a bytearray, while it is being read
-    cdef object body_waiter
+    cdef object gathered                # a bytearray, while somebody reads it
+    cdef object body_waiter             # beside it: done when it is whole
+    cdef int readers                    # who wait for that
     cdef int64_t read_limit
     # -- the answer
     cdef Response response
@@ -147,10 +151,8 @@ cdef class PluginRun:
     # -- from the views
     cdef int may_change(self) except -1
     cdef object gather(self, int64_t limit)
-    cdef int note_hooks(self) except -1         # writes them into the exchange's notes
+    cdef int gather_over(self) except -1
     # -- within
-    cdef int hook_began(self, object who) noexcept
-    cdef int hook_ended(self, int verdict, int status) noexcept
     cdef int _drive(self) except -1
     cdef int _request_steps(self) except -1
     cdef int _error_steps(self) except -1
@@ -158,12 +160,16 @@ cdef class PluginRun:
     cdef int _body_steps(self) except -1
     cdef int _go_on(self) except -1
     cdef int _refused(self, int reason, str detail) except -1
+    cdef int _passed(self) except -1
+    cdef int _unread(self) except -1
+    cdef int _reported(self, int status, str code, str detail) except -1
     cdef int _answered(self, Response response) except -1
     cdef int _send_answer(self) except -1
     cdef int _send_piece(self) except -1
     cdef bint _call(self, PluginSlot slot, object hook, object argument, object more) except -1
     cdef int _hook_failed(self, str what, object error) except -1
     cdef int _in_trouble(self, PluginSlot slot) except -1
+    cdef int _in_doubt(self, PluginSlot slot) except -1
     cdef int _suspend(self) except -1
     cdef bint _awake(self) except -1
     cdef int _wake(self) except -1

@@ -47,6 +47,10 @@ cdef class PluginSlot:
         self.open_until_ns = now + BREAKER_OPEN_NS      # one trial; the others wait for how it goes
         return True
 
+    cdef void went_well(self) noexcept:
+        self.failures = 0
+        self.open_until_ns = 0
+
     cdef int count(self, str what) except -1:
         self.counts[what] = self.counts.get(what, 0) + 1
         return 0

@@ -20,6 +20,9 @@ cdef int begin_plugins(Exchange x, const char* body, size_t length, bint end) ex
 
 
 cdef class PluginRun:
+    # The exchange lets go of its run when it is over, in the middle of whatever the run does. So what is called through the
+    # exchange holds itself: `this`. Everything else is called from there, or by somebody who holds the run.
+
     cdef int begin(self, const char* body, size_t length, bint end) except -1:
         cdef Exchange x = self.x
         self.state = RUN_REQUEST
@@ -72,13 +75,13 @@ cdef class PluginRun:
                 self.trial = slot               # for all of its phases
             else:
                 self._in_trouble(slot)
-                self.hook_began(slot)
-                self.hook_ended(HOOK_BREAKER, 0)
+                hook_began(self, slot)
+                hook_ended(self, HOOK_BREAKER, 0)
                 if slot.open:
                     return True
                 self._refused(R_PLUGIN_BREAKER, slot.name)
                 return False
-        self.hook_began(slot)
+        hook_began(self, slot)
         try:
             if more is not None:
                 value = hook(self.view, argument, more)
@@ -90,7 +93,7 @@ cdef class PluginRun:
                 if not PyCoro_CheckExact(value):
                     value = _await(value)       # a Future, or another awaitable; what is none raises TypeError
                 result = []
-                task = start_coroutine(self.x.worker.loop, value, slot.name, result)
+                task = start_coroutine(self.x.worker.loop, value, slot, result)
                 if task is not None:
                     if self.x is None or self.state != state:
                         task.cancel()           # its own doing has ended the exchange
@@ -101,17 +104,15 @@ cdef class PluginRun:
                     task.add_done_callback(self._task_done)
                     return False
                 value = result[0]
-        except Exception as error:
-            if self.x is not None and self.state == state:
-                self._hook_failed("failures", error)
-            return False
-        except CancelledError as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:          # also one that wants to end the program, or to cancel a task
             if self.x is not None and self.state == state:
                 self._hook_failed("failures", error)
             return False
         if self.x is None or self.state != state:
             return False                        # what it called has ended the exchange
-        self.hook_ended(HOOK_PASSED, 0)
+        hook_ended(self, HOOK_PASSED, 0)
         self.hook_result = value
         return True
 
@@ -132,7 +133,7 @@ cdef class PluginRun:
 
     cdef int _take(self, object value) except -1:
         # What a hook gave that had suspended: as if `_call` had returned it.
-        self.hook_ended(HOOK_PASSED, 0)
+        hook_ended(self, HOOK_PASSED, 0)
         if self.state == RUN_REQUEST:
             return self._checked_result(value)
         if self.state == RUN_ERROR:
@@ -178,10 +179,14 @@ cdef class PluginRun:
         cdef PluginSlot slot = self.slot
         cdef int64_t now = now_ns()
         self._in_trouble(slot)
-        self.hook_ended(HOOK_TIMED_OUT if error is None else HOOK_FAILED, 0)
+        hook_ended(self, HOOK_TIMED_OUT if error is None else HOOK_FAILED, 0)
         slot.failed(what, error, now)
         if slot.open:
-            self.at += 1 if self.state == RUN_REQUEST else -1
+            if self.state == RUN_REQUEST:
+                self._unread()
+                self.at += 1
+            else:
+                self.at -= 1
             return 0
         return self._refused(R_PLUGIN_TIMEOUT if error is None else R_PLUGIN_FAILED, slot.name)
 
@@ -197,6 +202,7 @@ cdef class PluginRun:
         return self.x.fail(reason, detail)
 
     cdef int budget_over(self, int64_t now) except -1:
+        cdef PluginRun this = self
         if not self.suspended:
             return 0
         if self.ticket is not None:
@@ -220,9 +226,8 @@ cdef class PluginRun:
                 task.cancel()
                 task.add_done_callback(_told_nobody)
         self.reading = False
-        waiter, self.body_waiter = self.body_waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.cancel()
+        if self.body_waiter is not None:
+            self.body_waiter.cancel()
         return 0
 
     # -- requests --------------------------------------------------------------------------------------------------------
@@ -248,7 +253,7 @@ cdef class PluginRun:
             else:
                 native = step
                 if native.waits() and not (isinstance(native, OnlyFor) and not (<OnlyFor>native).applies(x)):
-                    self.hook_began(native)
+                    hook_began(self, native)
                     ticket = (<PendingFilter>((<OnlyFor>native).inner if isinstance(native, OnlyFor) else native)).start(self)
                     if not ticket.settled:
                         self.suspended = True
@@ -256,9 +261,9 @@ cdef class PluginRun:
                     self.ticket = None
                     self._ticket_result(ticket)
                 else:
-                    self.hook_began(native)
+                    hook_began(self, native)
                     reason = native.check(x)
-                    self.hook_ended(HOOK_PASSED if reason == R_NONE else HOOK_REFUSED, 0)
+                    hook_ended(self, HOOK_PASSED if reason == R_NONE else HOOK_REFUSED, 0)
                     if reason != R_NONE:
                         return x.fail(reason, native.name)
                     self.at += 1
@@ -280,27 +285,36 @@ cdef class PluginRun:
                 raise TypeError(f"on_request returned {type(value).__name__}: it gives None or a Response")
             response = value
             if slot.report_only:
-                slot.count("reported")
-                self.hook_ended(HOOK_REPORTED, response.code_status)
-                _log.info("plugin %s would have answered %d %s (%s)", slot.name, response.code_status, response.reason_code,
-                          response.detail or self.view.id)
+                hook_ended(self, HOOK_REPORTED, response.code_status)
+                self._reported(response.code_status, response.reason_code, response.detail)
             else:
                 slot.count("answered")
-                self.hook_ended(HOOK_ANSWERED, response.code_status)
-                return self._answered(response)
+                hook_ended(self, HOOK_ANSWERED, response.code_status)
+                return self._answered(_taken(response))
+        return self._passed()
+
+    cdef int _passed(self) except -1:
+        # The step has let it pass.
+        self._unread()
         if self.view.seen is not None:
             self.view.seen.commit()
         self.at += 1
+        return 0
 
     cdef int _ticket_result(self, Ticket ticket) except -1:
         cdef NativeFilter native = self.chain.steps[self.at]
-        self.hook_ended(HOOK_PASSED if ticket.reason == R_NONE else HOOK_REFUSED, 0)
+        hook_ended(self, HOOK_PASSED if ticket.reason == R_NONE else HOOK_REFUSED, 0)
         if ticket.lines:
             out_put(&self.x.extra, PyBytes_AS_STRING(ticket.lines), <size_t>len(ticket.lines))
         if ticket.reason != R_NONE:
             self.x.fail(ticket.reason, native.name)
         else:
             self.at += 1
+
+    cdef int _reported(self, int status, str code, str detail) except -1:
+        self.slot.count("reported")
+        _log.info("plugin %s would have answered %d %s (%s)", self.slot.name, status, code, detail or self.view.id)
+        return 0
 
     cdef int _answered(self, Response response) except -1:
         # A plugin's answer ends the request side.
@@ -325,41 +339,77 @@ cdef class PluginRun:
         return x.take_action(PyBytes_AS_STRING(body), <size_t>len(body), end)
 
     cdef object gather(self, int64_t limit):
-        # A future that is done when `Request.whole` is there; None: it is there already.
+        # A future that is done when `Request.whole` is there; None: it is there already. `gather_over` follows, unless None.
         cdef Exchange x = self.x
         cdef Request request = self.view.seen
         cdef bytes first
         if x is None or self.state != RUN_REQUEST:
             raise RuntimeError("the request's body is read in on_request")
-        if self.body_waiter is not None:
-            return asyncio.shield(self.body_waiter)
-        self.read_limit = self.slot.body_limit if limit < 0 else limit
-        first = x.unsent if x.unsent is not None else b""
-        if x.facts.content_length > self.read_limit or len(first) > self.read_limit:
+        self.read_limit = self.slot.body_limit if limit < 0 else limit      # of the last who asked
+        if self.gathered is None:
+            first = x.unsent if x.unsent is not None else b""
+            if x.unsent_done and len(first) <= self.read_limit:
+                self.body = request.whole = first
+                return None
+        self.readers += 1
+        if x.facts.content_length > self.read_limit or (
+                len(first) if self.gathered is None else len(self.gathered)) > self.read_limit:
+            # Not from within the coroutine that asks: it is to be cancelled where it waits.
+            x.worker.loop.call_soon(self._refuse_body, x, x.turn, self.slot)
+            return x.worker.loop.create_future()        # never done
+        if self.gathered is None:
+            self.gathered = bytearray(first)
+            x.unsent = None
+            self.body_waiter = x.worker.loop.create_future()
+            self.reading = True
+            if x.phase_deadline:
+                x.wait_until(0)
+            if x.facts.expect_continue and not self.gathered:
+                send_continue(x)
+            x.client.resume_request()
+        return asyncio.shield(self.body_waiter)         # one reader that gives up takes it from nobody else
+
+    cdef int gather_over(self) except -1:
+        # A reader has what it wanted, or has given up: the last of them leaves what came where it was before.
+        self.readers -= 1
+        if self.readers == 0 and self.x is not None and self.gathered is not None:
+            self._unread()
+            if self.suspended:
+                return self._suspend()
+        return 0
+
+    cdef int _unread(self) except -1:
+        # What was read so far goes on as if nobody had asked for it.
+        if self.gathered is not None:
+            self.x.unsent = bytes(self.gathered)
+            self.gathered = None
+            self.reading = False
+            waiter, self.body_waiter = self.body_waiter, None
+            waiter.cancel()
+        return 0
+
+    def _refuse_body(self, Exchange x, uint64_t turn, PluginSlot slot):
+        if x.turn == turn and self.x is x and self.state == RUN_REQUEST and self.slot is slot and self.suspended:
             self._too_long()
-            return x.worker.loop.create_future()        # never done: the coroutine is cancelled
-        if x.unsent_done:
-            self.body = request.whole = first
-            return None
-        self.gathered = bytearray(first)
-        self.body_waiter = x.worker.loop.create_future()
-        self.reading = True
-        if x.phase_deadline:
-            x.wait_until(0)
-        if x.facts.expect_continue and not self.gathered:
-            send_continue(x)
-        x.client.resume_request()
-        return self.body_waiter
 
     cdef int _too_long(self) except -1:
-        # Not from within the coroutine that asks: it is to be cancelled where it waits.
-        self.x.worker.loop.call_soon(self._refuse_body, self.x, self.x.turn)
-
-    def _refuse_body(self, Exchange x, uint64_t turn):
-        if x.turn == turn and self.x is x:
-            x.fail(R_BODY_TOO_LARGE, self.slot.name)
+        # The hook asks for more than may be held.
+        cdef PluginSlot slot = self.slot
+        if not slot.report_only:
+            return self.x.fail(R_BODY_TOO_LARGE, slot.name)
+        self.stop()
+        self.driving = True
+        try:
+            self._reported(413, "body-too-large", None)
+            self._passed()
+        finally:
+            self.driving = False
+        if self.x.phase_deadline:
+            self.x.wait_until(0)
+        return self._drive()
 
     cdef int request_body(self, const char* body, size_t length, bint end) except -1:
+        cdef PluginRun this = self
         # While X_PLUGINS: the client sends more of it.
         cdef Exchange x = self.x
         if self.gathered is None:
@@ -371,11 +421,10 @@ cdef class PluginRun:
                 x.client.resume_request()
             return 0
         self.gathered += body[:length]
+        x.unsent_done = end
         if <int64_t>len(self.gathered) > self.read_limit:
-            return x.fail(R_BODY_TOO_LARGE, self.slot.name)
+            return self._too_long()
         if end:
-            x.unsent_done = True
-            x.unsent = None
             self.body = self.view.seen.whole = bytes(self.gathered)
             self.gathered = None
             self.reading = False
@@ -393,6 +442,7 @@ cdef class PluginRun:
         return RUN_ERROR <= self.state <= RUN_BODY or (self.held is not None and len(self.held) > 0)
 
     cdef int upstream_head(self, ResponseHead* head, const char* body, size_t length, bint end) except -1:
+        cdef PluginRun this = self
         cdef Exchange x = self.x
         x.phase = X_RESPONDING
         x.status = 0                            # the client has seen nothing yet
@@ -405,6 +455,7 @@ cdef class PluginRun:
         return SENT_CONGESTED if self.suspended or self.congested else SENT_ALL
 
     cdef int upstream_body(self, const char* body, size_t length, bint end) except -1:
+        cdef PluginRun this = self
         cdef Exchange x = self.x
         if self.drained:
             return SENT_ALL
@@ -419,6 +470,7 @@ cdef class PluginRun:
         return SENT_CONGESTED if self.suspended or self.congested else SENT_ALL
 
     cdef int own_answer(self, Response response) except -1:
+        cdef PluginRun this = self
         # A whole answer that no upstream gives.
         cdef Exchange x = self.x
         self.stop()
@@ -437,6 +489,7 @@ cdef class PluginRun:
                 and (self.chain.has_error or self.chain.has_response))
 
     cdef int failure(self, int reason, str detail) except -1:
+        cdef PluginRun this = self
         cdef Exchange x = self.x
         self.failing = True
         self.stop()
@@ -476,7 +529,7 @@ cdef class PluginRun:
         elif not isinstance(value, Response):
             raise TypeError(f"on_error returned {type(value).__name__}: it gives None or a Response")
         else:
-            self.own_answer(value)
+            self.own_answer(_taken(value))
 
     cdef int _response_steps(self) except -1:
         cdef PluginSlot slot
@@ -504,7 +557,7 @@ cdef class PluginRun:
         if value is not None and value is not self.response:
             if not isinstance(value, Response):
                 raise TypeError(f"on_response returned {type(value).__name__}: it gives None or a Response")
-            response = value
+            response = _taken(value)
             response.replaced = True
             self.response = self.view.response = response
             self.x.reason = response.reason
@@ -521,6 +574,8 @@ cdef class PluginRun:
             self.drained = self.last = self.ended = True
             self.held = bytearray()
             x._drop_attempt()
+        if response.code_status == 205 and response.whole is not None:
+            response.whole = b""                    # RFC 9110 15.3.6
         if response.whole is not None and not self.held:
             self.held = bytearray(response.whole)
             self.last = True
@@ -638,57 +693,6 @@ cdef class PluginRun:
             return self._sent(x.client.send_body(x, PyBytes_AS_STRING(piece), <size_t>len(piece), end))
         return self._sent(SENT_ALL)
 
-    # -- how its hooks did ----------------------------------------------------------------------------------------------------
-
-    cdef int hook_began(self, object who) noexcept:
-        cdef HookNote* note
-        cdef HookNote* last = &self.hooks[self.hook_count - 1] if self.hook_count else NULL
-        if not self.noting:
-            return 0
-        self.hook_at = now_ns()
-        if last != NULL and last.who == <void*>who and last.state == self.state:
-            last.verdict = HOOK_RUNNING             # the next piece of a body
-        elif self.hook_count == MAX_HOOK_NOTES:
-            self.x.notes_lost += 1
-        else:
-            note = &self.hooks[self.hook_count]
-            self.hook_count += 1
-            note.who = <void*>who
-            note.began = self.hook_at
-            note.spent = 0
-            note.status = 0
-            note.state = <uint8_t>self.state
-            note.verdict = HOOK_RUNNING
-        return 0
-
-    cdef int hook_ended(self, int verdict, int status) noexcept:
-        # More than once for one call: the last word counts.
-        cdef int64_t now
-        cdef HookNote* note
-        if not self.noting or self.hook_count == 0:
-            return 0
-        note = &self.hooks[self.hook_count - 1]
-        if note.verdict == HOOK_RUNNING:
-            now = now_ns()
-            note.spent += now - self.hook_at
-        note.verdict = <uint8_t>verdict
-        note.status = <int16_t>status
-        return 0
-
-    cdef int note_hooks(self) except -1:
-        cdef HookNote* note
-        cdef bytes name
-        cdef object who
-        cdef int i
-        for i in range(self.hook_count):
-            note = &self.hooks[i]
-            if note.verdict == HOOK_RUNNING:
-                note.spent += now_ns() - self.hook_at
-            who = <object>note.who
-            name = who.name.encode("utf-8", "replace")
-            note_hook(self.x, isinstance(who, PluginSlot), name, note)
-        return 0
-
     # -- the end ---------------------------------------------------------------------------------------------------------------
 
     cdef int over(self) except -1:
@@ -696,60 +700,81 @@ cdef class PluginRun:
         cdef bint keep = False
         cdef PluginSlot slot
         cdef object step
+        if self.suspended and self.ticket is None:
+            self._in_doubt(self.slot)           # it was not given the time to go well
         self.stop()
-        for step in self.chain.steps[:self.entered]:
-            if isinstance(step, PluginSlot):
-                slot = step
-                if slot.failures and (self.troubled is None or slot not in self.troubled):
-                    slot.failures = 0               # none of its hooks has failed here
-                    slot.open_until_ns = 0
         if self.chain.has_log:
             self.state = RUN_LOG
             keep = self._log()
+        for step in self.chain.steps[:self.entered]:
+            if isinstance(step, PluginSlot):
+                slot = step
+                if slot.failures and (self.troubled is None or slot not in self.troubled) and (
+                        self.doubtful is None or slot not in self.doubtful):
+                    slot.went_well()
         self.state = RUN_OVER
         self.view._let_go(keep)
         self.view = None                        # it knows us: no circle
         self.x = None
         self.body = None
+        self.gathered = None
         self.held = None
         return self.chain.plugins.leave()
 
+    cdef int _in_doubt(self, PluginSlot slot) except -1:
+        if self.doubtful is None:
+            self.doubtful = []
+        self.doubtful.append(slot)
+        return 0
+
     cdef int _log(self) except -1:
-        # 1: a hook goes on behind the end, in a task.
+        # 1: a hook goes on behind the end, in a task. What a hook does here holds up nothing.
         cdef PluginSlot slot
-        cdef list result
-        cdef bint suspended = False
+        cdef bint suspended = False, well
+        cdef int64_t now
         for step in self.chain.steps:
             if not isinstance(step, PluginSlot) or (<PluginSlot>step).on_log is None:
                 continue
             slot = step
             self.slot = slot
+            if slot.open_until_ns and self.trial is not slot:
+                now = now_ns()
+                if not slot.admits(now):
+                    self._in_doubt(slot)
+                    continue
             try:
                 value = slot.on_log(self.view)
                 if value is not None:
                     if not PyCoro_CheckExact(value):
                         value = _await(value)
-                    task = start_coroutine(self.x.worker.loop, value, slot.name, [])
+                    task = start_coroutine(self.x.worker.loop, value, slot, [])
                     if task is not None:
                         suspended = True
-                        _watch_log(self.x.worker, slot, self.chain.plugins, task)
-            except Exception as error:
+                        well = self.troubled is None or slot not in self.troubled
+                        self._in_doubt(slot)
+                        _watch_log(self.x.worker, slot, self.chain.plugins, task, well)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                self._in_trouble(slot)
                 slot.failed("failures", error, now_ns())
         return suspended
 
 
-def _watch_log(Worker worker, PluginSlot slot, PluginSet plugins, task):
-    # An on_log that goes on: it has its budget, and the plugin is not closed under it.
+def _watch_log(Worker worker, PluginSlot slot, PluginSet plugins, task, bint well):
+    # An on_log that goes on: it has its budget, and the plugin is not closed under it. well: nothing else of it has failed.
     plugins.enter()
     handle = worker.loop.call_later(slot.timeout_ns / 1e9, task.cancel)
 
     def done(task):
         handle.cancel()
-        plugins.leave()
         if task.cancelled():
             slot.failed("timeouts", None, now_ns())
         elif task.exception() is not None:
             slot.failed("failures", task.exception(), now_ns())
+        elif well and slot.failures:
+            slot.went_well()
+        plugins.leave()
 
     task.add_done_callback(done)
 

@@ -25,6 +25,7 @@ cdef class _StandIn:
     # What `asyncio.current_task()` gives inside a plugin: the real task, once there is one.
     cdef object loop
     cdef object coroutine
+    cdef PluginSlot slot                # whose it is
     cdef object real
     cdef bint cancel_asked
     cdef object __weakref__
@@ -84,6 +85,8 @@ cdef class _Resumed:
         real = self._enter()
         try:
             return self.coroutine.send(value)
+        except SystemExit as error:
+            raise _wanted_to_exit() from error
         finally:
             self._leave(real)
 
@@ -96,6 +99,8 @@ cdef class _Resumed:
         real = self._enter()
         try:
             return self.coroutine.throw(*error)
+        except SystemExit as error:
+            raise _wanted_to_exit() from error
         finally:
             self._leave(real)
 
@@ -119,12 +124,18 @@ cdef class _Resumed:
 collections.abc.Coroutine.register(_Resumed)
 
 
+cdef object _wanted_to_exit():
+    # A task lets SystemExit through to the loop, which would end the gateway with all that runs on it.
+    return RuntimeError("a plugin does not end the program")
+
+
 async def _await(awaitable):
     return await awaitable
 
 
-cdef object start_coroutine(object loop, object coroutine, str name, list result):
-    # Its first step. None: it has returned, and `result` holds what; else the Task that runs the rest. Raises what it raises.
+cdef object start_coroutine(object loop, object coroutine, PluginSlot slot, list result):
+    # Its first step. None: it has returned, and `result` holds what; else the Task that runs the rest. Raises what it raises,
+    # also what is no Exception.
     cdef PyObject* out = NULL
     cdef PySendResult how
     cdef object context = PyContext_CopyCurrent()
@@ -133,6 +144,7 @@ cdef object start_coroutine(object loop, object coroutine, str name, list result
     cdef _Resumed rest
     stand_in.loop = loop
     stand_in.coroutine = coroutine
+    stand_in.slot = slot
     if outer is not None:
         _leave_task(loop, outer)
     _enter_task(loop, stand_in)
@@ -153,7 +165,7 @@ cdef object start_coroutine(object loop, object coroutine, str name, list result
     rest.coroutine = coroutine
     rest.waits_for = value
     rest.stand_in = stand_in
-    stand_in.real = asyncio.Task(rest, loop=loop, name=name, context=context)
+    stand_in.real = asyncio.Task(rest, loop=loop, name=slot.name, context=context)
     if stand_in.cancel_asked:
         stand_in.real.cancel()
     return stand_in.real

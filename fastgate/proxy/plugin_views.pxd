@@ -10,9 +10,12 @@ cdef class Headers:
     # -- or a copy: (name in lower case, name, value, drop) each
     cdef list own
     cdef bint changed
+    cdef bint sent                      # the head is on its way: too late to change it
+    cdef PluginRun guard                # says whether a request's head may be changed; None: it is none
     cdef bint gone                      # the exchange is over, and nobody kept a copy
 
     cdef int _materialise(self) except -1
+    cdef int _may_change(self) except -1                # RuntimeError
     cdef bint has_name(self, bytes lower) except -1
     # Lets go of what is borrowed; `keep`: behind a copy.
     cdef int _let_go(self, bint keep) except -1
@@ -53,12 +56,13 @@ cdef class Response:
     # -- what the head said of its body
     cdef int body_kind                  # BodyKind
     cdef int64_t content_length
-    # -- memory of its fields, as Field structs and as lines
-    cdef Field* room
+    # -- memory of its fields: Field structs, and the lines that they point into
+    cdef bytes room
     cdef bytes block
 
     cdef int _fill(self, bytes lines) except -1
     cdef int to_head(self, ResponseHead* head) except -1
+    cdef int _may_change(self) except -1                # RuntimeError
 
 @cython.final
 cdef class SubResponse:

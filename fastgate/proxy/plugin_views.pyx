@@ -66,6 +66,8 @@ cdef class Request:
             raise ValueError(f"{method!r} is no method that is forwarded")
         if (known == METHOD_HEAD) != (x.view.method_id == METHOD_HEAD):
             raise ValueError("HEAD stays HEAD: the client waits for an answer without a body")
+        if x.target.form == TARGET_ASTERISK and known != METHOD_OPTIONS:
+            raise ValueError('"*" is asked of OPTIONS alone (RFC 9112 3.2.4)')
         self.run.may_change()
         x.changed_method = raw
         x.view.method = bytes_span(raw)
@@ -167,6 +169,7 @@ cdef class Request:
         if self.head is None:
             x = self._live()
             self.head = _borrowed_headers(x.view.fields, x.view.field_count, x.head)
+            self.head.guard = self.run
         return self.head
 
     @property
@@ -203,9 +206,13 @@ cdef class Request:
         """The whole body, which is held from then on."""
         if self.whole is None:
             self._live()
-            future = self.run.gather(limit)
+            run = self.run
+            future = run.gather(limit)
             if future is not None:
-                await future
+                try:
+                    await future
+                finally:
+                    run.gather_over()
             if self.whole is None:
                 raise RuntimeError(_OVER)
         return self.whole
@@ -227,6 +234,8 @@ cdef class Request:
         cdef Exchange x = self._live()
         if self.whole is None and x.facts.body != BODY_NONE:
             raise RuntimeError("the body was not read: `await request.read()` comes first")
+        if x.upgrading:
+            raise RuntimeError("a request for another protocol has no body")    # what reads on there might take it for that
         self.run.may_change()
         x.facts.body = BODY_LENGTH
         x.facts.content_length = len(body)
@@ -239,9 +248,6 @@ cdef class Response:
 
     def __cinit__(self):
         self.content_length = -1
-
-    def __dealloc__(self):
-        free(self.room)
 
     def __init__(self, int status=200, *, headers=(), body=b"", json=..., str content_type=""):
         if not 200 <= status <= 599:
@@ -266,31 +272,36 @@ cdef class Response:
 
     cdef int _fill(self, bytes lines) except -1:
         # Its fields are these lines, each "name: value" CRLF; all were checked before.
+        # Memory that headers may go on to borrow without this object, which has them: no circle for the collector to find.
         cdef int count = lines.count(b"\n")
-        free(self.room)
-        self.room = <Field*>malloc(<size_t>max(1, count) * sizeof(Field))
-        if self.room == NULL:
-            raise MemoryError()
-        self.block = lines
-        count = split_lines(PyBytes_AS_STRING(lines), len(lines), self.room, count)
+        cdef bytes room = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(<size_t>count * sizeof(Field)))
+        cdef Field* fields = <Field*>PyBytes_AS_STRING(room)
+        count = split_lines(PyBytes_AS_STRING(lines), len(lines), fields, count)
         if count < 0:
             raise ValueError("not field lines")
-        self.head = _borrowed_headers(self.room, count, self)
+        self.block = lines
+        self.room = room
+        self.head = _borrowed_headers(fields, count, (lines, room))
         return 0
 
     cdef int to_head(self, ResponseHead* head) except -1:
-        # What it says now, for the client's side. Borrowed from this object.
-        cdef Headers fields = self.head
+        # What it says now, for the client's side. Borrowed from this object, which is not to be changed any more.
         memset(head, 0, sizeof(ResponseHead))
-        if fields.own is not None:
-            self._fill(fields._lines())
+        if self.head.own is not None:
+            self._fill(self.head._lines())
+        self.head.sent = True
         head.status = self.code_status
         head.phrase = phrase_of(self.code_status) if self.phrase is None else bytes_span(self.phrase)
-        head.fields = self.room
+        head.fields = <Field*>PyBytes_AS_STRING(self.room)
         head.field_count = self.head.count
         head.body = self.body_kind
         head.content_length = self.content_length
         head.has_date = self.head.has_name(b"date")
+        return 0
+
+    cdef int _may_change(self) except -1:
+        if self.head.sent:
+            raise RuntimeError(_SENT)
         return 0
 
     @property
@@ -303,6 +314,7 @@ cdef class Response:
             raise ValueError(f"{status} is no final status code")
         if (status in (204, 304)) != (self.code_status in (204, 304)) and self.made_by == "upstream" and not self.replaced:
             raise ValueError("204 and 304 have no body, all others may have one: set `body` first")
+        self._may_change()
         self.code_status = status
         self.phrase = None
 
@@ -326,6 +338,7 @@ cdef class Response:
 
     @body.setter
     def body(self, bytes body not None):
+        self._may_change()
         self.whole = body
         self.replaced = True
         self.body_kind = BODY_LENGTH
@@ -361,6 +374,27 @@ cdef Response _own_response(int status, bytes lines, bytes body, str maker, int 
     response.whole = body
     response.body_kind = BODY_LENGTH
     response._fill(lines)
+    return response
+
+
+cdef Response _taken(Response given):
+    # What a plugin answers. It may give one object to many exchanges, and each changes its own.
+    cdef Response response = Response.__new__(Response)
+    if given.head is None:
+        raise TypeError("a Response that was never initialised")
+    if given.whole is None:
+        raise TypeError("an upstream's answer, whose body streams, is no answer of a plugin: give it a body first")
+    response.code_status = given.code_status
+    response.made_by = given.made_by
+    response.reason_code = given.reason_code
+    response.reason = given.reason
+    response.detail = given.detail
+    response.phrase = given.phrase
+    response.whole = given.whole
+    response.body_kind = BODY_LENGTH
+    response.room = given.room
+    response.block = given.block
+    response.head = _copied_headers(given.head)
     return response
 
 
@@ -427,7 +461,7 @@ cdef class ExchangeView:
         if keep:
             self.request
             self.kept = {name: getattr(self, name) for name in (
-                "id", "listener", "route", "captures", "upstream", "client_ip", "client_port", "peer_trusted", "status", "reason",
+                "id", "listener", "route", "captures", "upstream", "client_ip", "client_port", "peer_trusted", "tls", "status", "reason",
                 "detail", "endpoint", "attempts", "bytes_in", "bytes_out", "duration")}
         if self.seen is not None:
             self.seen._let_go(keep)
@@ -457,15 +491,15 @@ cdef class ExchangeView:
     @consumer.setter
     def consumer(self, consumer):
         cdef Exchange x = self._live()
-        cdef str name
+        cdef str name, plan
         if consumer is None:
             x.consumer_name = None
             x.consumer_plan = None
             x.view.consumer = span_of(NULL, 0)
         else:
-            name = consumer.name
+            name, plan = consumer.name, consumer.plan
             x.consumer_name = name.encode("utf-8", "surrogateescape")
-            x.consumer_plan = consumer.plan
+            x.consumer_plan = plan
             x.view.consumer = bytes_span(x.consumer_name)
         self.who = consumer
 
@@ -534,8 +568,20 @@ cdef class ExchangeView:
         return bool(self._live().client_trusted) if self.kept is None else self.kept["peer_trusted"]
 
     @property
+    def tls(self):
+        cdef Exchange x
+        if self.kept is not None:
+            return self.kept["tls"]
+        x = self._live()
+        return None if x.client.tls is None or x.client.tls.version is None else x.client.tls.info()
+
+    @property
     def shared(self):
-        return self.run.slot.shared
+        # Of the plugin that asks: an on_log that waited may do so while another plugin's hook runs.
+        cdef object task = _current_task()
+        if self.run is None:
+            raise RuntimeError(_OVER)
+        return (<_StandIn>task).slot.shared if isinstance(task, _StandIn) else self.run.slot.shared
 
     def refuse(self, int status, str code not None, str detail="", *, headers=()):
         """An error answer as the gateway's own: problem+json with ``code``, which also stands in log, metric and
@@ -564,7 +610,7 @@ cdef class ExchangeView:
         """Asks an upstream of the configuration on the gateway's own pools."""
         cdef Exchange x = self._live()
         return await ask_upstream(x.worker, self.run.chain.plugins.upstream(upstream), x, method, path, headers, body,
-                                  <int64_t>(timeout * 1e9), limit)
+                                  timeout, limit)
 
     # -- at the end ------------------------------------------------------------------------------------------------
 

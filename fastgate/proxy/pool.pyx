@@ -191,6 +191,11 @@ cdef class Connector(Timed):
                 done.add_done_callback(lambda future: future.cancelled() or future.exception())
                 await self.connect(lambda: TlsClient(endpoint, endpoint.tls_name, done))
                 connection = await done
+                if not connection.wire.is_whole():
+                    # With TLS 1.3 the endpoint judges our certificate when our side of the handshake is over already.
+                    failure = connection.wire.tls.failure if connection.wire.tls is not None else None
+                    connection = None
+                    raise TlsError(failure or "closed in the handshake")
             else:
                 connection = await self.connect(lambda: Upstream1(endpoint))
         except TlsError as error:

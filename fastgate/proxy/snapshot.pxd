@@ -161,7 +161,8 @@ cdef class Listener:
     cdef int64_t write_idle_ns
     cdef int64_t body_min_rate          # bytes a second
     # -- TLS
-    cdef object tls                     # ssl.SSLContext; None: plain
+    cdef readonly object certificates   # what chooses among them, and has `context`; None: plain
+    cdef object tls                     # that context, an ssl.SSLContext
     cdef int64_t handshake_ns           # how long a handshake may take
     cdef int64_t handshake_gap_ns       # between two of them, on average; 0: no limit
     # -- whom it believes, and what it tells the upstream
@@ -173,6 +174,7 @@ cdef class Listener:
     cdef int half_close                 # HalfClose
     # -- which of its requests are traced; None: none is
     cdef TracePolicy tracing
+    cdef bint strict_host               # Host must be the name of the TLS handshake
 
 @cython.final
 cdef class ListenerSlot:

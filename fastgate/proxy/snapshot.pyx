@@ -62,6 +62,9 @@ cdef class IpFilter(NativeFilter):
         self.name = name
         self.lists = lists
 
+    def counts(self):
+        return self.lists.counts()
+
     cdef int check(self, Exchange x) except -1:
         return R_ADDRESS_REFUSED if self.lists.refuses(&x.view.client) else R_NONE
 
@@ -247,6 +250,7 @@ cdef class Listener:
         body_limit, head_ns, body_idle_ns, keep_alive_ns, write_idle_ns, body_min_rate, trusted, bint proxy_protocol,
         forwarded, str request_id, str half_close, tls=None, int64_t handshake_ns=0, double handshake_rate=0,
         TracePolicy tracing=None,
+        bint strict_host=False,
     ):
         self.tracing = tracing
         self.name = name
@@ -262,9 +266,11 @@ cdef class Listener:
         self.keep_alive_ns = keep_alive_ns
         self.write_idle_ns = write_idle_ns
         self.body_min_rate = body_min_rate
-        self.tls = tls
+        self.certificates = tls
+        self.tls = None if tls is None else tls.context
         self.handshake_ns = handshake_ns
         self.handshake_gap_ns = <int64_t>(SECOND / handshake_rate) if handshake_rate else 0
+        self.strict_host = strict_host
         self.trusted = trusted
         self.proxy_protocol = proxy_protocol
         self.send_x_forwarded = "x-forwarded" in forwarded

@@ -60,6 +60,13 @@ cdef class TimerWheel:
             self.slots[i].prev = &self.slots[i]
         self.tick = now_ns() >> TICK_SHIFT
 
+    def __dealloc__(self):
+        # Owners may outlive it by a moment, where the collector takes a whole gateway that nobody has drained.
+        cdef int i
+        for i in range(WHEEL_SLOTS):
+            while self.slots[i].next != &self.slots[i]:
+                _unlink(self.slots[i].next)
+
     cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept:
         cdef TimerNode* node = &timed.timer
         node.deadline = deadline_ns

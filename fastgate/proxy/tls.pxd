@@ -8,52 +8,85 @@ cdef enum TlsState:
     TLS_BROKEN              # an alert was sent or received, or what came makes no sense
 
 @cython.final
+cdef class TlsInfo:
+    # What plugins see; it outlives the connection.
+    cdef readonly str version
+    cdef readonly str cipher
+    cdef readonly str server_name
+    cdef readonly bytes certificate
+
+@cython.final
 cdef class TlsLayer:
     # -- OpenSSL's side, as Python's ssl module has it
     cdef object socket              # ssl.SSLObject: kept for its context's SNI callback, which is given it
-    cdef object incoming            # ssl.MemoryBIO: ciphertext from the peer
-    cdef object outgoing            # ssl.MemoryBIO: ciphertext to it
-    cdef object take_in             # bound methods of these, looked up once: incoming.write, outgoing.read,
+    cdef object incoming            # ssl.MemoryBIO: ciphertext from the peer, at most the record that is coming
+    cdef object take_in             # bound methods, looked up once: incoming.write, outgoing.read,
     cdef object take_out            # and read and write of the connection
     cdef object read
     cdef object write
+    # -- records on their way in: what is not in `incoming` yet waits in `held`
+    cdef bytes held
+    cdef Py_ssize_t held_at
+    cdef unsigned char[5] header    # of the record that is coming, as far as it is here
+    cdef int header_size
+    cdef Py_ssize_t left            # bytes of it that have not come yet
+    cdef bint whole                 # `incoming` has a whole record, or something that is none
     # -- where it stands
     cdef int state                  # TlsState
     cdef bint said_goodbye          # close_notify was sent
     cdef str failure                # what OpenSSL said, or the certificate's fault
     cdef bint certificate_refused   # by us: it is the peer's
+    # -- what the handshake has agreed on
+    cdef bytes version              # "TLSv1.3"
+    cdef bytes cipher
+    cdef bytes sni                  # the name that the client has asked for; None: none
+    cdef TlsInfo seen               # the same for plugins, made for the first that asks
 
-    # R_NONE: go on; the answer to the peer may lie in `outgoing`. Else the state is TLS_BROKEN.
+    cdef int open(self, context, bint server, str name, session) except -1
     cdef bint handshake(self) except -1             # True: it is over, and well
-    # What these parts are on the wire; b"" where nothing may be sent (any more).
-    cdef bytes encrypt(self, Span* parts, int count)
-    # The next piece of plaintext, borrowed from `scratch`, until 0: there is no more for now.
-    cdef Py_ssize_t decrypt(self, bytearray scratch) except -1
-    cdef bytes goodbye(self)                        # close_notify, once
+    # Puts these bytes behind those that are held.
+    cdef int hold(self, bytes data) except -1
+    # From `held` into `incoming`, up to the end of the record that is coming; then `whole` is set.
+    cdef int feed(self) except -1
+    # The plaintext of the record in `incoming`, up to TLS_RECORD bytes; 0: there is none in it, see `state`.
+    cdef Py_ssize_t decrypt(self, char* room) except -1
+    # Encrypts and sends; a `Sent`. room: TLS_RECORD bytes, in which short parts are joined.
+    cdef int send(self, Wire wire, Span* parts, int count, char* room) except -1
+    cdef bytes _encrypt(self, const char* data, Py_ssize_t length)     # None: the state is TLS_BROKEN
+    cdef TlsInfo info(self)
+    cdef bytes goodbye(self)                        # close_notify, once; b"" where it may not be sent
 
 cdef class TlsShell:
     # The protocol that the loop sees. `inner` sees plaintext, and writes through its Wire, which encrypts.
     cdef Worker worker
     cdef TlsLayer tls
-    cdef Wire wire                  # of `inner`
+    cdef Wire wire                  # of `inner`; None when the connection is over
     cdef object inner               # Downstream1 or Upstream1
-    cdef object transport
-    cdef bint cut                   # the connection ended without close_notify
+    cdef object receive             # its data_received
+    cdef bint reading               # inside `_read`
+    cdef bint fin                   # FIN has come, and what is held is to be read first
+    cdef bint keeps                 # `inner` goes on writing behind the peer's close_notify
+    cdef object cause               # why the connection was given up; None: it was not
 
-    cdef int _feed(self, bytes data) except -1
+    cdef int resumed(self) except -1                # the wire is not paused any more
+    cdef int _read(self) except -1
+    cdef int _decrypt(self) except -1
+    cdef int _end(self) except -1                   # FIN
+    cdef int _give_up(self, cause) except -1
+    cdef bint _flush(self) except -1                # whether the session had anything to say itself
     cdef int _opened(self) except -1                # the handshake is over
     cdef int _failed(self) except -1                # it never will be
-    cdef int _flush(self) except -1
 
 @cython.final
 cdef class TlsServer(TlsShell):
     cdef ListenerSlot slot
     cdef bytes first                # what came before a whole PROXY header was there
 
-    # False: what has come is no ClientHello, or not yet; it has been dealt with.
-    cdef bint _begin(self, bytes data) except -1
+    # Where TLS begins in what has come; None: that is no ClientHello, or not yet, and has been dealt with.
+    cdef bytes _begin(self, bytes data)
 
 @cython.final
 cdef class TlsClient(TlsShell):
     cdef Endpoint endpoint
     cdef object done                # Future of the Upstream1, for the Connector
+    cdef str name

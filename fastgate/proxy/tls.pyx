@@ -2,13 +2,18 @@
 # gives what comes to OpenSSL (Python's ssl module, over two memory BIOs), and the plaintext to the protocol inside, which
 # is the same Downstream1 or Upstream1 as without TLS. That writes to its Wire, and the Wire encrypts and sends straight to
 # the socket as it does without. One write into a BIO, one read, one write, one read out of a BIO for a request and its
-# answer: no queue, no task, no callback, and nothing is held but what OpenSSL needs for an incomplete record.
+# answer: no queue, no task, no callback.
 #
 #   TLS_HELLO -> TLS_HANDSHAKE -> TLS_OPEN -> TLS_ENDED;  any -> TLS_BROKEN
+#
+# Bounds. A memory BIO never gives memory back, so none may grow: a record is put into `incoming` when the one before it
+# has been read, and one record at a time is taken out of `outgoing`. What one read of the socket has brought beyond that
+# waits in `held`; while the wire is paused it stays there. Plaintext is handed on in pieces of up to TLS_SCRATCH bytes.
 #
 # A FIN without close_notify (RFC 8446 6.1: a truncation attack looks like this) reaches the protocol inside as a lost
 # connection, never as the end of a message.
 
+from cpython.buffer cimport PyBUF_WRITE
 from cpython.bytearray cimport PyByteArray_AS_STRING
 
 import ssl
@@ -16,27 +21,39 @@ import ssl
 cdef enum:
     TLS_RECORD = 16384          # plaintext of a record, at most (RFC 8446 5.1)
     TLS_SCRATCH = 65536
+    TLS_BATCH = 4               # records that go with one system call
+
+cdef bytes ACME_TLS = b"\x0aacme-tls/1"
+
+
+cdef class TlsInfo:
+    """What a client's handshake has agreed on."""
+
+    def __repr__(self):
+        return f"<TlsInfo {self.version} {self.cipher}>"
 
 
 cdef class TlsLayer:
-    """One connection's session. context: ssl.SSLContext; name: of the server, for a client; None: we are the server."""
+    """One connection's session."""
 
-    def __init__(self, context, str name, session=None):
-        cdef object inner
+    cdef int open(self, context, bint server, str name, session) except -1:
+        # context: ssl.SSLContext; name: of the server, for a client. ValueError: no certificate can have that name.
+        cdef object outgoing = ssl.MemoryBIO(), inner
         self.incoming = ssl.MemoryBIO()
-        self.outgoing = ssl.MemoryBIO()
         self.socket = context.wrap_bio(
-            self.incoming, self.outgoing, server_side=name is None, server_hostname=name or None, session=session)
+            self.incoming, outgoing, server_side=server, server_hostname=name or None, session=session)
         inner = self.socket._sslobj             # without a Python function in between
         self.take_in = self.incoming.write
-        self.take_out = self.outgoing.read
+        self.take_out = outgoing.read
         self.read = inner.read
         self.write = inner.write
+        self.state = TLS_HANDSHAKE
+        return 0
 
     cdef bint handshake(self) except -1:
-        self.state = TLS_HANDSHAKE
+        self.whole = False
         try:
-            self.socket.do_handshake()
+            self.socket._sslobj.do_handshake()
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLCertVerificationError as error:
@@ -45,91 +62,175 @@ cdef class TlsLayer:
             self.state = TLS_BROKEN
             return False
         except (ssl.SSLError, ssl.CertificateError, OSError, ValueError) as error:
-            self.failure = getattr(error, "reason", None) or str(error)
+            self.failure = _words(error)
             self.state = TLS_BROKEN
             return False
         self.state = TLS_OPEN
+        self.version = self.socket._sslobj.version().encode()
+        self.cipher = self.socket._sslobj.cipher()[0].encode()
         return True
 
-    cdef bytes encrypt(self, Span* parts, int count):
-        cdef bytes joined
-        cdef char* at
-        cdef Py_ssize_t total = 0, sent
-        cdef int i
-        if self.said_goodbye or (self.state != TLS_OPEN and self.state != TLS_ENDED):
-            return b""
-        for i in range(count):
-            total += parts[i].len
+    cdef int hold(self, bytes data) except -1:
+        if self.held is not None:
+            data = self.held[self.held_at:] + data
+        self.held = data if data else None
+        self.held_at = 0
+        return 0
+
+    cdef int feed(self) except -1:
+        cdef const char* at = PyBytes_AS_STRING(self.held) + self.held_at
+        cdef Py_ssize_t length = len(self.held) - self.held_at, used = 0, part
+        cdef bytes owner = self.held
+        while self.header_size < 5 and used < length:
+            self.header[self.header_size] = <unsigned char>at[used]
+            self.header_size += 1
+            used += 1
+            if self.header_size == 5:
+                self.left = (self.header[3] << 8) | self.header[4]
+        if self.header_size == 5:
+            part = min(self.left, length - used)
+            used += part
+            self.left -= part
+            if self.left == 0:
+                self.header_size = 0
+                self.whole = True
+        if self.header_size and not 20 <= self.header[0] <= 24:
+            # No record (RFC 8446 5.1): OpenSSL finds the words for it.
+            used = min(length, TLS_RECORD)
+            self.whole = True
+        self.held_at += used
+        if used == length:
+            self.held = None
+        self.take_in(part_of(owner, at, used))
+        return 0
+
+    cdef Py_ssize_t decrypt(self, char* room) except -1:
+        cdef Py_ssize_t size
+        self.whole = False
         try:
-            if total <= TLS_RECORD:
-                # One record: head and body are not told apart by their lengths.
-                joined = PyBytes_FromStringAndSize(NULL, total)
-                at = PyBytes_AS_STRING(joined)
-                for i in range(count):
-                    memcpy(at, parts[i].ptr, <size_t>parts[i].len)
-                    at += parts[i].len
-                if total:
-                    self.write(joined)
-            else:
-                for i in range(count):
-                    if parts[i].len:
-                        sent = self.write(PyMemoryView_FromMemory(<char*>parts[i].ptr, parts[i].len, PyBUF_READ))
-                        if sent != parts[i].len:
-                            raise ssl.SSLError("a memory BIO takes everything")
+            size = self.read(TLS_RECORD, PyMemoryView_FromMemory(room, TLS_RECORD, PyBUF_WRITE))
+        except ssl.SSLWantReadError:
+            return 0                        # a ticket or a key update: nothing for whom it is not about
+        except ssl.SSLZeroReturnError:
+            size = 0
         except ssl.SSLError as error:
-            self.failure = str(error)
+            self.failure = _words(error)
             self.state = TLS_BROKEN
-            return b""
+            return 0
+        if size == 0:
+            self.state = TLS_ENDED
+        return size
+
+    cdef int send(self, Wire wire, Span* parts, int count, char* room) except -1:
+        cdef Span[TLS_BATCH] sealed
+        cdef list kept = None
+        cdef bytes one
+        cdef const char* data
+        cdef Py_ssize_t filled, piece, at = 0
+        cdef int i = 0, batch = 0, result = SENT_ALL
+        if self.said_goodbye or (self.state != TLS_OPEN and self.state != TLS_ENDED):
+            return SENT_BROKEN
+        while True:
+            while i < count and at >= parts[i].len:
+                i += 1
+                at = 0
+            if i == count:
+                break
+            # A record's worth: of one part, or of several, joined (then head and body are not told apart by lengths).
+            data = parts[i].ptr + at
+            filled = min(parts[i].len - at, TLS_RECORD)
+            at += filled
+            if filled < TLS_RECORD and i + 1 < count:
+                memcpy(room, data, <size_t>filled)
+                data = room
+                i += 1
+                at = 0
+                while i < count:
+                    piece = min(parts[i].len - at, TLS_RECORD - filled)
+                    if piece:
+                        memcpy(room + filled, parts[i].ptr + at, <size_t>piece)
+                    filled += piece
+                    at += piece
+                    if at < parts[i].len:
+                        break
+                    i += 1
+                    at = 0
+            one = self._encrypt(data, filled)
+            if one is None:
+                return SENT_BROKEN
+            sealed[batch] = bytes_span(one)
+            batch += 1
+            if batch == 1:
+                if i == count or (i + 1 == count and at == parts[i].len):
+                    break                   # the usual case: one record, which `one` keeps alive
+                kept = []
+            kept.append(one)
+            if batch == TLS_BATCH:
+                result = wire.send_plain(sealed, batch)
+                if result == SENT_BROKEN:
+                    return result
+                batch = 0
+        return wire.send_plain(sealed, batch) if batch else result
+
+    cdef bytes _encrypt(self, const char* data, Py_ssize_t length):
+        cdef Py_ssize_t done
+        try:
+            # A peer may have asked for smaller records (RFC 6066 4): then this is several of them.
+            done = self.write(PyMemoryView_FromMemory(<char*>data, length, PyBUF_READ))
+            while done < length:
+                done += self.write(PyMemoryView_FromMemory(<char*>data + done, length - done, PyBUF_READ))
+        except ssl.SSLError as error:
+            self.failure = _words(error)
+            self.state = TLS_BROKEN
+            return None
         return self.take_out()
 
-    cdef Py_ssize_t decrypt(self, bytearray scratch) except -1:
-        try:
-            return self.read(TLS_SCRATCH, scratch)
-        except ssl.SSLWantReadError:
-            return 0
-        except ssl.SSLZeroReturnError:
-            self.state = TLS_ENDED
-            return 0
-        except ssl.SSLError as error:
-            self.failure = getattr(error, "reason", None) or str(error)
-            self.state = TLS_BROKEN
-            return 0
+    cdef TlsInfo info(self):
+        cdef TlsInfo seen
+        if self.seen is None:
+            seen = TlsInfo.__new__(TlsInfo)
+            seen.version = self.version.decode()
+            seen.cipher = self.cipher.decode()
+            seen.server_name = "" if self.sni is None else self.sni.decode()
+            seen.certificate = self.socket.getpeercert(True) or b""
+            self.seen = seen
+        return self.seen
 
     cdef bytes goodbye(self):
         if self.said_goodbye or (self.state != TLS_OPEN and self.state != TLS_ENDED):
             return b""
         self.said_goodbye = True
         try:
-            self.socket.unwrap()
+            self.socket._sslobj.shutdown()
         except ssl.SSLError:
             pass                        # it waits for the peer's, which we do not
         return self.take_out()
 
-    # -- what is told of it
 
-    def version(self):
-        """"TLSv1.3", and so on; None before the handshake is over."""
-        return self.socket.version() if self.state >= TLS_OPEN else None
+cdef str _words(error):
+    # "certificate required", not "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required (_ssl.c:2580)".
+    cdef object reason = getattr(error, "reason", None)
+    return str(error) if reason is None else reason.replace("_", " ").lower()
 
 
 cdef class TlsShell:
-    def connection_lost(self, error):
-        if self.inner is not None:
-            if error is None and (self.cut or self.tls.state == TLS_BROKEN):
-                error = ConnectionResetError(self.tls.failure or "closed without close_notify (TLS)")
-            self.inner.connection_lost(error)
-        self.transport = None
-
     def data_received(self, bytes data not None):
-        self._feed(data)
+        self.tls.hold(data)
+        self._read()
 
     def eof_received(self):
-        # Behind a close_notify the protocol inside knows already, and decides when to close.
-        if self.tls.state == TLS_ENDED:
-            return not self.wire.finished
-        self.cut = True
-        self.wire.abort()
-        return False
+        if self.tls.held is not None and self.tls.state != TLS_ENDED:
+            self.fin = True             # what came before it is read first, when there is room
+            return True
+        self._end()
+        return self.keeps
+
+    def connection_lost(self, error):
+        cdef object inner = self.inner
+        if inner is not None:
+            inner.connection_lost(self.cause if error is None else error)
+            self.wire.tls = self.wire.shell = None      # they hold each other
+        self.inner = self.receive = self.wire = None
 
     def pause_writing(self):
         self.inner.pause_writing()
@@ -137,39 +238,109 @@ cdef class TlsShell:
     def resume_writing(self):
         self.inner.resume_writing()
 
-    cdef int _feed(self, bytes data) except -1:
+    cdef int _read(self) except -1:
         cdef TlsLayer tls = self.tls
-        cdef bytearray scratch
-        cdef Py_ssize_t size
-        tls.take_in(data)
-        if tls.state <= TLS_HANDSHAKE:
-            if not tls.handshake():
-                self._flush()
-                return self._failed() if tls.state == TLS_BROKEN else 0
-            self._flush()
-            self._opened()
-        scratch = self.worker.tls_scratch
-        while tls.state == TLS_OPEN and self.transport is not None and tls.incoming.pending + tls.socket.pending() > 0:
-            size = tls.decrypt(scratch)
-            if size <= 0:
-                break
-            self.inner.data_received(PyBytes_FromStringAndSize(PyByteArray_AS_STRING(scratch), size))
-        if tls.outgoing.pending:
-            self._flush()                   # a key update's answer, or an alert
-        if self.transport is None:
+        if self.reading:
             return 0
-        if tls.state == TLS_ENDED:
-            if not self.inner.eof_received():
+        self.reading = True
+        try:
+            while tls.held is not None and not self.wire.paused and tls.state != TLS_ENDED and tls.state != TLS_BROKEN:
+                if self.wire.transport is None or (self.wire.finished and self.wire.transport.is_closing()):
+                    tls.held = None
+                    break
+                tls.feed()
+                if not tls.whole:
+                    continue
+                if tls.state == TLS_OPEN:
+                    self._decrypt()
+                elif tls.handshake():
+                    self._flush()
+                    self._opened()
+                else:
+                    self._flush()
+                    if tls.state == TLS_BROKEN:
+                        self.cause = ConnectionResetError(tls.failure)
+                        self._failed()
+                if self.wire is None:
+                    return 0
+        finally:
+            self.reading = False
+        if tls.state == TLS_ENDED or tls.state == TLS_BROKEN:
+            tls.held = None             # nobody's
+        if self.fin and tls.held is None:
+            self.fin = False
+            self._end()
+            if not self.keeps:
                 self.wire.close()
-        elif tls.state == TLS_BROKEN:
-            self.wire.abort()
         return 0
 
-    cdef int _flush(self) except -1:
-        cdef bytes data = self.tls.take_out()
-        if data and self.transport is not None and not self.transport.is_closing():
-            self.wire.send_plain(data)
+    cdef int _decrypt(self) except -1:
+        # One record and those whole ones behind it, as far as the room goes.
+        cdef TlsLayer tls = self.tls
+        cdef char* room = PyByteArray_AS_STRING(self.worker.tls_scratch)
+        cdef Py_ssize_t filled = 0, size
+        while True:
+            size = tls.decrypt(room + filled)
+            filled += size
+            if size == 0:
+                if tls.state != TLS_OPEN:
+                    break
+                if self._flush() and self.wire.congested:
+                    self._give_up(ConnectionResetError("TLS messages to be answered, and the answers not read"))
+                    break
+            if tls.held is None or filled > TLS_SCRATCH - TLS_RECORD:
+                break
+            tls.feed()
+            if not tls.whole:
+                break
+        if filled and self.wire.transport is not None:
+            self.receive(PyBytes_FromStringAndSize(room, filled))
+        if self.wire is None or self.wire.transport is None:
+            return 0
+        if tls.state == TLS_ENDED:
+            self.keeps = self.inner.eof_received()
+            if not self.keeps:
+                self.wire.close()
+        elif tls.state == TLS_BROKEN:
+            self._flush()
+            self._give_up(TlsError(tls.failure))
         return 0
+
+    cdef int _end(self) except -1:
+        if self.tls.state == TLS_ENDED:
+            self.keeps = self.keeps and not self.wire.finished
+        elif self.tls.state == TLS_HANDSHAKE:
+            self.tls.state = TLS_BROKEN
+            self.tls.failure = "closed in the handshake"
+            self._failed()
+        else:
+            self.keeps = False
+            self._give_up(ConnectionResetError("closed without close_notify (TLS)"))
+        return 0
+
+    cdef int _give_up(self, cause) except -1:
+        self.cause = cause
+        self.tls.state = TLS_BROKEN
+        return self.wire.abort()
+
+    cdef int resumed(self) except -1:
+        if (self.tls.held is not None or self.fin) and not self.reading:
+            # Not from within whatever has just made room: it is not done yet.
+            self.worker.loop.call_soon(self._read_on)
+        return 0
+
+    def _read_on(self):
+        if self.wire is not None and self.wire.transport is not None:
+            self._read()
+
+    cdef bint _flush(self) except -1:
+        cdef bytes data = self.tls.take_out()
+        cdef Span part
+        if not data or self.wire.transport is None or self.wire.transport.is_closing():
+            return False
+        part = bytes_span(data)
+        self.wire.send_plain(&part, 1)
+        return True
 
     cdef int _opened(self) except -1:
         return 0
@@ -187,27 +358,36 @@ cdef class TlsServer(TlsShell):
 
     def connection_made(self, transport):
         cdef Downstream1 inner = Downstream1(self.worker, self.slot)
-        self.transport = transport
         self.inner = inner
+        self.receive = inner.data_received
         self.wire = inner.wire
         inner.secure = True
-        self.tls = self.wire.tls = TlsLayer(self.slot.current.tls, None)
+        self.tls = self.wire.tls = inner.tls = TlsLayer()
+        self.wire.shell = self
+        if inner.state != D_PROXY:
+            inner.state = D_HANDSHAKE
         inner.connection_made(transport)
-        if inner.state != D_CLOSED:
-            if not self.worker.take_handshake(self.slot.current):
-                self.worker.counters.gauge_add(GAUGE_TLS_REFUSED, 1)
-                self.wire.abort()
-                return
-            self.worker.arm(inner, now_ns() + self.slot.current.handshake_ns)
 
     def data_received(self, bytes data not None):
-        if self.tls.state == TLS_HELLO and not self._begin(data):
+        if self.tls.state == TLS_HELLO:
+            data = self._begin(data)
+            if data is None:
+                return
+        elif self.tls.socket is None:
+            self.receive(data)          # without TLS, and told so: it may still be sending
             return
-        self._feed(data if self.first is None else self.first)
+        self.tls.hold(data)
+        self._read()
 
-    cdef bint _begin(self, bytes data) except -1:
+    def eof_received(self):
+        if self.tls.socket is None:
+            return self.inner.eof_received()
+        return TlsShell.eof_received(self)
+
+    cdef bytes _begin(self, bytes data):
         # What must not be taken for a ClientHello: a PROXY header, which comes first, and HTTP without TLS.
         cdef Downstream1 inner = self.inner
+        cdef Listener listener = self.slot.current
         cdef ProxyHeader header
         cdef Py_ssize_t size
         cdef unsigned char byte
@@ -216,86 +396,115 @@ cdef class TlsServer(TlsShell):
             data = self.first
             size = read_proxy_header(PyBytes_AS_STRING(data), len(data), &header)
             if size == 0 and len(data) < 4096:
-                return False
+                return None
             if size > 0:
                 inner.data_received(data[:size])
-                self.first = data = data[size:]
-            else:
-                inner.state = D_CLOSED
-            if inner.state == D_CLOSED:
+                data = data[size:]
+            if size <= 0 or inner.state != D_IDLE:
+                # Bad, or of somebody who may not send one: nobody is there who could read the reason.
+                self.tls.state = TLS_BROKEN
                 self.wire.abort()
-                return False
-            if not data:
-                return False
+                return None
+            self.first = None
+            inner.state = D_HANDSHAKE
+            self.worker.arm(inner, now_ns() + listener.handshake_ns)
+        if not data or inner.state == D_CLOSED:
+            return None
         byte = <unsigned char>data[0]
-        if c'A' <= byte <= c'Z':
+        if c'A' <= byte <= c'Z' or listener.tls is None:
             # A handshake record begins with 22 (RFC 8446 5.1): this is a request. It is told so, as it speaks.
-            self.wire.tls = None
+            self.tls.state = TLS_BROKEN
+            self.wire.tls = inner.tls = None
             inner.secure = False
             inner.close_after = True
+            inner.state = D_HEAD
             inner._new_exchange(now_ns()).refuse(R_PLAIN_HTTP, None)
-            return False
-        return True
+            return None
+        if not self.worker.take_handshake(listener):
+            self.worker.counters.gauge_add(GAUGE_TLS_REFUSED, 1)
+            self.tls.state = TLS_BROKEN
+            self.wire.abort()
+            return None
+        self.tls.open(listener.tls, True, None, None)
+        self.tls.socket.asked_for = None
+        self.tls.socket.wants_challenge = ACME_TLS in data
+        return data
 
     cdef int _opened(self) except -1:
         cdef Downstream1 inner = self.inner
-        self.first = None
-        inner.tls_version = self.tls.socket.version().encode()
+        cdef object name = self.tls.socket.asked_for
+        if name is not None:
+            self.tls.sni = name.encode()
         self.worker.counters.gauge_add(GAUGE_TLS_HANDSHAKES, 1)
         if self.tls.socket._sslobj.session_reused:
             self.worker.counters.gauge_add(GAUGE_TLS_RESUMED, 1)
-        if inner.state == D_IDLE:
-            self.worker.arm(inner, now_ns() + inner.listener.head_ns)
+        inner.state = D_IDLE
+        if self.worker.draining or self.slot.closed:
+            return inner.drain()
+        self.worker.arm(inner, now_ns() + inner.listener.head_ns)
         return 0
 
     cdef int _failed(self) except -1:
         self.worker.counters.gauge_add(GAUGE_TLS_FAILED, 1)
-        self.wire.close()
-        return 0
+        (<Downstream1>self.inner).state = D_CLOSED
+        return self.wire.close()
 
 
 cdef class TlsClient(TlsShell):
-    """Our connection to an endpoint that speaks TLS. The Connector awaits `made`."""
+    """Our connection to an endpoint that speaks TLS. The Connector awaits `done`."""
 
     def __cinit__(self, Endpoint endpoint not None, str name, done):
         self.worker = endpoint.worker
         self.endpoint = endpoint
-        self.tls = TlsLayer(endpoint.upstream.tls, name)
+        self.name = name
         self.done = done
 
     def connection_made(self, transport):
         cdef Upstream1 inner = Upstream1(self.endpoint)
-        self.transport = transport
         self.inner = inner
+        self.receive = inner.data_received
         self.wire = inner.wire
-        self.wire.tls = self.tls
+        self.tls = self.wire.tls = TlsLayer()
+        self.wire.shell = self
         inner.connection_made(transport)
+        if self.done.done():
+            self.wire.abort()               # who wanted it has gone
+            return
+        try:
+            self.tls.open(self.endpoint.upstream.tls, False, self.name, None)
+        except ValueError as error:
+            self.tls.state = TLS_BROKEN
+            self.tls.failure = str(error)
+            self._failed()
+            return
         self.tls.handshake()
         self._flush()
 
     def connection_lost(self, error):
         if not self.done.done():
-            self.done.set_exception(TlsError(str(error) if error is not None else "closed in the handshake"))
+            self.done.set_exception(TlsError("closed in the handshake" if error is None else str(error)))
         TlsShell.connection_lost(self, error)
 
     cdef int _opened(self) except -1:
-        if not self.done.done():
-            self.done.set_result(self.inner)
+        if self.done.done():
+            return self.wire.abort()
+        self.done.set_result(self.inner)
         return 0
 
     cdef int _failed(self) except -1:
         if not self.done.done():
             self.done.set_exception(TlsError(self.tls.failure, self.tls.certificate_refused))
-        self.wire.abort()
-        return 0
+        return self.wire.abort()
 
 
 class TlsError(OSError):
-    """A handshake with an endpoint failed. ``str()``: what OpenSSL says, or what is wrong with the certificate."""
+    """TLS with an endpoint failed. ``str()``: what OpenSSL says, or what is wrong with the certificate. certificate: it
+    is the endpoint's; ours: the endpoint does not take ours."""
 
     def __init__(self, message, certificate=False):
         super().__init__(message)
         self.certificate = certificate
+        self.ours = "alert" in message and ("certificate" in message or "unknown ca" in message)
 
 
 def accepted(Worker worker not None, ListenerSlot slot not None):

@@ -66,6 +66,9 @@ cdef int note_phase(Exchange x, int phase) noexcept
 cdef int note_filter(Exchange x, NativeFilter filter, int64_t began, int reason) except -1
 # The try under way is over. reason: R_NONE where an answer came, whose status this is (0: not known).
 cdef int note_try(Exchange x, int reason, str detail, int status, int64_t now) except -1
-cdef int note_hook(Exchange x, bint plugin, bytes name, const HookNote* note) noexcept
 cdef int note_fallback(Exchange x, str failure, int64_t now) except -1
 cdef int adopt_notes(Exchange x, Exchange hedge) noexcept
+# -- hook_notes.pyx. who: a PluginSlot, or a NativeFilter of the run's chain. status: of an answer, else 0
+cdef int hook_began(PluginRun run, object who) noexcept
+cdef int hook_ended(PluginRun run, int verdict, int status) noexcept
+cdef int note_hooks(PluginRun run) except -1         # writes them into the exchange's notes

@@ -222,25 +222,6 @@ cdef int note_filter(Exchange x, NativeFilter filter, int64_t began, int reason)
     return 0
 
 
-HOOK_VERDICTS: tuple[str, ...] = (
-    "cut off", "passed", "answered", "would have answered", "refused", "failed", "timed out", "not asked: breaker open",
-)
-cdef list _HOOK_VERDICT_BYTES = [each.encode() for each in HOOK_VERDICTS]
-cdef tuple _HOOK_PHASES = (b"", b"request", b"error", b"response", b"body", b"log", b"")
-
-
-cdef int note_hook(Exchange x, bint plugin, bytes name, const HookNote* note) noexcept:
-    if _note_begin(x, b"plugin" if plugin else b"filter", note.began):
-        _note_text(x, b"name", bytes_span(name))
-        _note_text(x, b"phase", bytes_span(<bytes>_HOOK_PHASES[note.state]))
-        _note_number(x, b"took", note.spent)
-        _note_text(x, b"verdict", bytes_span(<bytes>_HOOK_VERDICT_BYTES[note.verdict]))
-        if note.status:
-            _note_number(x, b"status", note.status)
-        out_byte(&x.notes, 125)
-    return 0
-
-
 cdef int note_try(Exchange x, int reason, str detail, int status, int64_t now) except -1:
     cdef int64_t begun
     if not x.seated or not _note_begin(x, b"attempt", x.wait_ns):
@@ -377,7 +358,7 @@ cdef class Trails:
         if x.traced & TRACED_ASKED:
             out_put(out, b',"asked":true', 13)
         if x.run is not None:
-            x.run.note_hooks()
+            note_hooks(x.run)
         if x.notes.failed:
             x.notes.len = 0
             x.notes.failed = False

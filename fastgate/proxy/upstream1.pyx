@@ -55,7 +55,12 @@ cdef class Upstream1(EndpointSide):
         elif U_IDLE < self.state < U_CLOSED:
             # Only a FIN ends a body that runs to the end of its connection: an error, or a TLS session that ended
             # without close_notify, means that it is cut short.
-            self._ended("reset" if error is None else str(error))
+            if self.state == U_HEAD and not self.reused and not self.answered and isinstance(error, TlsError) \
+                    and error.ours:
+                # With TLS 1.3 our side of a handshake is over before the endpoint has judged our certificate.
+                self._broken(R_TLS_HANDSHAKE, str(error))
+            else:
+                self._ended("reset" if error is None else str(error))
         self._let_go()
         self.parser = None
         forget_timer(self.worker.wheel, self)

@@ -15,6 +15,7 @@ cdef class Wire:
     cdef object transport   # None once it is closed
     cdef int fd             # for writing past the transport; -1 after close
     cdef TlsLayer tls       # what everything is encrypted by on its way out; None: nothing is
+    cdef TlsShell shell     # whose `inner` writes here, with `tls`
     # -- flow control
     cdef int64_t handed     # bytes ever given to it
     cdef bint queued        # bytes may still wait in the transport, so later ones must queue behind them
@@ -28,8 +29,8 @@ cdef class Wire:
     # What can't be sent at once is copied: nothing is borrowed after the call. Each returns a `Sent`.
     cdef int send(self, const char* data, size_t length) except -1
     cdef int send_parts(self, Span* parts, int count) except -1         # up to MAX_PARTS; empty ones are allowed
-    cdef int send_plain(self, bytes data) except -1                     # as it is, TLS or not
-    cdef int _send(self, Span* parts, int count) except -1
+    cdef int send_plain(self, Span* parts, int count) except -1         # as they are, TLS or not
+    cdef bint is_whole(self) noexcept           # nothing is known that has ended it
     cdef int _goodbye(self) except -1                                   # close_notify, under TLS
     cdef size_t waiting(self) except? 0xFFFFFFFF      # bytes in the transport's queue
     cdef size_t unsent(self) except? 0xFFFFFFFF       # the same, and those that the peer has not acknowledged

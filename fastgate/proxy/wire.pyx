@@ -54,7 +54,9 @@ cdef class Wire:
         self.transport = transport
         # A plain transport's default low-water mark is 16 bytes in uvloop 0.23.
         transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        self.fd = transport.get_extra_info("socket").fileno()
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            self.fd = sock.fileno()
         return 0
 
     cdef int send(self, const char* data, size_t length) except -1:
@@ -62,25 +64,24 @@ cdef class Wire:
         return self.send_parts(&part, 1)
 
     cdef int send_parts(self, Span* parts, int count) except -1:
-        cdef bytes data
         if self.tls is None:
-            return self._send(parts, count)
-        data = self.tls.encrypt(parts, count)
-        return self.send_plain(data) if data else SENT_BROKEN
+            return self.send_plain(parts, count)
+        return self.tls.send(self, parts, count, PyByteArray_AS_STRING(self.shell.worker.tls_scratch))
 
-    cdef int send_plain(self, bytes data) except -1:
-        cdef Span part = bytes_span(data)
-        return self._send(&part, 1)
+    cdef bint is_whole(self) noexcept:
+        return self.transport is not None and not self.finished and (self.tls is None or self.tls.state == TLS_OPEN)
 
     cdef int _goodbye(self) except -1:
         cdef bytes data
+        cdef Span part
         if self.tls is not None and not self.finished:
             data = self.tls.goodbye()
             if data:
-                self.send_plain(data)
+                part = bytes_span(data)
+                self.send_plain(&part, 1)
         return 0
 
-    cdef int _send(self, Span* parts, int count) except -1:
+    cdef int send_plain(self, Span* parts, int count) except -1:
         cdef iovec[MAX_PARTS] pieces
         cdef msghdr message
         cdef ssize_t sent = 0
@@ -145,6 +146,8 @@ cdef class Wire:
         if self.paused and self.transport is not None:
             self.paused = False
             self.transport.resume_reading()
+            if self.shell is not None:
+                self.shell.resumed()
         return 0
 
     cdef void lost(self) noexcept:

@@ -34,6 +34,8 @@ cdef class Worker:
     cdef int64_t date_second
     cdef char[16] id_prefix             # in hex
     cdef uint64_t id_next
+    # -- while certificates are ordered (RFC 8555 8.3); None: none is, and requests pay one comparison
+    cdef dict challenges                # token -> key authorization
     # -- records
     cdef AccessLog log                  # None: off
     cdef readonly Counters counters

@@ -7,6 +7,15 @@ import os
 import time
 import weakref
 
+cdef extern from *:
+    """
+    #ifndef FASTGATE_FREE_EXCHANGES
+    #define FASTGATE_FREE_EXCHANGES 256
+    #endif
+    """
+    # Kept for the next requests. With none (tools/sanitize.sh) an address sanitizer sees who uses one that is over.
+    const int FREE_EXCHANGES "FASTGATE_FREE_EXCHANGES"
+
 
 cdef double TICK_SECONDS = (1 << TICK_SHIFT) / 1e9
 
@@ -87,6 +96,11 @@ cdef class Worker:
         """What stands for the listener and the route of requests that the gateway makes itself."""
         self.inner_listener = listener
         self.inner_route = route
+
+    def answer_challenges(self, dict challenges):
+        """Requests for an ACME token get its key authorization, on every listener and before any route: {token: key
+        authorization}, both bytes. Empty or None: none is under way."""
+        self.challenges = challenges or None
 
     # -- what a reload changes -------------------------------------------------------------------------------------
 
@@ -229,7 +243,7 @@ cdef class Worker:
     cdef void give_exchange(self, Exchange x) noexcept:
         self.exchanges -= 1
         x.reset()
-        if self.free_exchanges.count < 256:
+        if self.free_exchanges.count < FREE_EXCHANGES:
             self.free_exchanges.push(x)
 
     cdef bint take_handshake(self, Listener listener) noexcept:

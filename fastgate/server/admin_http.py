@@ -1,115 +1,181 @@
-"""HTTP/1.1 for the admin API: h11 over asyncio's streams. Nothing is fast here, and everything is strict.
-
-The API asks nobody who they are, so it listens on loopback or a Unix socket alone. A browser on this machine
-could still be made to call it by a strange page: so the Host must be a loopback one (a name that its owner
-rebinds to 127.0.0.1 is not), and what changes anything must say that it is JSON (a page may not do that
-across origins without asking first, and we never say yes). One request a connection.
-"""
+"""HTTP/1.1 for the admin API: h11 over asyncio's streams. Nothing is fast here, and everything is strict. One
+request a connection."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http
-import ipaddress
-import re
 import socket
+import ssl
 import sys
 import traceback
-from contextlib import suppress
 from email.utils import formatdate
 from typing import Any, Final
 
 import h11
-import msgspec
 
-from fastgate.server.admin import Api, Refusal, Request
-from fastgate.server.sockets import Bind, Listening
+from fastgate.config.model import Admin
+from fastgate.server.admin import Api
+from fastgate.server.admin_guard import Caller, Guard
+from fastgate.server.admin_types import Refusal, Reply, Request, problem
+from fastgate.server.sockets import Listening
 
-__all__ = ["AdminServer"]
+__all__ = ["AdminServer", "Serving"]
 
 HEAD_BYTES: Final = 8 * 1024
 BODY_BYTES: Final = 64 * 1024
 CONNECTIONS: Final = 32
-DEADLINE: Final = 5.0  # seconds: for a request to come, and for its answer to be taken
-_AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?")
+DEADLINE: Final = 5.0  # seconds: for a handshake, for a request to come, for its answer to be taken
+
+# Of every answer: kept nowhere, framed nowhere, read by no page of another origin.
+_SAFE: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Serving:
+    """Servers on the sockets of an AdminServer, with the guard of one configuration. Not in force until
+    AdminServer.follow()."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self.servers: list[asyncio.Server] = []
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
 
 
 class AdminServer:
-    """Serves an Api, from start() to close(): on these sockets, or on those that it opens (OpenError)."""
+    """Serves an Api, from follow() to close(): on these sockets, or on those that it opens (OpenError).
 
-    def __init__(self, api: Api, bind: Bind, sockets: list[socket.socket] | None = None) -> None:
+    A configuration with the same bind and another token or certificate takes over the sockets: prepare() what
+    may fail, then follow() it.
+    """
+
+    def __init__(self, api: Api, config: Admin, sockets: list[socket.socket] | None = None) -> None:
         self._api = api
         self.listening = (
-            Listening(bind, sockets)
+            Listening(config, sockets)
             if sockets
-            else Listening.open(bind, "admin API", backlog=CONNECTIONS, private=True)
+            else Listening.open(config, "admin API", backlog=CONNECTIONS, private=True)
         )
-        self._serving: set[asyncio.Task[Any]] = set()
+        self._serving: Serving | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def start(self) -> None:
-        for sock in self.listening.sockets:
-            server = await asyncio.start_server(self._connected, sock=sock, limit=HEAD_BYTES)
-            self.listening.servers.append(server)
+    def serves(self, config: Admin) -> bool:
+        """Whether its sockets are those of this configuration."""
+        return self.listening.bind.bind == config.bind
+
+    async def prepare(self, config: Admin) -> Serving:
+        """Raises OpenError for a certificate that can't be used, OSError; then nothing has changed."""
+        serving = Serving(Guard(config))
+        with contextlib.ExitStack() as undo:
+            undo.callback(serving.close)
+            for sock in self.listening.sockets:
+                serving.servers.append(await self._serve(sock.dup(), serving.guard))
+            undo.pop_all()
+        return serving
+
+    def follow(self, serving: Serving) -> None:
+        """The servers before it take no new connection; requests under way go on."""
+        if self._serving is not None:
+            self._serving.close()
+        self._serving = serving
 
     def close(self) -> None:
         """Takes no new connection; requests under way go on."""
+        if self._serving is not None:
+            self._serving.close()
         self.listening.close()
 
     async def stop(self) -> None:
         """Ends the requests under way too."""
         self.close()
-        for task in self._serving:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, sock: socket.socket, guard: Guard) -> asyncio.Server:
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._connected(_Connection(self._api, guard, reader, writer), writer)
+
+        return await asyncio.start_server(
+            connected,
+            sock=sock,
+            limit=HEAD_BYTES,
+            ssl=guard.context,
+            ssl_handshake_timeout=None if guard.context is None else DEADLINE,
+            ssl_shutdown_timeout=None if guard.context is None else DEADLINE,
+        )
+
+    async def _connected(self, connection: _Connection, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if len(self._serving) >= CONNECTIONS:
+        if len(self._tasks) >= CONNECTIONS:
             writer.transport.abort()
             return
-        self._serving.add(task)
+        self._tasks.add(task)
         try:
-            await _Connection(self._api, reader, writer).serve()
+            await connection.serve()
         except (OSError, TimeoutError):
             writer.transport.abort()  # it went away, or does not take its answer
         finally:
-            self._serving.discard(task)
+            self._tasks.discard(task)
             writer.close()
 
 
 class _Connection:
-    def __init__(self, api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, api: Api, guard: Guard, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._api = api
+        self._guard = guard
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         self._method = b""
 
     async def serve(self) -> None:
-        headers: list[tuple[str, str]] = []
         try:
             async with asyncio.timeout(DEADLINE):
                 request = await self._read()
             if request is None:
                 return
-            status, body = 200, msgspec.json.encode(await self._api.answer(request))
+            reply = await self._api.answer(request, self._caller(), self._guard)
         except TimeoutError:
-            status, body, headers = _problem(Refusal(408, f"the request did not come in {DEADLINE:g} s"))
+            reply = problem(Refusal(408, f"the request did not come in {DEADLINE:g} s"))
         except h11.RemoteProtocolError as error:
-            status, body, headers = _problem(Refusal(error.error_status_hint, str(error)))
+            reply = problem(Refusal(error.error_status_hint, str(error)))
         except Refusal as refusal:
-            status, body, headers = _problem(refusal)
+            reply = problem(refusal)
+        except ConnectionError:
+            raise  # it has left, and nobody is there to be told
         except Exception:  # noqa: BLE001  # a defect of ours: told, and the gateway serves on
             traceback.print_exc(file=sys.stderr)
-            status, body, headers = _problem(Refusal(500, "a defect of the gateway; see its stderr"))
+            reply = problem(Refusal(500, "a defect of the gateway; see its stderr"))
         async with asyncio.timeout(DEADLINE):
-            await self._write(status, body, headers)
-            await self._linger()
+            await self._write(reply)
+            # A client over TLS is not told that nothing follows, and one that has said all may wait for that.
+            if self._http.their_state is not h11.DONE or not self._caller().tls:
+                await self._linger()
+
+    def _caller(self) -> Caller:
+        family = self._writer.get_extra_info("socket").family
+        tls: ssl.SSLObject | None = self._writer.get_extra_info("ssl_object")
+        return Caller(unix=family == socket.AF_UNIX, tls=tls is not None)
 
     async def _read(self) -> Request | None:
         """A whole request; None: the client left without one. Raises Refusal, h11.RemoteProtocolError."""
-        target, content_type = b"", ""
+        target, headers = b"", dict[str, str]()
         body = bytearray()
         while True:
             event = self._http.next_event()
@@ -119,37 +185,36 @@ class _Connection:
                 self._http.receive_data(await self._reader.read(4096))
             elif isinstance(event, h11.Request):
                 self._method, target = event.method, event.target
-                content_type = _field(event, b"content-type")
-                if self._writer.get_extra_info("socket").family != socket.AF_UNIX:
-                    _check_host(_field(event, b"host"))
+                for name, value in event.headers:
+                    headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
             elif isinstance(event, h11.Data):
                 body += event.data
                 if len(body) > BODY_BYTES:
                     raise Refusal(413, f"a body has at most {BODY_BYTES} bytes")
             elif isinstance(event, h11.EndOfMessage):
-                return Request(self._method.decode("latin-1"), target, content_type, bytes(body))
+                return Request(self._method.decode("latin-1"), target, headers, bytes(body))
             else:
                 return None
 
-    async def _write(self, status: int, body: bytes, headers: list[tuple[str, str]]) -> None:
+    async def _write(self, reply: Reply) -> None:
+        bare = reply.status in (204, 304)
         self._send(
             h11.Response(
-                status_code=status,
-                reason=http.HTTPStatus(status).phrase,
+                status_code=reply.status,
+                reason=http.HTTPStatus(reply.status).phrase,
                 headers=[
                     ("Date", formatdate(usegmt=True)),
-                    *(headers or [("Content-Type", "application/json")]),
-                    ("Content-Length", str(len(body))),
-                    ("Cache-Control", "no-store"),
-                    ("X-Content-Type-Options", "nosniff"),
+                    *({**_SAFE, **dict(reply.headers)}).items(),
+                    *([] if bare else [("Content-Length", str(len(reply.body)))]),
                     ("Connection", "close"),
                 ],
             )
         )
-        if self._method != b"HEAD":
-            self._send(h11.Data(data=body))
+        if self._method != b"HEAD" and not bare:
+            self._send(h11.Data(data=reply.body))
         self._send(h11.EndOfMessage())
-        self._writer.write_eof()
+        if self._writer.can_write_eof():  # TLS has no half-close
+            self._writer.write_eof()
         await self._writer.drain()
 
     def _send(self, event: h11.Event) -> None:
@@ -160,31 +225,3 @@ class _Connection:
         left = BODY_BYTES
         while left > 0 and (data := await self._reader.read(4096)):
             left -= len(data)
-
-
-def _field(head: h11.Request, name: bytes) -> str:
-    # h11 has seen to it that there is one Host at most.
-    return next((value.decode("latin-1") for key, value in head.headers if key == name), "")
-
-
-def _check_host(host: str) -> None:
-    found = _AUTHORITY.fullmatch(host)
-    name = found[1].strip("[]").lower() if found else ""
-    with suppress(ValueError):
-        if name == "localhost" or ipaddress.ip_address(name).is_loopback:
-            return
-    raise Refusal(421, "the Host is not a loopback address or localhost")
-
-
-def _problem(refusal: Refusal) -> tuple[int, bytes, list[tuple[str, str]]]:
-    problem = {
-        "type": "about:blank",
-        "title": http.HTTPStatus(refusal.status).phrase,
-        "status": refusal.status,
-        "detail": str(refusal),
-        **refusal.more,
-    }
-    headers = [("Content-Type", "application/problem+json")]
-    if refusal.allow:
-        headers.append(("Allow", refusal.allow))
-    return refusal.status, msgspec.json.encode(problem), headers

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from fastgate import _core
 from fastgate.config import Config, model
-from fastgate.server.common import CounterPlaces
+from fastgate.server.certificates import ListenerCertificates
+from fastgate.server.common import Common, CounterPlaces
 from fastgate.server.compile_upstream import compile_fallback, compile_fault, compile_retry
+from fastgate.server.https_redirect import redirect_routes
 from fastgate.server.plugins import PreparedPlugins
 from fastgate.server.redis_limits import RedisLimits
-from fastgate.server.tls import TicketKeys, https_redirect, listener_context
 from fastgate.server.tracing import trace_policy
 from fastgate.server.upstreams import Estate, RunningUpstream
 
@@ -44,7 +44,7 @@ def route_tables(config: Config) -> list[_core.RouteTable]:
 
 def _routes_of(listener: model.Listener, config: Config) -> list[tuple[int, model.Route]]:
     if listener.redirects_to:
-        return [(0, https_redirect(listener, config))]
+        return list(enumerate(redirect_routes(listener, config)))
     return [
         (index, route)
         for index, route in enumerate(config.routes)
@@ -112,9 +112,7 @@ def build(
         for route in config.routes
         if route.split is not None
     }
-    parts = _Parts(
-        config, ground.cores, native, plugins, splits, estate.common.ticket_keys, trace_policy(config)
-    )
+    parts = _Parts(config, ground.cores, native, plugins, splits, estate.common, trace_policy(config))
     listeners = tuple(
         _listener(listener, table, config, ground.route_slots, parts)
         for listener, table in zip(config.listeners, tables or route_tables(config), strict=True)
@@ -131,7 +129,7 @@ class _Parts:
     native: dict[str, Native]
     plugins: PreparedPlugins
     splits: dict[str, _core.Splitter]
-    ticket_keys: TicketKeys
+    common: Common
     tracing: _core.TracePolicy | None
 
 
@@ -167,23 +165,25 @@ def _listener(
     parts: _Parts,
 ) -> _core.Listener:
     if listener.redirects_to:
-        redirect = _redirect_route(https_redirect(listener, config))
-        return _compiled(listener, table, (redirect,), tracing=parts.tracing)
+        fixed = tuple(map(_fixed_route, redirect_routes(listener, config)))
+        return _compiled(listener, table, fixed, tracing=parts.tracing)
     # The table answers with the route's place in the file; routes of other listeners stay None there.
     routes: list[_core.Route | None] = [None] * len(config.routes)
     for index, route in _routes_of(listener, config):
         routes[index] = _route(slots[index], route, listener, parts)
-    tls = None if listener.tls is None else listener_context(listener.tls, parts.ticket_keys)
+    tls = None
+    if listener.tls is not None:
+        tls = ListenerCertificates(listener, parts.common.ticket_keys, parts.common.certificates)
     return _compiled(listener, table, tuple(routes), tls, parts.tracing)
 
 
-def _redirect_route(route: model.Route) -> _core.Route:
-    assert route.redirect is not None
+def _fixed_route(route: model.Route) -> _core.Route:
     timeouts = model.RouteTimeouts()
     return _core.Route(
         slot=None,
         name=route.name,
-        redirect=_core.Redirector(route.match, route.redirect),
+        redirect=None if route.redirect is None else _core.Redirector(route.match, route.redirect),
+        respond=None if route.respond is None else _respond(route.respond),
         tunnel_idle_ns=timeouts.tunnel_idle,
         event_idle_ns=timeouts.event_stream_idle,
     )
@@ -193,7 +193,7 @@ def _compiled(
     listener: model.Listener,
     table: _core.RouteTable,
     routes: tuple[_core.Route | None, ...],
-    context: ssl.SSLContext | None = None,
+    certificates: ListenerCertificates | None = None,
     tracing: _core.TracePolicy | None = None,
 ) -> _core.Listener:
     tls = listener.tls or model.ListenerTls()
@@ -216,10 +216,11 @@ def _compiled(
         forwarded=listener.forwarded,
         request_id=listener.request_id,
         half_close=listener.half_close,
-        tls=context,
+        tls=certificates,
         handshake_ns=tls.handshake_timeout,
         handshake_rate=0 if rate is None else rate.count * 1e9 / rate.per_ns,
         tracing=tracing,
+        strict_host=tls.client_auth is not None,
     )
 
 

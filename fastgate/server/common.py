@@ -9,7 +9,9 @@ from typing import Final
 
 from fastgate import _core
 from fastgate.config import Config
-from fastgate.server.tls import TicketKeys
+from fastgate.server.acme.answers import Answers
+from fastgate.server.certificates import CertificateStore
+from fastgate.server.tickets import TicketKeys
 
 __all__ = ["Common", "CounterPlaces"]
 
@@ -46,6 +48,8 @@ class Common:
         # For sticky cookies without a configured secret: the same for as long as the gateway lives.
         self.secret = secrets.token_bytes(32)
         self.ticket_keys = TicketKeys()
+        self.certificates = CertificateStore()
+        self.answers = Answers(self.certificates)
         self._lease = _core.Lease("once for all", table=_core.leases())
 
     def take_place(self, place: int) -> None:

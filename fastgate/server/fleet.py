@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from fastgate.config import Config
+from fastgate.config import Config, Sources
+from fastgate.config.diff import Difference
+from fastgate.server.acme.views import AcmeView
+from fastgate.server.log_level import log_from, logged_from
 from fastgate.server.operations import (
+    Cause,
     EndpointChange,
     EndpointView,
+    Health,
+    InForce,
+    ListenerView,
+    LogLevel,
     ReloadResult,
     SplitView,
     UnknownName,
     UpstreamView,
+    VersionView,
+    WhyNot,
+    WorkerView,
 )
 from fastgate.server.tracing import latest
-from fastgate.server.why import explained
-from fastgate.server.worker_handle import WorkerGone
+from fastgate.server.worker_handle import State, WorkerGone
 from fastgate.telemetry.trail import ExchangeTrace
 
 if TYPE_CHECKING:
@@ -28,6 +39,12 @@ if TYPE_CHECKING:
 __all__ = ["Fleet"]
 
 T = TypeVar("T")
+_STATES: Final[dict[State, Literal["starting", "serving", "hung", "draining"]]] = {
+    State.STARTING: "starting",
+    State.READY: "serving",
+    State.HUNG: "hung",
+    State.LEAVING: "draining",
+}
 
 
 class Fleet:
@@ -62,21 +79,86 @@ class Fleet:
         return {**self._supervisor.common.counters.snapshot(), "plugins": plugins}
 
     async def why(self, request_id: str) -> ExchangeTrace:
-        found = [
-            trace
-            for trace in await self._all(ExchangeTrace | None, "find_trace", request_id)  # type: ignore[arg-type]
-            if trace is not None
-        ]
-        if not found:
-            raise UnknownName(f'nothing is kept of a request "{request_id}"')
-        return await asyncio.to_thread(explained, self._supervisor.config, latest(found, 1)[0])
+        # A worker explains it: that takes a thread, and what forks has none.
+        of_all = await self._all(list[ExchangeTrace], "find_traces", request_id)
+        if found := latest([trace for each in of_all for trace in each], 1):
+            return found[0]
+        raise UnknownName(f'nothing is kept of a request "{request_id}"')
 
     async def failures(self, limit: int) -> list[ExchangeTrace]:
         of_all = await self._all(list[ExchangeTrace], "failures", limit)
         return latest([trace for each in of_all for trace in each], limit)
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
-        return await self._supervisor.reload(config)
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        return await self._supervisor.reload(config, cause=cause, expected=expected)
+
+    async def in_force(self) -> InForce:
+        keeper = self._supervisor.keeper
+        return InForce(keeper.config, keeper.version, keeper.etag, keeper.applied)
+
+    async def history(self) -> list[VersionView]:
+        return self._supervisor.keeper.versions()
+
+    async def sources(self, version: int | None = None) -> Sources:
+        return self._supervisor.keeper.entry(version).sources
+
+    async def diff(self, old: int, new: int) -> Difference:
+        return self._supervisor.keeper.compare(old, new)
+
+    async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
+        return await self._supervisor.keeper.rollback(version, expected=expected)
+
+    async def health(self) -> Health:
+        reasons = []
+        if self._supervisor.draining:
+            reasons.append(WhyNot(code="draining", detail="it takes nothing new"))
+        elif not self._supervisor.workers.ready:
+            reasons.append(WhyNot(code="no-worker", detail="no worker is ready to serve"))
+        return Health(ready=not reasons, reasons=tuple(reasons))
+
+    async def workers(self) -> list[WorkerView]:
+        ago = time.time() - time.monotonic()
+        return [
+            WorkerView(
+                id=each.seat, pid=each.pid, started=round(each.born + ago, 3), state=_STATES[each.state]
+            )
+            for each in self._supervisor.workers.all
+            if each.state is not State.GONE
+        ]
+
+    async def listeners(self) -> list[ListenerView]:
+        supervisor = self._supervisor
+        return [
+            ListenerView(
+                name=each.name,
+                bind=each.bind,
+                addresses=supervisor.listening.get(each.name, ()),
+                proxy_protocol=each.proxy_protocol,
+                plugins=each.plugins,
+            )
+            for each in supervisor.config.listeners
+        ]
+
+    async def acme(self) -> list[AcmeView]:
+        return await self._supervisor.acme.views()
+
+    async def upgrade(self) -> int:
+        return await self._supervisor.upgrade()
+
+    async def begin_drain(self) -> None:
+        # The answer goes first.
+        asyncio.get_running_loop().call_soon(self._supervisor.stopping.set)
+
+    async def log_level(self) -> LogLevel:
+        return logged_from()
+
+    async def set_log_level(self, level: LogLevel) -> LogLevel:
+        log_from(level)  # who is forked from now on has it
+        self._supervisor.acme.set_log_level(level)
+        await self._all(str, "set_log_level", level)
+        return logged_from()
 
     async def _all(self, result: type[T], method: str, *args: object) -> list[T]:
         """Of every worker that is ready and does not end meanwhile. Raises what one raises."""

@@ -4,34 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from msgspec import UNSET
 
 from fastgate import _core
-from fastgate.config import Config, ConfigError, Loaded, load, model
-from fastgate.config.problems import report
+from fastgate.config import Config, Loaded, Sources, load_sources, model
+from fastgate.config.diff import Difference
+from fastgate.server.acme.answers import OwnAnswers
+from fastgate.server.acme.plan import Wanted, wanted
+from fastgate.server.acme.views import AcmeView
 from fastgate.server.admin import Api
-from fastgate.server.admin_http import AdminServer
+from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.apps import Apps
 from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tables
 from fastgate.server.common import Common, CounterPlaces
+from fastgate.server.history import history_of
+from fastgate.server.keeper import Applied, Keeper, read_again
 from fastgate.server.listeners import Opener, RunningListener, listener_key, open_listener
+from fastgate.server.log_level import log_from, logged_from
 from fastgate.server.operations import (
+    Cause,
     EndpointChange,
     EndpointView,
+    Health,
+    InForce,
+    ListenerView,
+    LogLevel,
     ReloadError,
     ReloadResult,
     SplitView,
+    Unavailable,
     UnknownName,
     UpstreamView,
-    result_of,
+    VersionView,
+    WhyNot,
+    WorkerView,
 )
 from fastgate.server.plugin_services import SystemClock
 from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
@@ -41,9 +57,13 @@ from fastgate.server.sockets import OpenError
 from fastgate.server.tracing import Traces
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
+from fastgate.server.watch import Watcher
 from fastgate.server.why import explained
 from fastgate.telemetry.trail import ExchangeTrace
 from fastgate.upstreams.asgi import Application
+
+if TYPE_CHECKING:
+    from fastgate.server.acme.engine import Engine
 
 __all__ = ["Gateway", "OpenError", "PluginError"]
 
@@ -61,6 +81,7 @@ class Prepared:
     plugins: PreparedPlugins
     added: dict[tuple[object, ...], RunningListener]
     admin: AdminServer | None
+    serving: Serving | None  # of that admin server
     log: _core.AccessLog | None
     undo: AsyncExitStack
 
@@ -75,9 +96,10 @@ class Gateway:
     start() opens the listeners; reload() puts another configuration in force; drain() finishes what runs and
     closes everything. All are called in the loop that serves, start() and drain() once.
 
-    tell: takes each line that an operator should read of a reload. read: loads the file of a configuration
-    anew, in any thread. apps: applications that endpoints may name without a module. common: what was made
-    before the fork, for a gateway that is one of several workers; then the supervisor has the admin API.
+    tell: takes each line that an operator should read of a reload. read: loads the files of a configuration
+    anew; again: what was kept of one; both in any thread. apps: applications that endpoints may name without
+    a module. common: what was made before the fork, for a gateway that is one of several workers; then the
+    supervisor has the admin API.
     """
 
     def __init__(
@@ -85,7 +107,8 @@ class Gateway:
         config: Config,
         tell: Callable[[str], None] = lambda line: None,
         *,
-        read: Callable[[str], Loaded] = load,
+        read: Callable[[Config], Loaded] = read_again,
+        again: Callable[[Sources], Loaded] = load_sources,
         apps: Mapping[str, Application] = {},  # not changed
         common: Common | None = None,
     ) -> None:
@@ -93,14 +116,19 @@ class Gateway:
         self._has_admin = common is None
         self._common = common or Common(config)
         self._tell = tell
-        self._read = read
         self._listeners: dict[tuple[object, ...], RunningListener] = {}
         self._admin: AdminServer | None = None
         self._api = Api(self)
         self._apps = Apps(apps)
         self._estate = Estate(self._common, self._apps)
         self._snapshot: Snapshot | None = None
+        self._started = time.time()
+        # A program that embeds the gateway has its history on the disk where it says so.
+        kept = history_of(config, tell, on_disk=common is None and bool(config.server.state_dir))
+        self.keeper = Keeper(config, self._apply, tell, kept, read=read, again=again)
         self._lost_lines = 0  # of logs that another one took the place of
+        self._acme: Engine | None = None
+        self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self._draining = False
         self.draining = asyncio.Event()  # nothing new is taken any more
@@ -127,12 +155,19 @@ class Gateway:
         )
         inner(self.worker)
         self._traces = Traces(self.worker)
+        self._common.answers.attach(self.worker)
         self._limits = RedisLimits()
         self._shared = SharedValues(config.source, config.shared)
         self._plugins = Plugins(self.worker, SystemClock(), self._shared.of)
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
-            return await self.commit(await self.prepare(config, opener, places))
+            opened = await self.commit(await self.prepare(config, opener, places))
+            if self._has_admin:
+                await self.keeper.begin()
+                if config.server.watch:
+                    self._watcher = Watcher(self.keeper, self._tell)
+                    self._watcher.start()
+            return opened
         except BaseException:
             await self._end_watching()
             await self._end_plugins()
@@ -154,6 +189,8 @@ class Gateway:
         Returns what was cut, what is still held (zeros, if nothing leaks) and what the log lost.
         """
         self._draining = True
+        if self._watcher is not None:
+            await self._watcher.stop()
         async with self._changing:
             for listener in self._listeners.values():
                 if grace:
@@ -169,6 +206,8 @@ class Gateway:
             draining = asyncio.ensure_future(self.worker.drain(patience, grace))
             await asyncio.sleep(0)
             self.draining.set()
+            if self._acme is not None:
+                await self._acme.close()
             await asyncio.gather(draining, self._end_watching(), self._estate.end_checks())
             await self._end_plugins()
             await self._apps.close(patience)
@@ -219,44 +258,23 @@ class Gateway:
 
     # -- reload
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
-        """Puts a configuration in force; None: that of the file, read anew.
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        """Puts a configuration in force; None: that of the files, read anew.
 
         What is under way ends as it began. Connections, sockets with the same bind, upstreams and plugins
-        whose configuration is equal live on. How it went is told. Raises ReloadError; then nothing has
+        whose configuration is equal live on. How it went is told. expected: the etag of the one that it is to
+        take the place of. Raises Outdated where that is not in force, and ReloadError; then nothing has
         changed.
         """
-        try:
-            if self._draining:
-                raise ReloadError("it is draining")
-            async with self._changing:
-                result = await self._reload(config)
-        except ReloadError as error:
-            for line in str(error).splitlines():
-                self._tell(line if error.problems else f"fastgate: {line}")
-            self._tell("fastgate: not reloaded")
-            raise
-        for line in result.warnings:
-            self._tell(line)
-        for address, name in result.listening:
-            self._tell(f"fastgate: listening on {address} ({name})")
-        self._tell(f"fastgate: reloaded ({result})")
-        return result
+        return await self.keeper.reload(config, cause=cause, expected=expected)
 
-    async def _reload(self, config: Config | None) -> ReloadResult:
-        before = self.config
-        warnings: list[str] = []
-        if config is None:
-            try:
-                # A large file takes a while, in which the loop goes on.
-                loaded = await asyncio.to_thread(self._read, before.source)
-            except ConfigError as error:
-                raise ReloadError("\n".join(report(error.problems, before.source)), error.problems) from error
-            config, warnings = loaded.config, report(loaded.warnings)
+    async def _apply(self, config: Config) -> Applied:
         if self._draining:
             raise ReloadError("it is draining")
-        opened = await self.commit(await self.prepare_or_tell(config))
-        return result_of(before, config, opened, warnings)
+        async with self._changing:
+            return Applied(await self.commit(await self.prepare_or_tell(config)), [])
 
     async def prepare_or_tell(
         self, config: Config, opener: Opener = open_listener, places: CounterPlaces | None = None
@@ -296,9 +314,13 @@ class Gateway:
                     undo.callback(listener.close, self.worker)
             wanted = config.admin if self._has_admin else None
             admin = self._admin if wanted is not None else None
-            if wanted is not None and (admin is None or admin.listening.bind != wanted):
-                admin = AdminServer(self._api, wanted)
-                undo.callback(admin.close)
+            serving: Serving | None = None
+            if wanted is not None:
+                if admin is None or not admin.serves(wanted):
+                    admin = AdminServer(self._api, wanted)
+                    undo.callback(admin.close)
+                serving = await admin.prepare(wanted)
+                undo.callback(serving.close)
             log = self.log
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
@@ -310,7 +332,7 @@ class Gateway:
             undo.push_async_callback(self._plugins.discard, plugins)
             undo.push_async_callback(self._limits.keep, redis_limits_of(self.config))
             snapshot = build(config, ground, self._estate, plugins, self._limits, self._snapshot, tables)
-            return Prepared(snapshot, plugins, added, admin, log, undo.pop_all())
+            return Prepared(snapshot, plugins, added, admin, serving, log, undo.pop_all())
 
     async def abort(self, prepared: Prepared) -> None:
         await prepared.undo.aclose()
@@ -332,12 +354,21 @@ class Gateway:
         for each, compiled in zip(config.listeners, prepared.snapshot.listeners, strict=True):
             if listener_key(each) in added:
                 await added[listener_key(each)].serve(self.worker, compiled)
-        if fresh_admin is not None:
-            await fresh_admin.start()
         await self._limits.keep(redis_limits_of(config))
         if prepared.log is not self.log:
             await self._change_log(prepared.log)
+        if self._has_admin:
+            await self._follow_acme(wanted(config))
         return opened
+
+    async def _follow_acme(self, plan: Mapping[str, Wanted]) -> None:
+        if self._acme is None and plan:
+            from fastgate.server.acme.engine import Engine  # takes the library along
+
+            answers = OwnAnswers(self._common.answers)
+            self._acme = Engine(answers, answers)
+        if self._acme is not None:
+            await self._acme.follow(plan)
 
     def _follow(self, prepared: Prepared) -> None:
         """No request comes between."""
@@ -363,6 +394,8 @@ class Gateway:
         if self._admin is not None and self._admin is not admin:
             self._admin.close()
         self._admin = admin
+        if admin is not None and prepared.serving is not None:
+            admin.follow(prepared.serving)
         self._snapshot = snapshot
         self.config = config
 
@@ -377,6 +410,62 @@ class Gateway:
         self.worker.log_to(log, every, self._lost_lines)
 
     # -- operations
+
+    async def in_force(self) -> InForce:
+        return InForce(self.config, self.keeper.version, self.keeper.etag, self.keeper.applied)
+
+    async def history(self) -> list[VersionView]:
+        return self.keeper.versions()
+
+    async def sources(self, version: int | None = None) -> Sources:
+        return self.keeper.entry(version).sources
+
+    async def diff(self, old: int, new: int) -> Difference:
+        return self.keeper.compare(old, new)
+
+    async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
+        return await self.keeper.rollback(version, expected=expected)
+
+    async def health(self) -> Health:
+        if self._draining:
+            return Health(ready=False, reasons=(WhyNot(code="draining", detail="it takes nothing new"),))
+        if self._snapshot is None:
+            return Health(ready=False, reasons=(WhyNot(code="starting", detail="nothing is open yet"),))
+        return Health(ready=True)
+
+    async def workers(self) -> list[WorkerView]:
+        state: Literal["starting", "serving", "draining"] = (
+            "draining" if self._draining else "serving" if self._snapshot is not None else "starting"
+        )
+        return [WorkerView(id=1, pid=os.getpid(), started=self._started, state=state)]
+
+    async def listeners(self) -> list[ListenerView]:
+        return [
+            ListenerView(
+                name=each.config.name,
+                bind=each.config.bind,
+                addresses=tuple(each.listening.addresses),
+                proxy_protocol=each.config.proxy_protocol,
+                plugins=each.config.plugins,
+            )
+            for each in self._listeners.values()
+        ]
+
+    async def acme(self) -> list[AcmeView]:
+        return [] if self._acme is None else self._acme.views()
+
+    async def upgrade(self) -> int:
+        raise Unavailable("this gateway is part of another program, which has to be started anew itself")
+
+    async def begin_drain(self) -> None:
+        raise Unavailable("the program that embeds the gateway drains it")
+
+    async def log_level(self) -> LogLevel:
+        return logged_from()
+
+    async def set_log_level(self, level: LogLevel) -> LogLevel:
+        log_from(level)
+        return logged_from()
 
     async def upstreams(self) -> list[UpstreamView]:
         assert self._snapshot is not None
@@ -437,13 +526,14 @@ class Gateway:
                     )
 
     async def why(self, request_id: str) -> ExchangeTrace:
-        found = self.find_trace(request_id)
-        if found is None:
-            raise UnknownName(f'nothing is kept of a request "{request_id}"')
-        return await asyncio.to_thread(explained, self.config, found)
+        for found in await self.find_traces(request_id):
+            return found
+        raise UnknownName(f'nothing is kept of a request "{request_id}"')
 
-    def find_trace(self, request_id: str) -> ExchangeTrace | None:
-        return self._traces.find(request_id)
+    async def find_traces(self, request_id: str) -> list[ExchangeTrace]:
+        """As ``why``; empty where it has none."""
+        found = self._traces.find(request_id)
+        return [] if found is None else [await asyncio.to_thread(explained, self.config, found)]
 
     async def failures(self, limit: int) -> list[ExchangeTrace]:
         return self._traces.failures(limit)
@@ -460,6 +550,12 @@ class Gateway:
         """By plugin; and the gauges are up to date."""
         self.worker.show_gauges()
         plugins = {name: dict(one.slot.counts) for name, one in self._plugins.running.items()}
+        if self._snapshot is not None:
+            plugins |= {
+                name: one.counts()
+                for name, one in self._snapshot.plugins.items()
+                if not isinstance(one, _core.PendingFilter)  # it is in the next line
+            }
         return plugins | self._limits.counts()
 
 

@@ -15,6 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
+from fastgate.config import Sources
 from fastgate.server.sockets import Bind
 
 __all__ = ["HANDOVER", "Heirloom", "Inheritance"]
@@ -33,9 +36,12 @@ class Heirloom:
 
 class Inheritance:
     """What may be taken, each once. ready_fd: where a predecessor waits to hear that we serve; -1: there is
-    none."""
+    none. sources: of the configuration that it had in force."""
 
-    def __init__(self, heirlooms: Iterable[Heirloom] = (), ready_fd: int = -1) -> None:
+    def __init__(
+        self, heirlooms: Iterable[Heirloom] = (), ready_fd: int = -1, sources: Sources | None = None
+    ) -> None:
+        self.sources = sources
         self._left = list(heirlooms)
         self._ready_fd = ready_fd
 
@@ -44,7 +50,13 @@ class Inheritance:
         """What the environment tells of; that is taken out of it, so that no child believes it too."""
         if (text := environ.pop(HANDOVER, None)) is not None:
             told = json.loads(text)
-            return cls((Heirloom(label, _socket(fd)) for label, fd in told["sockets"]), told["ready"])
+            os.lseek(told["sources"], 0, os.SEEK_SET)
+            with open(told["sources"], "rb") as file:
+                sources = msgspec.json.decode(file.read(), type=Sources)
+            # What passes them on has made them inheritable; ours are not.
+            os.set_inheritable(told["ready"], False)
+            sockets = (Heirloom(label, _socket(fd)) for label, fd in told["sockets"])
+            return cls(sockets, told["ready"], sources)
         pid, count, names = (environ.pop(f"LISTEN_{each}", "") for each in ("PID", "FDS", "FDNAMES"))
         if pid != str(os.getpid()) or not count.isdecimal():
             return cls()

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from fastgate.config import Config, Problem
+from fastgate.config import Config, Problem, Sources
+from fastgate.config.diff import Difference
+from fastgate.server.acme.views import AcmeView
 from fastgate.telemetry.trail import ExchangeTrace
 
 __all__ = [
     "ArmView",
+    "Cause",
     "Changes",
     "EndpointChange",
     "EndpointView",
+    "Health",
+    "InForce",
+    "ListenerView",
+    "LogLevel",
     "Operations",
     "OperatorState",
+    "Outdated",
     "ReloadError",
     "ReloadResult",
     "SplitView",
+    "Unavailable",
     "UnknownName",
     "UpstreamView",
+    "VersionView",
+    "WhyNot",
+    "WorkerView",
     "result_of",
 ]
 
 # "auto": health and outliers decide.
+#: What put a configuration in force.
+Cause = Literal["start", "signal", "watch", "admin", "rollback", "program"]
 OperatorState = Literal["auto", "ready", "draining", "down"]
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 
 
 class UnknownName(LookupError):
@@ -40,6 +55,14 @@ class ReloadError(Exception):
     def __init__(self, message: str, problems: tuple[Problem, ...] = ()) -> None:
         super().__init__(message)
         self.problems = problems
+
+
+class Outdated(Exception):
+    """Another configuration is in force than the one that the caller has seen; nothing has changed."""
+
+
+class Unavailable(Exception):
+    """What was asked for can't be done as things are. ``str()`` says why."""
 
 
 class EndpointView(Struct, frozen=True, kw_only=True):
@@ -115,6 +138,7 @@ class ReloadResult(Struct, frozen=True, kw_only=True):
     plugins: Changes
     listening: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...] = ()
+    version: int = 0
 
     def __str__(self) -> str:
         """ "routes: 1 added, 2 changed; upstreams: 1 removed", or "nothing changed"."""
@@ -133,6 +157,65 @@ class ReloadResult(Struct, frozen=True, kw_only=True):
             if words:
                 parts.append(f"{kind}: {', '.join(words)}")
         return "; ".join(parts) or "nothing changed"
+
+
+class WhyNot(Struct, frozen=True, kw_only=True):
+    """What a gateway that is not ready waits for."""
+
+    code: Literal["starting", "no-configuration", "draining", "no-worker"]
+    detail: str
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """Whether requests should be sent to it: it is ready, or there are reasons."""
+
+    ready: bool
+    reasons: tuple[WhyNot, ...] = ()
+
+
+class WorkerView(Struct, frozen=True, kw_only=True):
+    """A process that serves. id: its seat, from 1; another may sit there with it for a while.
+    started: seconds since the epoch."""
+
+    id: int
+    pid: int
+    started: float
+    state: Literal["starting", "serving", "hung", "draining"]
+
+
+class ListenerView(Struct, frozen=True, kw_only=True):
+    """addresses: as in "127.0.0.1:8080", with the port that a bind to port 0 got."""
+
+    name: str
+    bind: str
+    addresses: tuple[str, ...]
+    proxy_protocol: bool
+    plugins: tuple[str, ...]
+
+
+class VersionView(Struct, frozen=True, kw_only=True):
+    """A configuration that was in force. time: since when, seconds since the epoch. of: the version that a
+    rollback went back to; 0: it was none. changes: against the one before it, in a few words. as_files: the
+    files say what it says, as far as they have been read."""
+
+    version: int
+    digest: str
+    time: float
+    cause: Cause
+    of: int
+    changes: str
+    in_force: bool
+    as_files: bool
+
+
+class InForce(NamedTuple):
+    """The configuration in force. version: 1, 2, 3 ... since the start; etag: of this version, in quotes, no
+    other gateway or start has the same; applied: seconds since the epoch."""
+
+    config: Config
+    version: int
+    etag: str
+    applied: float
 
 
 class Operations(Protocol):
@@ -164,12 +247,63 @@ class Operations(Protocol):
     async def failures(self, limit: int) -> list[ExchangeTrace]:
         """The last answers that were errors or refusals, the latest first."""
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
-        """Puts a configuration in force; None: that of the file, read anew. Raises ReloadError."""
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        """Puts a configuration in force; None: that of the file, read anew. cause: who asks.
+
+        expected: the etag of the one that it is to take the place of. Raises ReloadError, Outdated."""
+
+    async def history(self) -> list[VersionView]:
+        """The versions that are kept, oldest first."""
+
+    async def sources(self, version: int | None = None) -> Sources:
+        """What the files said of a version; None: of the one in force. Their text is as it was written."""
+
+    async def diff(self, old: int, new: int) -> Difference:
+        """What changed between two versions, by meaning."""
+
+    async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
+        """Puts an earlier version in force, as a new one; None: the last one that said something else. Raises
+        ReloadError, Outdated."""
+
+    async def in_force(self) -> InForce:
+        """What runs."""
+
+    async def health(self) -> Health:
+        """Whether requests should be sent to it."""
+
+    async def workers(self) -> list[WorkerView]:
+        """The processes that serve, in the order of their numbers."""
+
+    async def listeners(self) -> list[ListenerView]:
+        """In the order of the file."""
+
+    async def acme(self) -> list[AcmeView]:
+        """What each `[acme.NAME]` is about, and how its certificates stand."""
+
+    async def upgrade(self) -> int:
+        """Starts the program anew beside the one that runs, with the configuration in force; its process id
+        once it serves. The one that runs then drains. Raises Unavailable where that is not ours to do, and
+        ReloadError; then nothing has changed."""
+
+    async def begin_drain(self) -> None:
+        """Begins what SIGTERM begins, and returns at once; again, it does nothing. Raises Unavailable where
+        the program that embeds the gateway decides on that."""
+
+    async def log_level(self) -> LogLevel:
+        """From which level on the `fastgate` loggers say anything."""
+
+    async def set_log_level(self, level: LogLevel) -> LogLevel:
+        """In all processes, until they end. Returns what is then."""
 
 
 def result_of(
-    before: Config, after: Config, listening: list[tuple[str, str]], warnings: list[str]
+    before: Config,
+    after: Config,
+    listening: list[tuple[str, str]],
+    warnings: list[str],
+    version: int = 0,
 ) -> ReloadResult:
     """What there is to tell when one configuration has taken the place of another."""
     return ReloadResult(
@@ -179,6 +313,7 @@ def result_of(
         plugins=_changes(before.plugins, after.plugins),
         listening=tuple(listening),
         warnings=tuple(warnings),
+        version=version,
     )
 
 

@@ -104,6 +104,14 @@ class Services:
             await self._client.aclose()
 
 
+async def _kept(coroutine: Coroutine[Any, Any, None]) -> None:
+    # A task lets SystemExit through to the loop, which would end the gateway with all that runs on it.
+    try:
+        await coroutine
+    except SystemExit as error:
+        raise RuntimeError("a plugin does not end the program") from error
+
+
 class PluginServices:
     """The ``Host`` of one plugin. ``find_upstream`` and ``find_plugin`` follow the configuration in force."""
 
@@ -137,7 +145,7 @@ class PluginServices:
     ) -> _core.SubResponse:
         found = self.find_upstream(upstream)
         worker = self._services.worker
-        return await _core.ask(worker, found, method, path, headers, body, int(timeout * 1e9), limit)
+        return await _core.ask(worker, found, method, path, headers, body, timeout, limit)
 
     async def fetch(
         self,
@@ -186,7 +194,7 @@ class PluginServices:
         return await self._services.processes.run(_Call(portable(function), args, kwargs))
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str = "") -> None:
-        task = asyncio.get_running_loop().create_task(coroutine, name=f"plugin {self.name}: {name}")
+        task = asyncio.get_running_loop().create_task(_kept(coroutine), name=f"plugin {self.name}: {name}")
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)
 

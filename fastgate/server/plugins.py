@@ -34,7 +34,10 @@ class RunningPlugin:
 
     def __init__(self, use: model.PluginUse, services: Services, folder: Path, shared: Shared) -> None:
         self.use = use
-        self.plugin: Plugin = use.plugin(use.config, use.name)
+        try:
+            self.plugin: Plugin = use.plugin(use.config, use.name)
+        except (Exception, SystemExit) as error:
+            raise PluginError(_said(use, error)) from error
         self.holders = 0
         self.slot = _core.PluginSlot(
             use.name,
@@ -58,17 +61,38 @@ class RunningPlugin:
         try:
             async with asyncio.timeout(PROVISION_SECONDS):
                 await _finished(self.plugin.provision(self.host))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             await self.close()
-            raise PluginError(f"plugin {self.use.name}: {error or type(error).__name__}") from error
+            raise PluginError(_said(self.use, error)) from error
+        except asyncio.CancelledError as error:
+            await self.close()
+            if _is_cancelled():
+                raise
+            raise PluginError(_said(self.use, error)) from error
 
     async def close(self) -> None:
         await self.host.close()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await _finished(self.plugin.close())
-        except Exception:
+        except (Exception, SystemExit):
             log.exception("plugin %s, while it was closed", self.use.name)
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            log.exception("plugin %s, while it was closed", self.use.name)
+
+
+def _said(use: model.PluginUse, error: BaseException) -> str:
+    # What is no Exception says its name: an exit status alone tells nobody anything.
+    said = str(error) if isinstance(error, Exception) else ""
+    return f"plugin {use.name}: {said or type(error).__name__}"
+
+
+def _is_cancelled() -> bool:
+    """We are, and not only something that a plugin has awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _has(plugin: Plugin, phase: str) -> bool:

@@ -20,21 +20,26 @@ from types import NoneType
 from typing import Final
 
 from fastgate import _core
-from fastgate.config import Config, ConfigError, Loaded, load, model
-from fastgate.config.problems import report
+from fastgate.config import Config, Loaded, model
+from fastgate.config.spaces import said_now
 from fastgate.server import carrying
+from fastgate.server.acme.handle import EngineHandle
+from fastgate.server.acme.plan import wanted
 from fastgate.server.admin import Api
-from fastgate.server.admin_http import AdminServer
+from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.channel import MOST_DESCRIPTORS
 from fastgate.server.common import Common, CounterPlaces
 from fastgate.server.fleet import Fleet
 from fastgate.server.heartbeat import Heartbeats
+from fastgate.server.history import history_of
 from fastgate.server.identity import identity_of
 from fastgate.server.inheritance import Heirloom, Inheritance
+from fastgate.server.keeper import Applied, Keeper, at_once
 from fastgate.server.listeners import listener_key, open_listener
-from fastgate.server.operations import ReloadError, ReloadResult, result_of
+from fastgate.server.operations import Cause, ReloadError, ReloadResult
 from fastgate.server.sockets import Bind, Listening, OpenError
 from fastgate.server.upgrade import start_successor
+from fastgate.server.watch import Watcher
 from fastgate.server.worker_handle import WorkerGone, WorkerHandle
 from fastgate.server.worker_process import DrainOrder, WorkerOrder
 from fastgate.server.workers import Workers
@@ -55,9 +60,19 @@ class Supervisor:
     ) -> None:
         self._inheritance = inheritance or Inheritance()
         self.config = loaded.config
-        self.version = 1
+        self.version = 1  # of what the workers run; the operator's is the keeper's
         self.started = time.time()
         self._tell = tell
+        # A program that takes over begins with what is in force, whatever the files say.
+        taken = self._inheritance.sources
+        self.keeper = Keeper(
+            self.config,
+            self._apply,
+            tell,
+            history_of(self.config, tell),
+            aside=at_once,
+            files=None if taken is None else said_now(taken),
+        )
         self._count = count = self.config.server.workers
         # Substitutes, and those that leave, have places of their own.
         self.common = Common(self.config, 2 * count + 1)
@@ -71,21 +86,31 @@ class Supervisor:
             hang_seconds=lambda: self.config.server.hang_timeout / NS,
             tell=tell,
         )
+        self.acme = EngineHandle(self.common.answers, lambda: self.workers.all, tell)
         self._listening: dict[tuple[object, ...], Listening] = {}
         self._places: CounterPlaces = ({}, {})
         self._admin: AdminServer | None = None
         self._api = Api(Fleet(self))
+        self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self.succeeded = asyncio.Event()  # another program serves on our sockets
-        self._draining = False
+        self.stopping = asyncio.Event()  # somebody has told it to drain
+        self.draining = False
 
     # -- life
+
+    @property
+    def listening(self) -> dict[str, tuple[str, ...]]:
+        """The addresses of each listener, by its name, in the order of the configuration."""
+        open_ones = ((each.name, self._listening.get(listener_key(each))) for each in self.config.listeners)
+        return {name: tuple(listening.addresses) for name, listening in open_ones if listening is not None}
 
     async def start(self) -> Opened:
         """Opens every listener, forks the workers, and waits until all serve. Returns (address, name) of each
         listener. Raises OpenError; then nothing is open, and no worker is left."""
         config = self.config
         self._identity = identity_of(config.server.user)
+        serving: Serving | None = None
         with ExitStack() as undo:
             for each in config.listeners:
                 self._listening[listener_key(each)] = listening = self._open(each)
@@ -94,13 +119,20 @@ class Supervisor:
                 taken = self._inheritance.take((ADMIN,), config.admin)
                 self._admin = AdminServer(self._api, config.admin, taken)
                 undo.callback(self._admin.close)
+                serving = await self._admin.prepare(config.admin)
+                undo.callback(serving.close)
             self._inheritance.close_rest()
             self._places = self.common.assign(config, ([], []))
             await self.workers.start()
             undo.pop_all()
+        self.acme.follow(wanted(config), self._identity)
+        await self.keeper.begin()
+        if config.server.watch:
+            self._watcher = Watcher(self.keeper, self._tell, aside=at_once)
+            self._watcher.start()
         opened = _opened(config, self._listening)
-        if self._admin is not None:
-            await self._admin.start()
+        if self._admin is not None and serving is not None:
+            self._admin.follow(serving)
             opened += [(address, "admin API") for address in self._admin.listening.addresses]
         return opened
 
@@ -137,9 +169,12 @@ class Supervisor:
     async def drain(self, timeout: float | None = None, grace: float = 0) -> dict[str, int]:  # noqa: ASYNC109
         """Takes nothing new; the workers finish what runs within ``timeout`` seconds (None:
         server.drain_timeout). Returns the sum of their reports."""
-        self._draining = True
+        self.draining = True
+        if self._watcher is not None:
+            await self._watcher.stop()
         async with self._changing:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
+            await self.acme.close()
             for listening in self._listening.values():
                 listening.close()
             reports = await self.workers.drain(DrainOrder(patience, grace), patience + 30)
@@ -161,7 +196,7 @@ class Supervisor:
             raise
 
     async def _upgrade(self) -> int:
-        if self._draining:
+        if self.draining:
             raise ReloadError("it is draining")
         async with self._changing:
             heirlooms = [
@@ -171,11 +206,12 @@ class Supervisor:
             ]
             if self._admin is not None:
                 heirlooms += [Heirloom(ADMIN, sock) for sock in self._admin.listening.sockets]
-            pid = await start_successor(heirlooms)
+            pid = await start_successor(heirlooms, self.config.sources)
             for listening in self._listening.values():
                 listening.hand_over()
             if self._admin is not None:
                 self._admin.listening.hand_over()
+                self._admin.close()  # the new one answers from now on
         self._tell(f"fastgate: upgraded: the program with pid {pid} serves")
         self.succeeded.set()
         return pid
@@ -187,55 +223,43 @@ class Supervisor:
 
     # -- reload
 
-    async def reload(self, config: Config | None = None) -> ReloadResult:
-        """Puts a configuration in force in all workers; None: that of the file, read anew. How it went is
-        told. Raises ReloadError; then nothing has changed in any of them."""
-        try:
-            if self._draining:
-                raise ReloadError("it is draining")
-            async with self._changing:
-                result = await self._reload(config)
-        except ReloadError as error:
-            for line in str(error).splitlines():
-                self._tell(line if error.problems else f"fastgate: {line}")
-            self._tell("fastgate: not reloaded")
-            raise
-        for line in result.warnings:
-            self._tell(line)
-        for address, name in result.listening:
-            self._tell(f"fastgate: listening on {address} ({name})")
-        self._tell(f"fastgate: reloaded ({result})")
-        return result
+    async def reload(
+        self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None
+    ) -> ReloadResult:
+        """Puts a configuration in force in all workers; None: that of the files, read anew. How it went is
+        told. expected: the etag of the one that it is to take the place of. Raises Outdated where that is not
+        in force, and ReloadError; then nothing has changed in any of them."""
+        return await self.keeper.reload(config, cause=cause, expected=expected)
 
-    async def _reload(self, config: Config | None) -> ReloadResult:
-        warnings: list[str] = []
-        before = self.config
-        if config is None:
-            try:
-                loaded = load(before.source)
-            except ConfigError as error:
-                raise ReloadError("\n".join(report(error.problems, before.source)), error.problems) from error
-            config, warnings = loaded.config, report(loaded.warnings)
-        for name in ("workers", "user"):
-            if getattr(before.server, name) != getattr(config.server, name):
-                warnings.append(
-                    f"fastgate: warning: server.{name} changes with a restart or `fastgate upgrade`"
-                )
-        opened = await self._change(config)
-        return result_of(before, config, opened, warnings)
+    async def _apply(self, config: Config) -> Applied:
+        before = self.config.server
+        if self.draining:
+            raise ReloadError("it is draining")
+        async with self._changing:
+            opened = await self._change(config)
+        warnings = [
+            f"fastgate: warning: server.{name} changes with a restart or `fastgate upgrade`"
+            for name in ("workers", "user", "watch", "state_dir")
+            if getattr(before, name) != getattr(config.server, name)
+        ]
+        return Applied(opened, warnings)
 
     async def _change(self, config: Config) -> Opened:
         async with AsyncExitStack() as undo:
             added: dict[tuple[object, ...], Listening] = {}
             admin = self._admin if config.admin is not None else None
+            serving: Serving | None = None
             try:
                 for each in config.listeners:
                     if listener_key(each) not in self._listening:
                         added[listener_key(each)] = listening = self._open(each)
                         undo.callback(listening.close)
-                if config.admin is not None and (admin is None or admin.listening.bind != config.admin):
-                    admin = AdminServer(self._api, config.admin)
-                    undo.callback(admin.close)
+                if config.admin is not None:
+                    if admin is None or not admin.serves(config.admin):
+                        admin = AdminServer(self._api, config.admin)
+                        undo.callback(admin.close)
+                    serving = await admin.prepare(config.admin)
+                    undo.callback(serving.close)
             except OpenError as error:
                 raise ReloadError(f"{error}{self._hint(config)}") from error
             workers = self.workers.ready
@@ -251,14 +275,16 @@ class Supervisor:
         for key in set(self._listening) - present:
             self._listening.pop(key).close()
         self.workers.replace_stale()
+        self.acme.follow(wanted(config), self._identity)
         opened = _opened(config, added)
         if admin is not self._admin:
             before, self._admin = self._admin, admin
             if before is not None:
                 before.close()
             if admin is not None:
-                await admin.start()
                 opened += [(address, "admin API") for address in admin.listening.addresses]
+        if admin is not None and serving is not None:
+            admin.follow(serving)
         return opened
 
     async def _assign(self, config: Config, workers: list[WorkerHandle]) -> CounterPlaces:

@@ -2,6 +2,7 @@
 
 The new one is started beside this one, as this one was, with all listening sockets open. When its workers
 serve it says so, and only then do ours stop accepting, and drain. If it fails to start, nothing has happened.
+It begins with the configuration in force.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
+from fastgate.config import Sources
 from fastgate.server.inheritance import HANDOVER, Heirloom
 from fastgate.server.operations import ReloadError
 
@@ -27,17 +31,26 @@ def _environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"}
 
 
-async def start_successor(heirlooms: Iterable[Heirloom]) -> int:
-    """Its process id, once it serves. Raises ReloadError, and then it is gone."""
+async def start_successor(heirlooms: Iterable[Heirloom], sources: Sources) -> int:
+    """Its process id, once it serves what `sources` says. Raises ReloadError, and then it is gone."""
     ours, theirs = os.pipe()
     held = list(heirlooms)
-    told = {"sockets": [(each.label, each.sock.fileno()) for each in held], "ready": theirs}
+    # Not what the files say: they may be in the middle of a change, or have been rolled back.
+    with os.fdopen(os.memfd_create("sources"), "wb", closefd=False) as file:
+        file.write(msgspec.json.encode(sources))
+        in_force = file.fileno()
+    told = {
+        "sockets": [(each.label, each.sock.fileno()) for each in held],
+        "ready": theirs,
+        "sources": in_force,
+    }
     process = subprocess.Popen(  # noqa: ASYNC220  # a fork and an exec; nobody is served here
         [sys.executable, *sys.orig_argv[1:]],
         env={**_environ(), HANDOVER: json.dumps(told)},
-        pass_fds=[theirs, *(each.sock.fileno() for each in held)],
+        pass_fds=[theirs, in_force, *(each.sock.fileno() for each in held)],
     )
     os.close(theirs)
+    os.close(in_force)
     loop = asyncio.get_running_loop()
     heard: asyncio.Future[bytes] = loop.create_future()
 

@@ -35,7 +35,7 @@ from fastgate.server.operations import ReloadError, UnknownName
 from fastgate.server.plugins import PluginError
 from fastgate.server.sockets import Listening, OpenError
 
-__all__ = ["DrainOrder", "SocketSet", "WorkerOrder", "work"]
+__all__ = ["DrainOrder", "SocketSet", "WorkerOrder", "leave_supervisor", "work"]
 
 # Of each listener, by its key.
 SocketSet = dict[tuple[object, ...], list[socket.socket]]
@@ -73,7 +73,8 @@ def work(order: WorkerOrder) -> NoReturn:
     code = 70
     try:
         gc.freeze()  # what belongs to the supervisor is never looked at, and never finalized
-        _leave_supervisor(order)
+        keep = {sock.fileno() for sockets in order.sockets.values() for sock in sockets}
+        leave_supervisor(keep | {order.channel.fileno()}, order.identity)
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -90,22 +91,21 @@ def work(order: WorkerOrder) -> NoReturn:
         os._exit(code)
 
 
-def _leave_supervisor(order: WorkerOrder) -> None:
-    """Nothing of it stays open or is called, but what the worker was given."""
+def leave_supervisor(keep: set[int], identity: Identity | None) -> None:
+    """Nothing of it stays open or is called, but the descriptors that the new process was given. identity:
+    whom it becomes."""
     signal.set_wakeup_fd(-1)
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN if each == signal.SIGPIPE else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     asyncio._set_running_loop(None)
-    keep = {0, 1, 2, order.channel.fileno()}
-    keep.update(sock.fileno() for sockets in order.sockets.values() for sock in sockets)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) not in keep:
+        if int(name) not in keep | {0, 1, 2}:
             with suppress(OSError):
                 os.close(int(name))
     faulthandler.enable()  # SIGABRT, which ends a worker that hangs, tells where
-    if order.identity is not None:
-        order.identity.take()
+    if identity is not None:
+        identity.take()
 
 
 class _Worker:
@@ -196,7 +196,7 @@ class _Worker:
             self._channel.send(msgspec.msgpack.encode((number, kind, value)))
 
     def _methods(self) -> Mapping[str, Callable[..., Any]]:
-        gateway = self._gateway
+        gateway, answers = self._gateway, self._order.common.answers
         return {
             "commit": self._commit,
             "abort": self._abort,
@@ -210,8 +210,13 @@ class _Worker:
             "set_split": gateway.set_split,
             "clear_split": gateway.clear_split,
             "plugin_counts": gateway.plugin_counts,
-            "find_trace": gateway.find_trace,
+            "find_traces": gateway.find_traces,
             "failures": gateway.failures,
+            "set_log_level": gateway.set_log_level,
+            "acme_put": answers.put,
+            "acme_remove": answers.remove,
+            "acme_show": answers.show,
+            "acme_hide": answers.hide,
         }
 
     # -- the configuration

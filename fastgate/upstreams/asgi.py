@@ -199,7 +199,9 @@ class Call:
         self._whole_request = False
         self._told_gone = False
         self._waiters: list[asyncio.Future[None]] = []
-        self._task = asyncio.get_running_loop().create_task(self._run(scope), name=f"asgi:{app.name}")
+        # Not `create_task`: a program's eager tasks would answer while the request is still being sent.
+        loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] = asyncio.Task(self._run(scope), loop=loop, name=f"asgi:{app.name}")
         app.calls.add(self._task)
         self._task.add_done_callback(app.calls.discard)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-
-from .run import run
+from pathlib import Path
 
 
 def main() -> int:
+    sys.path.insert(0, str(Path(__file__).parent.parent))  # for `support`, as pytest does
+    from .run import run
+
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first input (repeats a finding)")

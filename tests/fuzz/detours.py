@@ -385,6 +385,10 @@ class Visitor:
             raise Finding(f"{len(responses)} answers to {self.paths}")
         for method, path, response in zip(self.methods, self.paths, responses, strict=False):
             status = response.line[0]
+            if any(other != path for other in response.values(b"x-of")):
+                raise Finding(f"{path!r} was told what is of another: {response.fields}")
+            if status == b"205" and not response.body:
+                continue  # a plugin's
             if details(response) or status == b"101" or response.body == b"instead":
                 continue
             wanted = b"" if method == b"HEAD" or status in (b"204", b"304") else path

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from types import TracebackType
+from typing import Self
 
 from support.wire import (
     DEFAULT_TIMEOUT,
@@ -56,7 +58,7 @@ class Client:
         self.sock = connect(address, timeout=timeout, receive_buffer=receive_buffer)
         self.stream = Stream(self.sock, timeout=timeout, record=record)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -83,7 +85,7 @@ class Client:
         """False when the peer has already closed; for uploads that an early answer may cut."""
         try:
             self.send(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             return False
         return True
 

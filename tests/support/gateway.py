@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -75,11 +75,16 @@ def config(
 def to_toml(tables: Table) -> str:
     """The configuration as TOML."""
     lines: list[str] = []
+    # Keys of the file itself stand before any table.
+    plain = {name: value for name, value in tables.items() if name == "include"}
+    lines += _entries(plain)
     for name, value in tables.items():
+        if name in plain:
+            continue
         if isinstance(value, list):
             for item in value:
                 lines += [f"[[{name}]]", *_entries(item)]
-        elif name in ("upstreams", "plugins"):
+        elif name in ("upstreams", "plugins", "acme"):
             for key, item in value.items():
                 lines += [f"[{name}.{_key(key)}]", *_entries(item)]
         else:
@@ -107,17 +112,26 @@ def _value(value: object) -> str:
 
 class Gateway:
     """`fastgate run` on a configuration. A context manager; leaving it stops the process and checks for
-    leaks.
+    leaks. files: configurations that are there already, in place of tables.
 
     Attributes: `addresses` (listener name -> address), `workers` (process ids, in the order in which they
     were ready), `pid` (of the first of them), `supervisors` (one more with each upgrade), `log` (access log
     records), `stderr` (lines), `stopped` (the leak report, after `stop()`).
     """
 
-    def __init__(self, tables: Table, directory: Path, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        tables: Table,
+        directory: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
         self.tables = tables
         self.file = directory / "gateway.toml"
-        self.file.write_text(to_toml(tables))
+        self.files = files or (self.file,)
+        if not files:
+            self.file.write_text(to_toml(tables))
         self.env = env
         self.addresses: dict[str, Address] = {}
         self.workers: list[int] = []
@@ -149,7 +163,13 @@ class Gateway:
 
     def start(self) -> Gateway:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fastgate", "run", "-c", str(self.file)],
+            [
+                sys.executable,
+                "-m",
+                "fastgate",
+                "run",
+                *(word for each in self.files for word in ("-c", str(each))),
+            ],
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(self.env or {})},
             stdin=subprocess.DEVNULL,
@@ -258,10 +278,15 @@ class Gateway:
         """`reload` of what can't be put in force."""
         return self.reload(tables, text=text, ends="fastgate: not reloaded")
 
-    def wait_stderr(self, start: str, timeout: float = 10.0) -> str:
-        """The first line on stderr that begins so."""
-        self._wait(lambda: any(line.startswith(start) for line in self.stderr), timeout, f"line {start!r}")
-        return next(line for line in self.stderr if line.startswith(start))
+    def wait_stderr(self, start: str, timeout: float = 10.0, *, since: int = 0) -> str:
+        """The first line on stderr, behind so many, that begins so."""
+        lines = self.stderr
+        self._wait(lambda: any(line.startswith(start) for line in lines[since:]), timeout, f"line {start!r}")
+        return next(line for line in lines[since:] if line.startswith(start))
+
+    def wait_workers(self, count: int) -> None:
+        """Until so many workers have been ready, those that are gone among them."""
+        self._wait(lambda: len(self.workers) >= count, 10, f"{count} workers")
 
     def stop(self, *, cut: int | None = 0) -> dict[str, int]:
         """SIGTERM, then exit code 0, a clean stderr, and a leak report of zeros. `cut`: exchanges that may
@@ -297,7 +322,8 @@ class Gateway:
 
     def check_stderr(self) -> None:
         """Nothing but the gateway's own lines: a traceback or a warning of the loop is a defect."""
-        own = ("fastgate: ", f"{self.file}:")  # the second: warnings about the configuration
+        # Beside its own lines: what is said of configurations.
+        own = ("fastgate: ", *(f"{each}{end}" for each in self.files for end in (":", ",")))
         strange = [line for line in self.stderr if line and not line.startswith(own)]
         assert not strange, "unexpected on stderr:\n" + "\n".join(strange)
 
@@ -373,10 +399,18 @@ class Gateway:
 
         A request of its own, without Host, goes through the log to make sure of that.
         """
+        plain = [
+            item["name"]
+            for item in self.tables["listeners"]
+            if not item.get("proxy_protocol") and not item.get("tls")
+        ]
+        return self.mark_on(plain[0] if plain else self.tables["listeners"][0]["name"])
+
+    def mark_on(self, listener: str) -> int:
+        """`mark`, by a listener that is spoken to without TLS, or told that it can't be."""
         self._marks += 1
         path = f"/mark-{self._marks}"
-        plain = [item["name"] for item in self.tables["listeners"] if not item.get("proxy_protocol")]
-        with self.client(plain[0]) as client:
+        with self.client(listener) as client:
             client.send(f"GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
             client.stream.rest("the end of the mark")
         self._wait(lambda: any(record["path"] == path for record in self.log), 10, "mark in the access log")

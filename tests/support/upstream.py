@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -73,6 +74,16 @@ class Connection:
         self.sock.settimeout(self.upstream.timeout)
         self.sock.sendall(data)
 
+    def encrypt(self, context: ssl.SSLContext) -> bool:
+        self.sock.settimeout(self.upstream.timeout)
+        try:
+            self.sock = context.wrap_socket(self.sock, server_side=True, suppress_ragged_eofs=False)
+        except OSError as error:
+            self.upstream.handshakes.append(str(error))
+            return False
+        self.stream = Stream(self.sock, timeout=self.upstream.timeout, record=self.upstream.record)
+        return True
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
@@ -84,7 +95,7 @@ class Upstream:
     own.
 
     address: (host, port), or a path for a Unix socket. record: False keeps no bytes (for bodies of a
-    gibibyte).
+    gibibyte). tls: it speaks TLS; `handshakes` holds what went wrong with those that failed.
     """
 
     def __init__(
@@ -95,11 +106,14 @@ class Upstream:
         record: bool = True,
         receive_buffer: int = 0,
         name: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.timeout = timeout
         self.record = record
         self.receive_buffer = receive_buffer
         self.name = name
+        self.tls = tls
+        self.handshakes: list[str] = []
         self.connections: list[Connection] = []
         self.errors: list[str] = []
         self.default: tuple[Step, ...] = (read_body(), echo())
@@ -183,13 +197,15 @@ class Upstream:
                 steps = self._accept_scripts.popleft() if self._accept_scripts else ()
             for step in steps:
                 step(connection)
+            if self.tls is not None and not connection.encrypt(self.tls):
+                return
             while self._serve_one(connection):
                 pass
         except Stop:
             pass
         except ConnectionEnded as ended:
             connection.how = ended.how  # cut in the middle of a request: the tests look at `complete`
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             connection.how = "reset"
         except Exception as error:  # noqa: BLE001  # told to the test by stop()
             if not self._stopping:
@@ -377,10 +393,23 @@ def half_close() -> Step:
 
 
 def close() -> Step:
+    """With FIN; under TLS without close_notify before it, as if somebody had cut it off."""
     """FIN, in order; what the gateway sends afterwards is answered with RST by the kernel."""
 
     def step(connection: Connection) -> None:
         connection.close()
+        raise Stop
+
+    return step
+
+
+def goodbye() -> Step:
+    """Ends the connection as TLS asks for: with close_notify."""
+
+    def step(connection: Connection) -> None:
+        assert isinstance(connection.sock, ssl.SSLSocket)
+        with contextlib.suppress(OSError):
+            connection.sock = connection.sock.unwrap()
         raise Stop
 
     return step

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,8 @@ class Stream:
             raise PeerTimeout(
                 f"nothing for {self.timeout} s while reading {what}; unread: {bytes(self._buffer[-200:])!r}"
             ) from None
+        except ssl.SSLZeroReturnError:  # the peer's farewell, behind our own
+            data = b""
         except OSError:  # ECONNRESET, or our own side was closed under us
             self.ended = "reset"
             return False

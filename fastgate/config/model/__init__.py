@@ -7,6 +7,7 @@ form=...)`` names the textual form (see forms.py) where TOML and Python differ, 
 that are computed and cannot be written.
 """
 
+from fastgate.config.model.acme import Acme, AcmeRenewal, AcmeStorage, ExternalAccount
 from fastgate.config.model.actions import (
     Fallback,
     Fault,
@@ -35,12 +36,14 @@ from fastgate.config.model.route import (
 from fastgate.config.model.server import (
     AccessLog,
     Admin,
+    AdminTls,
     Dns,
     Listener,
     ListenerLimits,
     ListenerTimeouts,
     Server,
 )
+from fastgate.config.model.sources import Sources
 from fastgate.config.model.tls import Certificate, ClientAuth, ListenerTls, UpstreamTls
 from fastgate.config.model.tracing import Tracing, Why
 from fastgate.config.model.upstream import (
@@ -57,14 +60,16 @@ from fastgate.config.model.upstream import (
 )
 
 __all__ = [
-    "UNLIMITED", "AccessLog", "Admin", "Breaker", "Certificate", "ClientAuth", "Concurrency",
+    "UNLIMITED", "AccessLog", "Acme", "AcmeRenewal", "AcmeStorage", "Admin", "AdminTls", "Breaker",
+    "Certificate", "ClientAuth", "Concurrency",
     "Condition", "Config", "Dns",
-    "Endpoint", "EndpointsFile", "Fallback", "Fault", "Hash", "HeaderRules", "HealthCheck", "Hedge",
+    "Endpoint", "EndpointsFile", "ExternalAccount", "Fallback", "Fault", "Hash",
+    "HeaderRules", "HealthCheck", "Hedge",
     "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "ListenerTls",
     "Match", "Mirror",
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
     "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts",
-    "Secret", "Server", "SharedValues", "Split", "SplitOverride",
+    "Secret", "Server", "SharedValues", "Sources", "Split", "SplitOverride",
     "SplitTarget", "StatusRange", "Sticky", "Tracing", "Upstream", "UpstreamLimits",
     "UpstreamTimeouts", "UpstreamTls", "Why",
 ]  # fmt: skip

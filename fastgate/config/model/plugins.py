@@ -126,7 +126,7 @@ class RateLimit(
     max_keys: Annotated[int, doc("Buckets that are kept; the oldest go first.", ge=1, le=10_000_000)] = (
         100_000
     )
-    report_only: Annotated[bool, doc("Count and log, but refuse nobody.")] = False
+    report_only: Annotated[bool, doc("Count what would be refused, but refuse nobody.")] = False
     headers: Annotated[
         tuple[Literal["ratelimit", "x-ratelimit"], ...],
         doc('Response fields: "ratelimit" (RateLimit and RateLimit-Policy), "x-ratelimit" (X-RateLimit-*).'),
@@ -159,7 +159,7 @@ class IpFilter(
         ),
     ] = None
     block_file: Annotated[str | None, doc("More of `block`, likewise.", "file")] = None
-    report_only: Annotated[bool, doc("Log, but refuse nobody.")] = False
+    report_only: Annotated[bool, doc("Count what would be refused, but refuse nobody.")] = False
     consumers: Annotated[tuple[str, ...], doc("Only these consumers; empty: everyone.")] = ()
     plan: Annotated[str, doc("Only consumers of this plan; empty: of any.")] = ""
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Struct
 
-from fastgate.config.model.basics import KIB, MIB, MINUTE, MS, SECOND, derived, doc
+from fastgate.config.model.basics import KIB, MIB, MINUTE, MS, SECOND, Secret, derived, doc
 from fastgate.config.model.tls import ListenerTls
 
 
@@ -42,6 +42,26 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         doc("The region in which this gateway stands; upstreams prefer endpoints of it.", "name", empty=True),
     ] = ""
     zone: Annotated[str, doc("The zone in that region, likewise.", "name", empty=True)] = ""
+    watch: Annotated[
+        bool,
+        doc(
+            "Whether a change of the files (this one, included ones, certificates, code of plugins) is taken "
+            "up by itself, as by `fastgate reload`. A change of this key needs a restart."
+        ),
+    ] = False
+    history: Annotated[
+        int,
+        doc("How many configurations that were in force are kept, for `fastgate rollback`.", ge=1, le=1000),
+    ] = 20
+    state_dir: Annotated[
+        str,
+        doc(
+            "Where they are kept.",
+            "folder",
+            empty=True,
+            default="/var/lib/fastgate for root, else $XDG_STATE_HOME/fastgate",
+        ),
+    ] = ""
     drain_timeout: Annotated[
         int, doc("After SIGTERM, what runs may finish within this; then it is cut and counted.", "duration")
     ] = 30 * SECOND
@@ -63,18 +83,45 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 1024
 
 
+class AdminTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """TLS of the admin API. The files are read again at each reload."""
+
+    cert: Annotated[str, doc("The certificate and those of its issuers, PEM.", "file")]
+    key: Annotated[str, doc("Its key, PEM, not encrypted.", "file")]
+    client_ca: Annotated[
+        str,
+        doc(
+            "Certificates (PEM) of those that issue the clients'. With it, who has none is not let in.",
+            "file",
+            empty=True,
+        ),
+    ] = ""
+
+
 class Admin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The admin API. Absent: there is none."""
+    """The admin API and its page. Absent: there is none."""
 
     bind: Annotated[
         str,
         doc(
-            'Where it listens: a loopback address such as "127.0.0.1:9901", or "unix:/path/x.sock". It asks '
-            "nobody who they are, so no other address is allowed.",
+            'Where it listens: a loopback address such as "127.0.0.1:9901", or "unix:/path/x.sock". Any '
+            "other address needs `tls`, and `token` or `tls.client_ca`.",
             "admin-bind",
         ),
     ]
-    host: Annotated[str, derived("Host part of `bind`, without brackets; empty for a Unix socket.")] = ""
+    token: Annotated[
+        Secret | None,
+        doc(
+            'What callers say, as in "Authorization: Bearer TOKEN": at least 16 characters.',
+            "bearer-token",
+            secret=True,
+            default="none: who reaches it may call it",
+        ),
+    ] = None
+    tls: AdminTls | None = None
+    host: Annotated[
+        str, derived("Host part of `bind`, without brackets; empty: every address, or a Unix socket.")
+    ] = ""
     port: Annotated[int, derived("Port part of `bind`; 0 for a Unix socket.")] = 0
     unix_path: Annotated[str | None, derived("The path of a Unix socket.")] = None
 

@@ -45,9 +45,14 @@ class ListenerTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         doc(
             "Tables with `cert` and `key`. Which one is shown goes by the name that the client asks for "
             "(SNI): an exact name before a wildcard, the first for a name that none is for; of several for "
-            "one name, such as RSA and ECDSA, by what the client can verify.",
-            least=1,
+            "one name, such as RSA and ECDSA, by what the client can verify. Needed but with `acme`.",
         ),
+    ] = ()
+    acme: Annotated[
+        str, doc("The `[acme.NAME]` that issues certificates for `domains`.", "acme-ref", empty=True)
+    ] = ""
+    domains: Annotated[
+        tuple[str, ...], doc("Names that get a certificate each from `acme`.", "acme-domain")
     ] = ()
     profile: Annotated[
         Profile,

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from msgspec import field
 
 from fastgate.plugins import PluginConfig, Secret, doc
+from fastgate.plugins._auth.identity import IdentityConfig, header_problems
 
 SECOND: Final = 1_000_000_000
 
@@ -65,7 +66,7 @@ class Issuer(PluginConfig):
     ] = None
 
 
-class JwtConfig(PluginConfig):
+class JwtConfig(IdentityConfig):
     """Lets requests in that carry a JSON Web Token (RFC 7519) of one of its issuers."""
 
     issuers: Annotated[tuple[Issuer, ...], doc("Who is trusted.", least=1)]
@@ -109,17 +110,6 @@ class JwtConfig(PluginConfig):
         doc("Scopes (claim scope or scp) that a token must all have; else 403.", one_or_many=True),
     ] = ()
 
-    consumer_claim: Annotated[str, doc("The claim that names the consumer.")] = "sub"
-    groups_claim: Annotated[str, doc('The claim that holds its groups, such as "realm_access.roles".')] = ""
-    plan_claim: Annotated[str, doc("The claim that names its plan.")] = ""
-    claims_to_headers: Annotated[
-        dict[str, str],
-        doc(
-            "Claims, and the request header in which the service gets each; arrays with commas between.",
-            "set-header-name",
-            names="text",
-        ),
-    ] = field(default_factory=dict)
     realm: Annotated[str, doc("The realm that WWW-Authenticate names.", "header-value")] = "api"
 
     refresh: Annotated[int, doc("How often key sets are fetched.", "duration", minimum=SECOND)] = 600 * SECOND
@@ -141,10 +131,8 @@ def problems(config: JwtConfig) -> Iterator[tuple[str, str]]:
         yield places[1], f"a token stands in one place, not in {' and '.join(places)}"
     if config.token_header == "authorization":
         yield "token_header", "without this key the token stands in Authorization, behind Bearer"
-    names = [name.lower() for name in config.claims_to_headers.values()]
-    if len(set(names)) < len(names):
-        yield "claims_to_headers", "two claims go into one header"
-    for name in names:
+    yield from header_problems(config)
+    for name in map(str.lower, config.claims_to_headers.values()):
         # Such headers are taken from every request before it is looked at.
         if name in ("authorization", "cookie", config.token_header):
             yield "claims_to_headers", f"{name} is what the client itself has to say"

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from msgspec import field
 
-from fastgate.plugins import PluginConfig, Secret, doc
+from fastgate.plugins import Secret, doc
 from fastgate.plugins._auth.ask import is_safe_url
+from fastgate.plugins._auth.identity import IdentityConfig, header_problems
 
 SECOND: Final = 1_000_000_000
 MINUTE: Final = 60 * SECOND
@@ -38,7 +39,7 @@ _OWN_PARAMETERS: Final = frozenset(
 )  # fmt: skip
 
 
-class Config(PluginConfig):
+class Config(IdentityConfig):
     """Logs browsers in at an OpenID provider (authorization code flow with PKCE) and keeps the session in an
     encrypted cookie."""
 
@@ -153,17 +154,6 @@ class Config(PluginConfig):
     ] = True
     refresh_before: Annotated[int, doc("How long before the access token expires.", "duration")] = 30 * SECOND
 
-    consumer_claim: Annotated[str, doc("The claim that names the consumer.", "text")] = "sub"
-    groups_claim: Annotated[str, doc('The claim that holds its groups, such as "realm_access.roles".')] = ""
-    plan_claim: Annotated[str, doc("The claim that names its plan.")] = ""
-    claims_to_headers: Annotated[
-        dict[str, str],
-        doc(
-            "Claims, and the request header in which the service gets each; arrays with commas between.",
-            "set-header-name",
-            names="text",
-        ),
-    ] = field(default_factory=dict)
     forward_access_token: Annotated[
         str,
         doc(
@@ -199,11 +189,7 @@ def problems(config: Config) -> Iterator[tuple[str, str]]:
     paths = [config.callback_path, config.login_path, config.logout_path]
     if len(set(paths)) < len(paths):
         yield "callback_path", "callback_path, login_path and logout_path must differ"
-    headers = [
-        name.lower() for name in (*config.claims_to_headers.values(), config.forward_access_token) if name
-    ]
-    if len(set(headers)) < len(headers):
-        yield "claims_to_headers", "two values go into one header"
+    yield from header_problems(config, config.forward_access_token)
     if config.public_url and not _is_origin(config.public_url):
         yield "public_url", "it is scheme and host, such as https://app.example.com"
     after = config.post_logout_redirect

@@ -32,13 +32,7 @@ class Gate:
         self._logins = Logins(host, config, provider, self._vault, self._cookies, self._answers)
         self._renewal = Renewal(host, config, provider)
         self._token_header = config.forward_access_token
-        self._identity = Identity(
-            consumer=config.consumer_claim,
-            groups=config.groups_claim,
-            plan=config.plan_claim,
-            headers=config.claims_to_headers,
-            source=host.name,
-        )
+        self._identity = Identity(config, host.name)
         self._touch = min(config.idle_lifetime // SECOND // 10, MAX_TOUCH)
         self._key = f"oidc:{host.name}"
 

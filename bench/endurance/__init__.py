@@ -1,0 +1,1 @@
+"""Everything that an operator does, under load: what fails of it is counted."""

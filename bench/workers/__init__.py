@@ -1,0 +1,1 @@
+"""How several workers share what there is to do."""

@@ -1,0 +1,35 @@
+"""What an operator is shown of ACME. Times: seconds since 1970."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+__all__ = ["AcmeCertificateView", "AcmeView"]
+
+
+class AcmeCertificateView(Struct, frozen=True, kw_only=True):
+    """state: "pending" while there has been no certificate yet, "expired" when the one in use has. problem:
+    of the last try, "" once one has gone well."""
+
+    domain: str
+    state: Literal["pending", "valid", "expired"]
+    serial: str = ""
+    issuer: str = ""
+    not_after: float | None = None
+    renew_at: float | None = None
+    failures: int = 0  # in a row
+    problem: str = ""
+    next_try: float | None = None  # after a failure
+
+
+class AcmeView(Struct, frozen=True, kw_only=True):
+    """One `[acme.NAME]`. account: its URL, "" while there is none. problem: of the storage, the account or
+    the directory as a whole."""
+
+    name: str
+    directory: str
+    account: str
+    problem: str
+    certificates: tuple[AcmeCertificateView, ...]

@@ -1,0 +1,238 @@
+"""Certificates while they are in use: which one a client is shown, and those that come at run time."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import weakref
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from fastgate.config import model
+from fastgate.config.tls_context import challenge_context, server_context
+from fastgate.server.tickets import TicketKeys
+
+if TYPE_CHECKING:
+    from fastgate.config.certificates import Facts
+
+__all__ = ["CertificateStore", "CertificateView", "ListenerCertificates"]
+
+EXPIRES_SOON_DAYS: Final = 14
+log: Final = logging.getLogger("fastgate.certificates")
+
+
+class CertificateView(Struct, frozen=True, kw_only=True):
+    """What an operator sees of a certificate in use. Times are RFC 3339."""
+
+    names: tuple[str, ...]
+    issuer: str
+    serial: str
+    not_before: str
+    not_after: str
+    expires_in: int  # whole seconds from now; below 0: it has expired
+    key: str
+    sha256: str
+    source: str  # the file, or "acme"
+    listeners: tuple[str, ...]
+
+
+@lru_cache(maxsize=4096)
+def _facts(cert_pem: bytes) -> Facts:
+    # Takes cryptography along, an extra, for those who have certificates.
+    from fastgate.config.certificates import facts_of
+
+    return facts_of(cert_pem)
+
+
+class CertificateStore:
+    """Of one process: what its listeners show beside the certificates of the configuration.
+
+    Every listener with TLS shows what is set here, for names that its own certificates are not for. Changes
+    hold for handshakes from then on; connections live on.
+    """
+
+    def __init__(self) -> None:
+        self.certificates: tuple[model.Certificate, ...] = ()
+        self._challenges: dict[str, ssl.SSLContext] = {}
+        self._listeners: weakref.WeakSet[ListenerCertificates] = weakref.WeakSet()
+        self._warned: set[tuple[str, int]] = set()
+
+    # -- what comes at run time
+
+    def set(
+        self, names: Sequence[str], cert_pem: bytes, key_pem: bytes, *, source: str = "acme"
+    ) -> model.Certificate:
+        """Shown for these names from now on, in place of what was set for exactly them. Raises ssl.SSLError
+        or ValueError for a pair that does not fit; then nothing has changed."""
+        from fastgate.config.certificates import names_of
+
+        wanted = tuple(name.lower() for name in names)
+        certificate = model.Certificate(
+            cert=source,
+            key=source,
+            cert_pem=cert_pem,
+            key_pem=model.Secret(key_pem.decode("latin-1"), source),
+            names=wanted or names_of(cert_pem),
+        )
+        server_context((certificate,), "intermediate", None)
+        rest = tuple(each for each in self.certificates if each.names != certificate.names)
+        self._replace((*rest, certificate))
+        return certificate
+
+    def remove(self, names: Sequence[str]) -> None:
+        """What was set for exactly these names."""
+        gone = tuple(name.lower() for name in names)
+        self._replace(tuple(each for each in self.certificates if each.names != gone))
+
+    def _replace(self, certificates: tuple[model.Certificate, ...]) -> None:
+        self.certificates = certificates
+        for listener in list(self._listeners):
+            listener.refresh()
+
+    # -- validation by tls-alpn-01 (RFC 8737)
+
+    def set_challenge(self, name: str, cert_pem: bytes, key_pem: bytes) -> None:
+        """Shown to who asks for this name by the protocol "acme-tls/1" and for nothing else. Raises
+        ssl.SSLError."""
+        self._challenges[name.lower()] = challenge_context(cert_pem, model.Secret(key_pem.decode(), "acme"))
+
+    def clear_challenge(self, name: str) -> None:
+        self._challenges.pop(name.lower(), None)
+
+    def challenge(self, name: str) -> ssl.SSLContext | None:
+        return self._challenges.get(name)
+
+    # -- what is seen of them
+
+    def attach(self, listener: ListenerCertificates) -> None:
+        """It follows what is set here, as long as it lives."""
+        self._listeners.add(listener)
+
+    def views(self, listeners: Iterable[model.Listener]) -> list[CertificateView]:
+        """Those of these listeners, and those that were set; each once."""
+        from fastgate.config.certificates import now
+
+        at = now()
+        with_tls = [each for each in listeners if each.tls is not None]
+        found: dict[model.Certificate, list[str]] = {}
+        for listener in with_tls:
+            assert listener.tls is not None
+            for certificate in (*listener.tls.certificates, *self.certificates):
+                found.setdefault(certificate, []).append(listener.name)
+        views = []
+        for certificate, where in found.items():
+            facts = _facts(certificate.cert_pem)
+            views.append(
+                CertificateView(
+                    names=certificate.names,
+                    issuer=facts.issuer,
+                    serial=facts.serial,
+                    not_before=facts.not_before.isoformat(),
+                    not_after=facts.not_after.isoformat(),
+                    expires_in=int((facts.not_after - at).total_seconds()),
+                    key=facts.key,
+                    sha256=facts.sha256,
+                    source=certificate.cert,
+                    listeners=tuple(where),
+                )
+            )
+        return views
+
+    def warn(self, listeners: Iterable[model.Listener]) -> None:
+        """Logs which of them expire soon, or have; each once for a day that is left. To be called now and
+        then."""
+        for view in self.views(listeners):
+            days = view.expires_in // 86400
+            if days >= EXPIRES_SOON_DAYS or (view.sha256, days) in self._warned:
+                continue
+            self._warned.add((view.sha256, days))
+            what = "has expired" if view.expires_in < 0 else f"expires in {days} days"
+            log.warning("certificate of %s (%s) %s", ", ".join(view.names), view.source, what)
+
+
+class ListenerCertificates:
+    """One listener's contexts, by name. ``context`` is what every connection begins with: its callback puts
+    the one for the name that the client asks for (SNI, RFC 6066 3) in its place.
+
+    Raises ssl.SSLError where OpenSSL does not take a certificate.
+    """
+
+    def __init__(self, listener: model.Listener, keys: TicketKeys, store: CertificateStore) -> None:
+        assert listener.tls is not None
+        self._tls = tls = listener.tls
+        self._store = store
+        self._contexts: dict[tuple[model.Certificate, ...], ssl.SSLContext] = {}
+        self._by_name: dict[str, ssl.SSLContext] = {}
+        self._default: ssl.SSLContext | None = None
+        self.context = server_context((), tls.profile, tls.client_auth)
+        # A ticket stands for a client that was let in: it must be good for nothing but the terms that let it
+        # in, and is decrypted by the context that a connection began with.
+        auth = tls.client_auth
+        terms = (listener.name, auth and (auth.mode, auth.ca_pem, auth.crl_pem))
+        keys.use_in(self.context, repr(terms).encode())
+        self.refresh()
+        self.context.sni_callback = _Chooser(self)
+        store.attach(self)
+
+    def refresh(self) -> None:
+        """Takes up what the store has now."""
+        known = (*self._tls.certificates, *self._store.certificates)
+        contexts: dict[tuple[model.Certificate, ...], ssl.SSLContext] = {}
+        by_name: dict[str, ssl.SSLContext] = {}
+        for name in {name: None for each in known for name in each.names}:
+            by_name[name] = self._context(_one_of_each_key(known, name), contexts)
+        default = None
+        if known:
+            first = known[0]
+            name = first.names[0] if first.names else ""
+            default = by_name[name] if name else self._context((first,), contexts)
+        self._contexts, self._by_name, self._default = contexts, by_name, default
+
+    def _context(
+        self,
+        certificates: tuple[model.Certificate, ...],
+        contexts: dict[tuple[model.Certificate, ...], ssl.SSLContext],
+    ) -> ssl.SSLContext:
+        context = contexts.get(certificates) or self._contexts.get(certificates)
+        if context is None:
+            context = server_context(certificates, self._tls.profile, self._tls.client_auth)
+        contexts[certificates] = context
+        return context
+
+    def choose(self, name: str | None, wants_challenge: bool) -> ssl.SSLContext | None:
+        if name is None:
+            return self._default
+        if wants_challenge and (challenge := self._store.challenge(name)) is not None:
+            return challenge
+        # A wildcard stands for one label (RFC 9525 6.3).
+        return self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}") or self._default
+
+
+class _Chooser:
+    """Called by OpenSSL with each ClientHello. Weak: a context would hold what holds it, out of the reach of
+    the garbage collector."""
+
+    def __init__(self, certificates: ListenerCertificates) -> None:
+        self._choose = weakref.WeakMethod(certificates.choose)
+
+    def __call__(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
+        name = name.lower() if name else None
+        connection.asked_for = name  # type: ignore[attr-defined]  # read by the connection's TlsServer
+        choose = self._choose()
+        found = choose(name, connection.wants_challenge) if choose is not None else None  # type: ignore[attr-defined]
+        if found is None:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        connection.context = found
+        return None
+
+
+def _one_of_each_key(known: tuple[model.Certificate, ...], name: str) -> tuple[model.Certificate, ...]:
+    """Those for a name: the first of each kind of key, of which a context can hold one."""
+    chosen: dict[str, model.Certificate] = {}
+    for each in known:
+        if name in each.names:
+            chosen.setdefault(_facts(each.cert_pem).key.partition(" ")[0], each)
+    return tuple(chosen.values())
