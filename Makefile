@@ -28,6 +28,7 @@ bench: .venv/for-tests .venv/built
 
 docs: .venv/for-run .venv/built
 	$(PY) -m tools.reasons_page docs/reasons.md
+	$(PY) -m fastgate.telemetry.reference docs/metrics.md
 	$(PY) -m fastgate.config.reference
 
 clean:

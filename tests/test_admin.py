@@ -168,6 +168,12 @@ class Fake:
         self._ask("reload", config, *([expected] if expected else []))
         return RELOADED
 
+    async def metrics(self, openmetrics: bool) -> bytes:
+        return b""
+
+    async def acme(self) -> list[AcmeView]:
+        return []
+
     async def history(self) -> list[VersionView]:
         return [VERSION]
 
@@ -198,10 +204,6 @@ class Fake:
     async def upgrade(self) -> int:
         self._ask("upgrade")
         return 7
-
-    async def acme(self) -> list[AcmeView]:
-        self._ask("acme")
-        return []
 
     async def begin_drain(self) -> None:
         self._ask("drain")

@@ -87,7 +87,7 @@ def test_every_answer_that_succeeds_is_as_it_is_described(running: Gateway) -> N
     served = running.admin("/openapi.json")
     assert served == DOCUMENT
     for resource in RESOURCES:
-        if resource.path in ("/drain", "/upgrade", "/"):
+        if resource.path in ("/drain", "/upgrade") or resource.answer is None:
             continue
         path, body = asked.get((resource.method, resource.path), (resource.path, None))
         assert "{" not in path

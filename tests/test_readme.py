@@ -25,6 +25,7 @@ from support.gateway import ROOT, Gateway, config, to_toml
 from support.upstream import free_port
 
 from bench.__main__ import parser as bench_parser
+from bench.endurance.__main__ import parser as endurance_parser
 from bench.limits.__main__ import parser as limits_parser
 from bench.resilience.__main__ import parser as resilience_parser
 from fastgate.config import Sources, load, loads
@@ -97,6 +98,8 @@ def test_commands_without_output(
         resilience_parser().parse_args(words[3:])
     elif words[:3] == ["python", "-m", "bench.limits"]:
         limits_parser().parse_args(words[3:])
+    elif words[:3] == ["python", "-m", "bench.endurance"]:
+        endurance_parser().parse_args(words[3:])
     elif words[:3] == ["python", "-m", "pytest"] and words[3].startswith("bench/micro"):
         collect = [sys.executable, *words[1:], "--collect-only", "-q"]
         subprocess.run(collect, cwd=ROOT, check=True, capture_output=True, timeout=60)

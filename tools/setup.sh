@@ -40,6 +40,7 @@ if [ "$level" = test ]; then
     has curl || packages+=(curl)
     has taskset || packages+=(util-linux)
     [ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] || packages+=(libnginx-mod-http-lua)
+    has prometheus || packages+=(prometheus)
     has redis-server || packages+=(redis-server)
     has pebble || packages+=(pebble)
     has chromium || packages+=(chromium) # the admin page is tested in it

@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "replay": "decide the requests of an access log anew, and show which would go another way",
     "upgrade": "start the program of the running gateway anew, without a pause",
     "explain": "tell which route a request would take, and why the others lost",
+    "cert": "make an authority and a certificate for a machine on which you develop",
     "new-plugin": "write a package with a plugin of your own, and its test",
     "schema": "print the JSON Schema of the configuration file",
     "demo": "start the gateway before two small services of its own",

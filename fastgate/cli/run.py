@@ -123,9 +123,17 @@ async def _serve(
     left = await supervisor.drain(grace=GRACE_SECONDS if succeeded else 0)
     for task in servants + ends:
         task.cancel()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # There is nothing left to do for a signal; and while a loop closes none may come (it writes to a pipe).
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+        signal.SIGCHLD,
+    ):
         loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)  # there is nothing left to stop
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
     tell(f"stopped {json.dumps(left)}")
     return 0
 

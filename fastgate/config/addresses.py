@@ -46,7 +46,7 @@ def parse_admin_bind(text: str, options: dict[str, Any]) -> Address:
     address = _parse_address(text, form, any_host=True, least_port=0)
     if address.host and not (_is_ipv6(address.host) or _IPV4_LIKE.fullmatch(address.host)):
         raise BadValue(
-            f"{quote(text)} has a name, and the admin API listens on an address",
+            f"{quote(text)} has a name, and this listens on an address",
             f'did you mean "127.0.0.1:{address.port}"?',
         )
     return address

@@ -19,7 +19,7 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 # Lists of endpoints are not among them: discovery watches those.
 _FORM: Final = "file"
 _RELATIVE: Final = (_FORM, "endpoints-file", "folder")
-_TABLES: Final = ("server", "admin", "dns", "access_log", "shared")
+_TABLES: Final = ("server", "admin", "metrics", "dns", "access_log", "shared")
 
 
 def at_root(config: Config, document: Document) -> Config:

@@ -453,6 +453,7 @@ _COMPLETE: dict[type[Struct], Callable[[dict[str, Any], Path, Problems], None]] 
     model.Listener: _complete_listener,
     model.ListenerTls: _complete_listener_tls,
     model.Admin: _complete_admin,
+    model.Metrics: _complete_admin,
     model.Endpoint: _complete_endpoint,
     model.ListedEndpoint: _complete_endpoint,
     model.Upstream: _complete_upstream,

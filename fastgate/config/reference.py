@@ -26,6 +26,7 @@ _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
     ("[server]", model.Server),
     ("[admin]", model.Admin),
     ("admin.tls", model.AdminTls),
+    ("[metrics]", model.Metrics),
     ("[dns]", model.Dns),
     ("[access_log]", model.AccessLog),
     ("[tracing]", model.Tracing),

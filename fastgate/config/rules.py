@@ -17,7 +17,7 @@ from fastgate.config.document import Document
 from fastgate.config.model import Config, IpFilter, Listener, Plugin, RateLimit, Secret
 from fastgate.config.problems import Path, Problems, quote
 from fastgate.config.rules_acme import check_acme, with_places
-from fastgate.config.rules_admin import check_admin, clash_of, with_files
+from fastgate.config.rules_admin import check_admin, check_metrics, clash_of, with_files
 from fastgate.config.rules_context import Context, every_upstream_of
 from fastgate.config.rules_plugins import check_order, check_references, references
 from fastgate.config.rules_route import check_route
@@ -173,6 +173,9 @@ def _check_server(context: Context) -> None:
     admin, dns, problems = context.config.admin, context.config.dns, context.problems
     if admin is not None and not problems.failed(("admin",)):
         check_admin(context, admin)
+    metrics = context.config.metrics
+    if metrics is not None and not problems.failed(("metrics",)):
+        check_metrics(context, metrics)
     if dns.min_ttl > dns.max_ttl and not problems.failed(("dns",)):
         problems.error(("dns",), "dns: `min_ttl` is longer than `max_ttl`")
 

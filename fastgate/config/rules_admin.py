@@ -1,4 +1,4 @@
-"""Rules of `[admin]`: who may reach it, and what it is reached by."""
+"""Rules of `[admin]` and `[metrics]`: who may reach them, and what they are reached by."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 from msgspec.structs import replace
 
 from fastgate.config.addresses import is_loopback
-from fastgate.config.model import Admin, AdminTls, Listener
+from fastgate.config.model import Admin, AdminTls, Listener, Metrics
 from fastgate.config.problems import Path, quote
 from fastgate.config.rules_context import Context
 
@@ -28,11 +28,7 @@ def with_files(admin: Admin, base: FilePath) -> Admin:
 
 def check_admin(context: Context, admin: Admin) -> None:
     problems, bind = context.problems, ("admin", "bind")
-    for path, listener in context.listeners:
-        if not problems.failed((*path, "bind")) and clash_of(admin, listener):
-            problems.error(
-                bind, f"admin.bind: listener {quote(listener.name)} already has {quote(listener.bind)}"
-            )
+    _check_bind(context, "admin", admin)
     tls = admin.tls
     if admin.unix_path is not None:
         if tls is not None:
@@ -49,6 +45,24 @@ def check_admin(context: Context, admin: Admin) -> None:
             )
     if tls is not None and admin.unix_path is None:
         _check_files(context, tls)
+
+
+def check_metrics(context: Context, metrics: Metrics) -> None:
+    _check_bind(context, "metrics", metrics)
+    admin = context.config.admin
+    if admin is not None and clash_of(metrics, admin):
+        context.problems.error(
+            ("metrics", "bind"), f"metrics.bind: the admin API already has {quote(admin.bind)}"
+        )
+
+
+def _check_bind(context: Context, table: str, ours: Admin | Metrics) -> None:
+    for path, listener in context.listeners:
+        if not context.problems.failed((*path, "bind")) and clash_of(ours, listener):
+            context.problems.error(
+                (table, "bind"),
+                f"{table}.bind: listener {quote(listener.name)} already has {quote(listener.bind)}",
+            )
 
 
 def _check_files(context: Context, tls: AdminTls) -> None:
@@ -96,7 +110,7 @@ def _reason(error: Exception) -> str:
     return re.sub(r"^\[[^\]]*\] | \(_ssl\.c:[0-9]+\)$", "", str(error))
 
 
-def clash_of(one: Listener | Admin, other: Listener) -> str:
+def clash_of(one: Listener | Admin | Metrics, other: Listener | Admin) -> str:
     """ "same" socket, "overlap" (one of them on every address of the port), or nothing."""
     if one.unix_path is not None or other.unix_path is not None:
         return "same" if one.unix_path == other.unix_path else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -32,6 +33,9 @@ def check_listener_tls(listener: Listener, base: FilePath, path: Path, problems:
     if tls is None:
         return listener
     path = (*path, "tls")
+    if find_spec("cryptography") is None:
+        problems.error(path, "tls needs the package cryptography", "pip install fastgate[tls]")
+        return listener
     certificates = tuple(
         _certificate(each, base, (*path, "certificates", at), problems)
         for at, each in enumerate(tls.certificates)

@@ -23,7 +23,7 @@ from fastgate.config.problems import ConfigError, Path, Problem, quote
 from fastgate.config.rewriting import rewritten
 from fastgate.config.rules_admin import clash_of
 
-_TABLES: Final = ("server", "admin", "dns", "access_log", "shared")
+_TABLES: Final = ("server", "admin", "metrics", "dns", "access_log", "shared")
 
 
 def said_now(sources: Sources) -> Sources:

@@ -36,21 +36,62 @@ cdef enum:
     HISTOGRAM_OCTAVES = 21
     HISTOGRAM_BUCKETS = 4 * HISTOGRAM_OCTAVES + 2
 
+cdef enum:
+    METHOD_COUNT = METHOD_CONNECT + 1
+    STATUS_CLASSES = 6              # none sent, 1xx .. 5xx
+    # The fewer buckets that metrics show: see METRIC_BOUNDS. The last has no bound.
+    METRIC_BUCKETS = 15
+    # Of an exemplar's id: as long as the longest request id.
+    EXEMPLAR_ID = 72
+
+cdef struct Exemplar:
+    # One exchange among those of a bucket. A reader takes it when `turn` is even and the same before and behind.
+    uint32_t turn
+    uint8_t is_trace                # `id` is a trace's, else a request's
+    uint8_t length                  # of `id`; 0: there is none yet
+    int64_t total_ns
+    int64_t unix_ns
+    char[EXEMPLAR_ID] id
+
 cdef struct RouteCounts:
-    # The first ten numbers lie together: with the two buckets they are all that most exchanges write.
-    uint64_t[6] status              # by class: none sent, 1xx .. 5xx
+    # The sums and the statuses of GET lie within two cache lines: with the two buckets they are all that most
+    # exchanges write.
     uint64_t bytes_in
     uint64_t bytes_out
     uint64_t total_sum_ns
     uint64_t upstream_head_sum_ns
+    uint64_t[METHOD_COUNT][STATUS_CLASSES] status
     uint64_t[HISTOGRAM_BUCKETS] total
     uint64_t[HISTOGRAM_BUCKETS] upstream_head
     uint64_t[R_COUNT] reasons
+    # -- what follows is no number to be added up
+    Exemplar[METRIC_BUCKETS] exemplars      # of `total`
+
+cdef enum:
+    # Those of a RouteCounts that are added up over workers.
+    ROUTE_WORDS = 4 + METHOD_COUNT * STATUS_CLASSES + 2 * HISTOGRAM_BUCKETS + R_COUNT
+
+cdef struct UpstreamTimes:
+    uint64_t connect_sum_ns
+    uint64_t queue_sum_ns
+    uint64_t[HISTOGRAM_BUCKETS] connect
+    uint64_t[HISTOGRAM_BUCKETS] queue
+
+cdef struct EndpointCounts:
+    # One worker's, of one endpoint; in whole cache lines, so that no two workers write to one.
+    uint64_t head_sum_ns
+    uint64_t failed                 # answers of 500 and above, which are in `head` too
+    uint64_t unanswered             # attempts that ended without a response's head
+    int64_t active                  # attempts under way
+    int64_t open
+    int64_t idle
+    uint64_t[HISTOGRAM_BUCKETS] head
+    uint64_t[4] spare
 
 cdef struct CountersHead:
     # What lies where, at the start of the mapping: a reader needs nothing else. Offsets and strides in bytes;
-    # a block has its exchanges (one number for each route), gauges, upstreams, routes, in this order. The
-    # last route is "no route".
+    # a block has its exchanges (one number for each route), gauges, upstreams, their times, routes, in this
+    # order. The last route is "no route".
     uint64_t magic
     uint64_t version
     uint64_t workers
@@ -63,6 +104,7 @@ cdef struct CountersHead:
     uint64_t block_stride
     uint64_t gauges_at
     uint64_t upstreams_at
+    uint64_t upstream_times_at
     uint64_t routes_at
     uint64_t route_stride
 
@@ -76,13 +118,21 @@ cdef class Counters:
     cdef uint64_t* exchanges
     cdef int64_t* gauges
     cdef int64_t* upstreams
-    cdef RouteCounts* routes
+    cdef UpstreamTimes* upstream_times
+    cdef char* routes               # RouteCounts, `route_stride` bytes apart
+    cdef int place                  # of this process
     cdef uint8_t[R_COUNT] upstream_fault
     # -- whose numbers lie where: names keep their places over reloads
     cdef int route_room         # without "no route"
     cdef int upstream_room
     cdef SlotTable route_slots
     cdef SlotTable upstream_slots
+    # -- endpoints: found by their names in every process, since each discovers its own
+    cdef Tallies endpoints
+    cdef Tally endpoint_other       # of those that there was no room for
+    # -- what plugins count, by plugin and what
+    cdef Tallies plugins
+    cdef dict plugin_tallies        # of this process
 
     # Counts an ended exchange. The indexes of the record are those of the Slots of `assign`.
     cdef void record(self, const ExchangeRecord* record) noexcept nogil
@@ -92,6 +142,11 @@ cdef class Counters:
     cdef void gauge_set(self, int gauge, int64_t value) noexcept nogil
     cdef void upstream_add(self, int upstream_index, int which, int64_t by) noexcept nogil
     cdef void upstream_set(self, int upstream_index, int which, int64_t value) noexcept nogil
+    # Where this process counts an endpoint, as long as the Tally is held. Never None.
+    cdef Tally endpoint_tally(self, str upstream, str address)
+    # Nothing is open or under way at any endpoint in this process, as far as is known so far.
+    cdef void clear_endpoints(self) noexcept nogil
+    cdef RouteCounts* _route(self, int at) noexcept nogil
     cdef int _use(self, uint64_t worker) except -1
     cdef dict _sum_route(self, int route)
     cdef int _forget_route(self, int route) except -1

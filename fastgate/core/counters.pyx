@@ -9,14 +9,14 @@
 # quantile is off by at most an eighth (12.5 %) of the true value, between 33 us and 69 s.
 
 
-cdef extern from "sys/mman.h" nogil:
-    void* mmap(void* addr, size_t length, int prot, int flags, int fd, long offset)
-    int munmap(void* addr, size_t length)
-    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_ANONYMOUS, MAP_NORESERVE
-    void* MAP_FAILED
-
 cdef enum:
-    _COUNTERS_VERSION = 1
+    _COUNTERS_VERSION = 2
+    # Endpoints with numbers of their own, over all upstreams; and pairs of a plugin and what it counts.
+    _ENDPOINT_PLACES = 1024
+    _PLUGIN_PLACES = 512
+    # An exemplar is taken from the first exchanges of a bucket, then from one in so many (a power of two).
+    _EXEMPLARS_FIRST = 32
+    _EXEMPLARS_EVERY = 256
 
 GAUGES: tuple[str, ...] = (
     "connections_open", "connections_accepted", "connections_refused", "exchanges_active", "tunnels_active",
@@ -28,8 +28,12 @@ UPSTREAM_COUNTS: tuple[str, ...] = (
     "connections_open", "connections_idle", "connections_made", "requests_waiting",
 )
 _STATUS_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+# By METHOD_...
+METHOD_CLASSES: tuple[str, ...] = (
+    "other", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT",
+)
 
-if len(GAUGES) != GAUGE_COUNT or len(UPSTREAM_COUNTS) != UPSTREAM_COUNT:
+if len(GAUGES) != GAUGE_COUNT or len(UPSTREAM_COUNTS) != UPSTREAM_COUNT or len(METHOD_CLASSES) != METHOD_COUNT:
     raise ImportError("core/counters.pxd and .pyx name different numbers")
 
 
@@ -55,6 +59,25 @@ def histogram_bounds() -> tuple[int, ...]:
     return tuple(bounds)
 
 
+# Of each bucket, the one of METRIC_BOUNDS that it lies in.
+cdef uint8_t[HISTOGRAM_BUCKETS] _METRIC_BUCKET
+
+
+cdef tuple _metric_bounds():
+    # 1, 2.5 and 5 of each power of ten, as near as a bucket's bound comes.
+    bounds = histogram_bounds()
+    wanted = [figure * 10**power for power in range(6, 11) for figure in (1, 2.5, 5)][:METRIC_BUCKETS - 2]
+    near = [min(bounds, key=lambda bound: abs(bound - each)) for each in (0.5e6, *wanted)]
+    for bucket, bound in enumerate((*bounds, 1 << 62)):
+        _METRIC_BUCKET[<int>bucket] = sum(each < bound for each in near)
+    return tuple(near)
+
+
+METRIC_BOUNDS: tuple[int, ...] = _metric_bounds()
+if len(METRIC_BOUNDS) != METRIC_BUCKETS - 1:
+    raise ImportError("core/counters.pxd and .pyx know different numbers of buckets")
+
+
 cdef class Counters:
     """Counters of `workers` processes over routes and upstreams.
 
@@ -76,6 +99,10 @@ cdef class Counters:
         self.upstream_room = len(upstreams) + spare_upstreams
         self.route_slots = SlotTable(self.route_room)
         self.upstream_slots = SlotTable(self.upstream_room)
+        self.endpoints = Tallies(workers, sizeof(EndpointCounts), _ENDPOINT_PLACES)
+        self.endpoint_other = self.endpoints.hold("", "other")
+        self.plugins = Tallies(workers, sizeof(uint64_t), _PLUGIN_PLACES)
+        self.plugin_tallies = {}
         self.route_slots.take(routes)
         self.upstream_slots.take(upstreams)
         head.magic = <uint64_t>0x6661737467617465U       # "fastgate"
@@ -89,10 +116,13 @@ cdef class Counters:
         head.first_block = 4096
         head.gauges_at = head.routes * sizeof(uint64_t)
         head.upstreams_at = head.gauges_at + GAUGE_COUNT * sizeof(int64_t)
-        head.routes_at = head.upstreams_at + head.upstreams * UPSTREAM_COUNT * sizeof(int64_t)
-        head.route_stride = sizeof(RouteCounts)
+        head.upstream_times_at = head.upstreams_at + head.upstreams * UPSTREAM_COUNT * sizeof(int64_t)
+        head.routes_at = head.upstream_times_at + head.upstreams * sizeof(UpstreamTimes)
+        # Whole cache lines, so that what lies together in a route's numbers does so in memory.
+        head.routes_at = (head.routes_at + 63) & ~<uint64_t>63
+        head.route_stride = (sizeof(RouteCounts) + 63) & ~<uint64_t>63
         # Whole pages: no two workers write to one cache line.
-        head.block_stride = (head.routes_at + head.routes * sizeof(RouteCounts) + 4095) & ~<uint64_t>4095
+        head.block_stride = (head.routes_at + head.routes * head.route_stride + 4095) & ~<uint64_t>4095
         self.length = head.first_block + head.workers * head.block_stride
         mapping = mmap(
             NULL, self.length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0
@@ -116,8 +146,13 @@ cdef class Counters:
         self.exchanges = <uint64_t*>self.block
         self.gauges = <int64_t*>(self.block + self.head.gauges_at)
         self.upstreams = <int64_t*>(self.block + self.head.upstreams_at)
-        self.routes = <RouteCounts*>(self.block + self.head.routes_at)
+        self.upstream_times = <UpstreamTimes*>(self.block + self.head.upstream_times_at)
+        self.routes = self.block + self.head.routes_at
+        self.place = <int>worker
         return 0
+
+    cdef inline RouteCounts* _route(self, int at) noexcept nogil:
+        return <RouteCounts*>(self.routes + <size_t>at * self.head.route_stride)
 
     def use_worker(self, worker: int) -> None:
         """Chooses the block that this process writes; to be called behind the fork. The gauges that go up and
@@ -131,6 +166,25 @@ cdef class Counters:
         for i in range(len(self.upstream_slots.names)):
             for gauge in (UPSTREAM_CONNECTIONS_OPEN, UPSTREAM_CONNECTIONS_IDLE, UPSTREAM_REQUESTS_WAITING):
                 self.upstreams[i * UPSTREAM_COUNT + <int>gauge] = 0
+        self.clear_endpoints()
+
+    cdef void clear_endpoints(self) noexcept nogil:
+        cdef EndpointCounts* counts
+        cdef TallyHead* head
+        cdef uint64_t place
+        for place in range(self.endpoints.table.capacity):
+            head = self.endpoints.at(place)
+            if head != NULL:
+                counts = <EndpointCounts*>self.endpoints.block(head, self.place)
+                # A page that nobody has written to costs nothing so far.
+                if counts.active or counts.open or counts.idle:
+                    counts.active = counts.open = counts.idle = 0
+
+    cdef Tally endpoint_tally(self, str upstream, str address):
+        try:
+            return self.endpoints.hold(upstream, address)
+        except (MemoryError, ValueError):
+            return self.endpoint_other
 
     def assign(
         self, routes: Sequence[str], upstreams: Sequence[str], held: tuple[Iterable[int], Iterable[int]] = ((), ()),
@@ -182,22 +236,32 @@ cdef class Counters:
                 block + self.head.upstreams_at + <size_t>upstream * UPSTREAM_COUNT * sizeof(int64_t), 0,
                 UPSTREAM_COUNT * sizeof(int64_t),
             )
+            memset(
+                block + self.head.upstream_times_at + <size_t>upstream * sizeof(UpstreamTimes), 0,
+                sizeof(UpstreamTimes),
+            )
         return 0
 
     cdef void record(self, const ExchangeRecord* record) noexcept nogil:
         cdef int at = record.route_index if 0 <= record.route_index < self.route_room else self.route_room
-        cdef RouteCounts* route = &self.routes[at]
+        cdef RouteCounts* route = self._route(at)
+        cdef UpstreamTimes* times
         cdef int status = record.status // 100
+        cdef int method = record.method_id if record.method_id < METHOD_COUNT else METHOD_OTHER
+        cdef int bucket
         cdef int64_t* upstream
         self.exchanges[at] += 1
-        route.status[status if 0 < status < 6 else 0] += 1
+        route.status[method][status if 0 < status < STATUS_CLASSES else 0] += 1
         route.bytes_in += <uint64_t>record.bytes_in
         route.bytes_out += <uint64_t>record.bytes_out
         if 0 < record.reason < R_COUNT:
             route.reasons[record.reason] += 1
         if record.total_ns >= 0:
+            bucket = _histogram_bucket(record.total_ns)
             route.total_sum_ns += <uint64_t>record.total_ns
-            route.total[_histogram_bucket(record.total_ns)] += 1
+            route.total[bucket] += 1
+            if route.total[bucket] < _EXEMPLARS_FIRST or not route.total[bucket] & (_EXEMPLARS_EVERY - 1):
+                _set_exemplar(&route.exemplars[_METRIC_BUCKET[bucket]], record)
         if record.upstream_head_ns >= 0:
             route.upstream_head_sum_ns += <uint64_t>record.upstream_head_ns
             route.upstream_head[_histogram_bucket(record.upstream_head_ns)] += 1
@@ -208,12 +272,20 @@ cdef class Counters:
             upstream[<int>UPSTREAM_RETRIES] += record.attempts - 1
             if 0 < record.reason < R_COUNT and self.upstream_fault[record.reason]:
                 upstream[<int>UPSTREAM_FAILURES] += 1
+            if record.connect_ns >= 0 or record.queue_ns >= 0:      # no idle connection was there
+                times = &self.upstream_times[record.upstream_index]
+                if record.connect_ns >= 0:
+                    times.connect_sum_ns += <uint64_t>record.connect_ns
+                    times.connect[_histogram_bucket(record.connect_ns)] += 1
+                if record.queue_ns >= 0:
+                    times.queue_sum_ns += <uint64_t>record.queue_ns
+                    times.queue[_histogram_bucket(record.queue_ns)] += 1
 
     cdef void expect(self, int route_index) noexcept nogil:
-        cdef RouteCounts* route = &self.routes[route_index]
+        cdef RouteCounts* route = self._route(route_index)
         prefetch(&self.exchanges[route_index])
-        prefetch(&route.status[0])
-        prefetch(&route.total_sum_ns)
+        prefetch(&route.bytes_in)
+        prefetch(&route.status[<int>METHOD_GET][5])
         prefetch(&route.total[USUAL_BUCKET])
         prefetch(&route.upstream_head[USUAL_BUCKET])
 
@@ -239,6 +311,16 @@ cdef class Counters:
         """`gauge_add` by name (of GAUGES)."""
         self.gauge_add(GAUGES.index(gauge), by)
 
+    def add_plugin(self, plugin: str, what: str, by: int) -> None:
+        """Counts what a plugin has decided; nothing, where there is no more room for names."""
+        tally = self.plugin_tallies.get((plugin, what))
+        if tally is None:
+            try:
+                tally = self.plugin_tallies[plugin, what] = self.plugins.hold(plugin, what)
+            except (MemoryError, ValueError):
+                return
+        (<uint64_t*>(<Tally>tally).own(self.place))[0] += <uint64_t>by
+
     def add_upstream(self, upstream: str, count: str, by: int) -> None:
         """`upstream_add` by names (of UPSTREAM_COUNTS)."""
         self.upstream_add(self.upstream_slots.names.index(upstream), UPSTREAM_COUNTS.index(count), by)
@@ -250,7 +332,7 @@ cdef class Counters:
         cdef uint64_t* other
         cdef char* block
         cdef uint64_t worker, exchanges = 0
-        cdef size_t i, words = sizeof(RouteCounts) // sizeof(uint64_t)
+        cdef size_t i, words = ROUTE_WORDS
         memset(&total, 0, sizeof(RouteCounts))
         for worker in range(self.head.workers):
             block = <char*>self.head + self.head.first_block + worker * self.head.block_stride
@@ -264,7 +346,10 @@ cdef class Counters:
             return None
         return {
             "exchanges": exchanges,
-            "status": {name: total.status[<int>i] for i, name in enumerate(_STATUS_CLASSES)},
+            "status": {
+                name: sum([total.status[<int>k][<int>i] for k in range(<int>METHOD_COUNT)])
+                for i, name in enumerate(_STATUS_CLASSES)
+            },
             "reasons": {
                 REASONS[k].code: total.reasons[<int>k] for k in range(<int>R_COUNT) if total.reasons[<int>k]
             },
@@ -273,6 +358,21 @@ cdef class Counters:
             "total": _histogram_dict(total.total, total.total_sum_ns),
             "upstream_head": _histogram_dict(total.upstream_head, total.upstream_head_sum_ns),
         }
+
+    def sum_gauges(self, live: Container[int]) -> dict[str, int]:
+        """Of GAUGES, over all workers; what goes up and down over those in `live`."""
+        cdef uint64_t worker
+        cdef int i
+        cdef int64_t* found
+        sums = dict.fromkeys(GAUGES, 0)
+        for worker in range(self.head.workers):
+            found = <int64_t*>(
+                <char*>self.head + self.head.first_block + worker * self.head.block_stride + self.head.gauges_at
+            )
+            for i, name in enumerate(GAUGES):
+                if worker in live or not name.endswith(("_open", "_active", "_waiting")):
+                    sums[name] += found[i]
+        return sums
 
     def snapshot(self) -> dict[str, object]:
         """All workers' numbers, added up; see docs/access-log.md.
@@ -313,6 +413,20 @@ cdef class Counters:
     def size_bytes(self) -> int:
         """Bytes of the mapping; untouched pages cost nothing."""
         return self.length
+
+
+cdef void _set_exemplar(Exemplar* at, const ExchangeRecord* record) noexcept nogil:
+    cdef Span id = record.trace_id if record.trace_id.ptr != NULL else record.request_id
+    if id.ptr == NULL or id.len > EXEMPLAR_ID:
+        return
+    # One writer; a reader that finds `turn` odd or changed takes nothing.
+    fg_add32(&at.turn, 1)
+    at.is_trace = record.trace_id.ptr != NULL
+    at.length = <uint8_t>id.len
+    at.total_ns = record.total_ns
+    at.unix_ns = record.start_unix_ns + record.total_ns
+    memcpy(at.id, id.ptr, <size_t>id.len)
+    fg_add32(&at.turn, 1)
 
 
 cdef dict _histogram_dict(const uint64_t* counts, uint64_t sum_ns):

@@ -272,3 +272,12 @@ def loop_fault(rule: FaultRule, request: SampleRequest, source: RandomSource, in
         bound.delay(&sample.view, bits)
         aborts += bound.abort(&sample.view, bits) != 0
     return aborts
+
+
+def loop_count(counters: Counters, exchange: SampleExchange, count: int) -> None:
+    """Counts the exchange so often."""
+    cdef Counters bound = <Counters?>counters
+    cdef SampleExchange sample = <SampleExchange?>exchange
+    cdef int64_t i
+    for i in range(count):
+        bound.record(&sample.record)

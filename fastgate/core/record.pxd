@@ -9,6 +9,7 @@ cdef struct ExchangeRecord:
     Span upstream
     Span endpoint           # "address:port" of the last attempt
     Span method
+    uint8_t method_id       # METHOD_...
     Span target             # as received, with the query
     Span host
     Span user_agent

@@ -116,6 +116,8 @@ cdef class SampleExchange:
         record.upstream = self._keep(upstream)
         record.endpoint = self._keep(endpoint)
         record.method = self._keep(method)
+        record.method_id = method_of(record.method)
+        record.trace_id = self._keep(trace_id)
         record.target = self._keep(target)
         record.host = self._keep(host)
         record.user_agent = self._keep(user_agent)

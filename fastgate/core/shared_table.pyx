@@ -12,6 +12,13 @@ from posix.signal cimport kill
 from posix.unistd cimport getpid, usleep
 
 
+cdef extern from "sys/mman.h" nogil:
+    void* mmap(void* addr, size_t length, int prot, int flags, int fd, long offset)
+    int munmap(void* addr, size_t length)
+    int PROT_READ, PROT_WRITE, MAP_SHARED, MAP_ANONYMOUS, MAP_NORESERVE
+    void* MAP_FAILED
+
+
 cdef class SharedTable:
     """Zeroed records of `size` bytes (the first 16 are the key's), shared with every process forked afterwards.
 

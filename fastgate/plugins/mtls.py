@@ -74,8 +74,8 @@ class MtlsConfig(GateKeeperConfig, frozen=True, kw_only=True):
     forward: Annotated[
         bool,
         doc(
-            "Leave the header in the request that the service gets; of a certificate of the connection, tell "
-            "it in Client-Cert (RFC 9440)."
+            "Leave the header in the request that the service gets; tell it of a certificate of the "
+            "connection in Client-Cert (RFC 9440)."
         ),
     ] = False
 

@@ -393,11 +393,20 @@ cdef inline int outcome_of(int status) noexcept nogil:
     return OUTCOME_GATEWAY if 502 <= status <= 504 else OUTCOME_5XX
 
 
+cdef inline void count_answer(Endpoint endpoint, int status, int64_t latency) noexcept:
+    cdef EndpointCounts* counts = endpoint.counts
+    counts.head_sum_ns += <uint64_t>latency
+    counts.head[_histogram_bucket(latency)] += 1
+    if status >= 500:
+        counts.failed += 1
+
+
 cdef int observe_answer(Exchange x, int status, int64_t now) except -1:
     cdef Upstream upstream = x.upstream
     cdef int64_t latency = now - x.sent_ns
     if x.pinned:
         return 0                            # a check, which has its own judge
+    count_answer(x.endpoint, status, latency)
     upstream.health.report_attempt(x.endpoint, upstream.group.seats, outcome_of(status), now)
     if upstream.ewma:
         ewma_observe(x.endpoint, latency, now)
@@ -409,6 +418,7 @@ cdef int observe_answer(Exchange x, int status, int64_t now) except -1:
 cdef int observe_failure(Exchange x, int reason, int64_t now) except -1:
     # The gateway's own doing, and what the client has done, say nothing of the endpoint.
     if x.endpoint is not None and not x.pinned and REASON_OF_UPSTREAM[reason]:
+        x.endpoint.counts.unanswered += 1
         x.upstream.health.report_attempt(x.endpoint, x.upstream.group.seats, OUTCOME_GATEWAY, now)
     return 0
 

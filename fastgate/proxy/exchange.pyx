@@ -601,6 +601,8 @@ cdef class Exchange(Timed):
         self.phase = X_TUNNEL
         self.worker.tunnels += 1
         self.status = 101
+        if not self.pinned:
+            count_answer(self.endpoint, 101, now_ns() - self.sent_ns)
         self.request_done = False               # in a tunnel these two say which side has sent FIN
         self.unsent_done = False
         self.replay = None

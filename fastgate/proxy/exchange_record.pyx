@@ -20,6 +20,7 @@ cdef inline int fill_record(Exchange x, ExchangeRecord* record, Span detail, int
     if x.endpoint is not None:
         record.endpoint = bytes_span(x.endpoint.address_bytes)
     record.method = x.view.method
+    record.method_id = x.view.method_id
     record.target = x.raw_target
     record.host = x.view.host
     record.user_agent = x.facts.user_agent

@@ -11,6 +11,8 @@ cdef class Endpoint(Seat):
     cdef readonly object app            # of an application in this process: what begins its calls; None: a socket
     cdef Upstream upstream
     cdef Worker worker
+    cdef Tally tally                    # keeps `counts`
+    cdef EndpointCounts* counts
     cdef bytes sticky_token             # what the sticky cookie says for it; None: there is none
     cdef bint retired                   # no configuration has it any more: what runs may finish, nothing is kept
     # -- connections: idle ones, last used first, since it is the least likely to have been closed over there

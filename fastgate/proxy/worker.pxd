@@ -54,6 +54,9 @@ cdef class Worker:
     cdef list unwatched                 # the counters' places of those that are not
     cdef object retired                 # WeakSet of Upstream: no longer in use, alive as long as anything runs there
     cdef int64_t gauges_ns              # when the gauges are shown next
+    cdef int64_t shown_accepted         # and what of these the counters have
+    cdef int64_t shown_refused
+    cdef int64_t shown_dropped
     cdef readonly int64_t accepted
     cdef readonly int64_t refused       # connections over a cap
     cdef int tunnels

@@ -31,6 +31,15 @@ cdef (int64_t, int64_t, int64_t) _connections_of(Upstream upstream) except *:
     return open, idle, waiting
 
 
+cdef int _add_endpoints(Upstream upstream) except -1:
+    cdef Endpoint endpoint
+    for endpoint in upstream.group.seats:
+        endpoint.counts.active += endpoint.active
+        endpoint.counts.open += endpoint.open - endpoint.connecting
+        endpoint.counts.idle += endpoint.idle.count
+    return 0
+
+
 cdef class Worker:
     """One event loop's worth of gateway.
 
@@ -162,17 +171,22 @@ cdef class Worker:
         cdef Counters counters = self.counters
         cdef Upstream upstream
         cdef int slot
-        cdef int64_t open, idle, waiting
+        cdef int64_t open, idle, waiting, dropped
         counters.gauge_set(GAUGE_CONNECTIONS_OPEN, len(self.downstreams))
-        counters.gauge_set(GAUGE_CONNECTIONS_ACCEPTED, self.accepted)
-        counters.gauge_set(GAUGE_CONNECTIONS_REFUSED, self.refused)
+        # What only goes up goes on where another process, in this one's place before it, has left it.
+        counters.gauge_add(GAUGE_CONNECTIONS_ACCEPTED, self.accepted - self.shown_accepted)
+        counters.gauge_add(GAUGE_CONNECTIONS_REFUSED, self.refused - self.shown_refused)
+        self.shown_accepted = self.accepted
+        self.shown_refused = self.refused
         counters.gauge_set(GAUGE_EXCHANGES_ACTIVE, self.exchanges)
         counters.gauge_set(GAUGE_TUNNELS_ACTIVE, self.tunnels)
         if self.trails is not None:
             counters.gauge_set(GAUGE_TRACES_EXPORTED, <int64_t>self.trails.spans_exported)
             counters.gauge_set(GAUGE_TRACES_DROPPED, <int64_t>(self.trails.spans_dropped + self.trails.spans_lost))
         if self.log is not None:
-            counters.gauge_set(GAUGE_LOG_DROPPED, self.log_dropped + <int64_t>self.log.dropped)
+            dropped = self.log_dropped + <int64_t>self.log.dropped
+            counters.gauge_add(GAUGE_LOG_DROPPED, dropped - self.shown_dropped)
+            self.shown_dropped = dropped
         for slot in self.unwatched:
             counters.upstream_set(slot, UPSTREAM_CONNECTIONS_OPEN, 0)
             counters.upstream_set(slot, UPSTREAM_CONNECTIONS_IDLE, 0)
@@ -182,12 +196,16 @@ cdef class Worker:
             counters.upstream_set(upstream.slot, UPSTREAM_CONNECTIONS_OPEN, open)
             counters.upstream_set(upstream.slot, UPSTREAM_CONNECTIONS_IDLE, idle)
             counters.upstream_set(upstream.slot, UPSTREAM_REQUESTS_WAITING, waiting)
+        counters.clear_endpoints()
+        for upstream in self.watched:
+            _add_endpoints(upstream)
         # A changed upstream and what it was before have one name, and are counted together.
         for upstream in self.retired:
             open, idle, waiting = _connections_of(upstream)
             counters.upstream_add(upstream.slot, UPSTREAM_CONNECTIONS_OPEN, open)
             counters.upstream_add(upstream.slot, UPSTREAM_CONNECTIONS_IDLE, idle)
             counters.upstream_add(upstream.slot, UPSTREAM_REQUESTS_WAITING, waiting)
+            _add_endpoints(upstream)
         return 0
 
     cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept:

@@ -61,12 +61,14 @@ class AdminServer:
     may fail, then follow() it.
     """
 
-    def __init__(self, api: Api, config: Admin, sockets: list[socket.socket] | None = None) -> None:
+    def __init__(
+        self, api: Api, config: Admin, sockets: list[socket.socket] | None = None, what: str = "admin API"
+    ) -> None:
         self._api = api
         self.listening = (
             Listening(config, sockets)
             if sockets
-            else Listening.open(config, "admin API", backlog=CONNECTIONS, private=True)
+            else Listening.open(config, what, backlog=CONNECTIONS, private=True)
         )
         self._serving: Serving | None = None
         self._tasks: set[asyncio.Task[Any]] = set()

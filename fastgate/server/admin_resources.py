@@ -28,10 +28,11 @@ from fastgate.server.operations import (
     UnknownName,
     UpstreamView,
 )
+from fastgate.telemetry.text import OPENMETRICS, PROMETHEUS, wants_openmetrics
 from fastgate.telemetry.trail import ExchangeTrace
 from fastgate.versions import versions
 
-__all__ = ["RESOURCES"]
+__all__ = ["METRICS", "RESOURCES"]
 
 NS: Final = 1e9
 AnyCall = Call[Any, Any]
@@ -80,6 +81,13 @@ async def _set_log_level(operations: Operations, call: Call[None, views.Level]) 
 
 async def _counters(operations: Operations, call: AnyCall) -> object:
     return await operations.count()
+
+
+async def _metrics(operations: Operations, call: AnyCall) -> object:
+    openmetrics = wants_openmetrics(call.request.headers.get("accept", ""))
+    body = await operations.metrics(openmetrics)
+    media = OPENMETRICS if openmetrics else PROMETHEUS
+    return Reply(200, body, (("Content-Type", media), ("Vary", "Accept")))
 
 
 async def _summary(operations: Operations, call: Call[views.SummaryQuery, None]) -> object:
@@ -225,6 +233,10 @@ def _post(path: str, summary: str, act: Any, answer: Any, body: Any = views.Noth
     )
 
 
+METRICS: Final = _get(
+    "/metrics", "Metrics for Prometheus; see metrics.md", _metrics, None, media="text/plain"
+)
+
 # In the order of the page that is made of it.
 RESOURCES: Final[tuple[Resource, ...]] = (
     _get("/livez", "Whether the process lives: 200 as long as it answers", _livez, views.Live, open=True),
@@ -241,6 +253,7 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     ),
     _get("/workers", "The processes that serve", _workers, views.Workers),
     _get("/counters", "The counters; see access-log.md", _counters, views.CountersView),
+    METRICS,
     _get(
         "/summary",
         "What the page shows, to be asked for every second",

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
-
 from fastgate.config import model
 from fastgate.config.tls_context import challenge_context, server_context
 from fastgate.server.tickets import TicketKeys
@@ -18,25 +16,10 @@ from fastgate.server.tickets import TicketKeys
 if TYPE_CHECKING:
     from fastgate.config.certificates import Facts
 
-__all__ = ["CertificateStore", "CertificateView", "ListenerCertificates"]
+__all__ = ["CertificateStore", "ListenerCertificates"]
 
 EXPIRES_SOON_DAYS: Final = 14
 log: Final = logging.getLogger("fastgate.certificates")
-
-
-class CertificateView(Struct, frozen=True, kw_only=True):
-    """What an operator sees of a certificate in use. Times are RFC 3339."""
-
-    names: tuple[str, ...]
-    issuer: str
-    serial: str
-    not_before: str
-    not_after: str
-    expires_in: int  # whole seconds from now; below 0: it has expired
-    key: str
-    sha256: str
-    source: str  # the file, or "acme"
-    listeners: tuple[str, ...]
 
 
 @lru_cache(maxsize=4096)
@@ -111,46 +94,20 @@ class CertificateStore:
         """It follows what is set here, as long as it lives."""
         self._listeners.add(listener)
 
-    def views(self, listeners: Iterable[model.Listener]) -> list[CertificateView]:
-        """Those of these listeners, and those that were set; each once."""
+    def warn(self, listeners: Iterable[model.Listener]) -> None:
+        """Logs which of these listeners' certificates, and of those that were set, expire soon or have; each
+        once for a day that is left. To be called now and then."""
         from fastgate.config.certificates import now
 
-        at = now()
-        with_tls = [each for each in listeners if each.tls is not None]
-        found: dict[model.Certificate, list[str]] = {}
-        for listener in with_tls:
-            assert listener.tls is not None
-            for certificate in (*listener.tls.certificates, *self.certificates):
-                found.setdefault(certificate, []).append(listener.name)
-        views = []
-        for certificate, where in found.items():
+        configured = (each for listener in listeners if listener.tls for each in listener.tls.certificates)
+        for certificate in dict.fromkeys((*configured, *self.certificates)):
             facts = _facts(certificate.cert_pem)
-            views.append(
-                CertificateView(
-                    names=certificate.names,
-                    issuer=facts.issuer,
-                    serial=facts.serial,
-                    not_before=facts.not_before.isoformat(),
-                    not_after=facts.not_after.isoformat(),
-                    expires_in=int((facts.not_after - at).total_seconds()),
-                    key=facts.key,
-                    sha256=facts.sha256,
-                    source=certificate.cert,
-                    listeners=tuple(where),
-                )
-            )
-        return views
-
-    def warn(self, listeners: Iterable[model.Listener]) -> None:
-        """Logs which of them expire soon, or have; each once for a day that is left. To be called now and
-        then."""
-        for view in self.views(listeners):
-            days = view.expires_in // 86400
-            if days >= EXPIRES_SOON_DAYS or (view.sha256, days) in self._warned:
+            days = (facts.not_after - now()).days
+            if days >= EXPIRES_SOON_DAYS or (facts.sha256, days) in self._warned:
                 continue
-            self._warned.add((view.sha256, days))
-            what = "has expired" if view.expires_in < 0 else f"expires in {days} days"
-            log.warning("certificate of %s (%s) %s", ", ".join(view.names), view.source, what)
+            self._warned.add((facts.sha256, days))
+            what = "has expired" if days < 0 else f"expires in {days} days"
+            log.warning("certificate of %s (%s) %s", ", ".join(certificate.names), certificate.cert, what)
 
 
 class ListenerCertificates:

@@ -12,6 +12,7 @@ from fastgate.config import Config
 from fastgate.server.acme.answers import Answers
 from fastgate.server.certificates import CertificateStore
 from fastgate.server.tickets import TicketKeys
+from fastgate.telemetry.metrics import Metrics
 
 __all__ = ["Common", "CounterPlaces"]
 
@@ -67,6 +68,10 @@ class Common:
             dict(zip(routes, (slot.index for slot in of_routes), strict=True)),
             dict(zip(upstreams, (slot.index for slot in of_upstreams), strict=True)),
         )
+
+    def metrics(self) -> Metrics:
+        """What tells all that lies here."""
+        return Metrics(self.counters, self.endpoints, self.upstreams, self.loads, self.places)
 
     def leads(self) -> bool:
         """Whether this process is the one that does what is done once for all workers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -13,6 +14,7 @@ from fastgate.config import Config, Sources
 from fastgate.config.diff import Difference
 from fastgate.server.acme.views import AcmeView
 from fastgate.server.log_level import log_from, logged_from
+from fastgate.server.measured import facts_of
 from fastgate.server.operations import (
     Cause,
     EndpointChange,
@@ -31,6 +33,7 @@ from fastgate.server.operations import (
 )
 from fastgate.server.tracing import latest
 from fastgate.server.worker_handle import State, WorkerGone
+from fastgate.telemetry.metrics import ProcessFact
 from fastgate.telemetry.trail import ExchangeTrace
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ class Fleet:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
+        self._metrics = supervisor.common.metrics()
 
     async def upstreams(self) -> list[UpstreamView]:
         return merge_upstreams(await self._all(list[UpstreamView], "upstreams"))
@@ -88,6 +92,29 @@ class Fleet:
     async def failures(self, limit: int) -> list[ExchangeTrace]:
         of_all = await self._all(list[ExchangeTrace], "failures", limit)
         return latest([trace for each in of_all for trace in each], limit)
+
+    async def metrics(self, openmetrics: bool) -> bytes:
+        supervisor = self._supervisor
+        workers = (
+            # One that starts may not have cleared yet what a dead one has left in its place.
+            ProcessFact(
+                str(each.seat),
+                each.pid,
+                _STATES[each.state],
+                -1 if each.state is State.STARTING else each.place,
+            )
+            for each in supervisor.workers.all
+            if each.state is not State.GONE
+        )
+        facts = facts_of(
+            supervisor.keeper,
+            await self.acme(),
+            (ProcessFact("supervisor", os.getpid(), "", -1), *workers),
+            started=supervisor.started,
+            ready=(await self.health()).ready,
+            restarts=supervisor.workers.restarts,
+        )
+        return await self._metrics.render(facts, openmetrics)
 
     async def reload(
         self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None

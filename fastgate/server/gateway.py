@@ -22,8 +22,6 @@ from fastgate.config.diff import Difference
 from fastgate.server.acme.answers import OwnAnswers
 from fastgate.server.acme.plan import Wanted, wanted
 from fastgate.server.acme.views import AcmeView
-from fastgate.server.admin import Api
-from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.apps import Apps
 from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tables
 from fastgate.server.common import Common, CounterPlaces
@@ -31,6 +29,7 @@ from fastgate.server.history import history_of
 from fastgate.server.keeper import Applied, Keeper, read_again
 from fastgate.server.listeners import Opener, RunningListener, listener_key, open_listener
 from fastgate.server.log_level import log_from, logged_from
+from fastgate.server.measured import facts_of
 from fastgate.server.operations import (
     Cause,
     EndpointChange,
@@ -53,12 +52,14 @@ from fastgate.server.plugin_services import SystemClock
 from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
 from fastgate.server.redis_limits import RedisLimits, redis_limits_of
 from fastgate.server.shared_store import SharedValues
+from fastgate.server.side_servers import PreparedSides, SideServers
 from fastgate.server.sockets import OpenError
 from fastgate.server.tracing import Traces
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
 from fastgate.server.watch import Watcher
 from fastgate.server.why import explained
+from fastgate.telemetry.metrics import ProcessFact
 from fastgate.telemetry.trail import ExchangeTrace
 from fastgate.upstreams.asgi import Application
 
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 __all__ = ["Gateway", "OpenError", "PluginError"]
 
 NS: Final = 1e9
+HOUR: Final = 3_600 * 10**9
 log: Final = logging.getLogger("fastgate.splits")
 
 Opened = list[tuple[str, str]]  # (address, name)
@@ -80,8 +82,7 @@ class Prepared:
     snapshot: Snapshot
     plugins: PreparedPlugins
     added: dict[tuple[object, ...], RunningListener]
-    admin: AdminServer | None
-    serving: Serving | None  # of that admin server
+    sides: PreparedSides | None  # None: the supervisor has them
     log: _core.AccessLog | None
     undo: AsyncExitStack
 
@@ -113,12 +114,11 @@ class Gateway:
         common: Common | None = None,
     ) -> None:
         self.config = config
-        self._has_admin = common is None
+        self._alone = common is None
         self._common = common or Common(config)
         self._tell = tell
         self._listeners: dict[tuple[object, ...], RunningListener] = {}
-        self._admin: AdminServer | None = None
-        self._api = Api(self)
+        self._sides = SideServers(self)
         self._apps = Apps(apps)
         self._estate = Estate(self._common, self._apps)
         self._snapshot: Snapshot | None = None
@@ -126,6 +126,8 @@ class Gateway:
         # A program that embeds the gateway has its history on the disk where it says so.
         kept = history_of(config, tell, on_disk=common is None and bool(config.server.state_dir))
         self.keeper = Keeper(config, self._apply, tell, kept, read=read, again=again)
+        self._metrics = self._common.metrics()
+        self._shown: dict[str, dict[str, int]] = {}  # what the counters have of each plugin
         self._lost_lines = 0  # of logs that another one took the place of
         self._acme: Engine | None = None
         self._watcher: Watcher | None = None
@@ -162,7 +164,7 @@ class Gateway:
         self._watching = loop.create_task(self._watch_splits(), name="splits")
         try:
             opened = await self.commit(await self.prepare(config, opener, places))
-            if self._has_admin:
+            if self._alone:
                 await self.keeper.begin()
                 if config.server.watch:
                     self._watcher = Watcher(self.keeper, self._tell)
@@ -214,8 +216,7 @@ class Gateway:
             await self._estate.close()
             await self._traces.close()
             self.worker.close()
-            if self._admin is not None:
-                await self._admin.stop()
+            await self._sides.stop()
             if self.log is not None:
                 await self._close_log(self.log)
         return {"cut": self.worker.cut, **self.worker.census(), "log_dropped": self._lost_lines}
@@ -312,15 +313,10 @@ class Gateway:
                 if listener_key(each) not in self._listeners:
                     added[listener_key(each)] = listener = RunningListener(each, opener(each))
                     undo.callback(listener.close, self.worker)
-            wanted = config.admin if self._has_admin else None
-            admin = self._admin if wanted is not None else None
-            serving: Serving | None = None
-            if wanted is not None:
-                if admin is None or not admin.serves(wanted):
-                    admin = AdminServer(self._api, wanted)
-                    undo.callback(admin.close)
-                serving = await admin.prepare(wanted)
-                undo.callback(serving.close)
+            sides = None
+            if self._alone:
+                sides = await self._sides.prepare(config)
+                undo.callback(sides.close)
             log = self.log
             if config.access_log != self.config.access_log:
                 log = _open_log(config.access_log, log)
@@ -332,7 +328,7 @@ class Gateway:
             undo.push_async_callback(self._plugins.discard, plugins)
             undo.push_async_callback(self._limits.keep, redis_limits_of(self.config))
             snapshot = build(config, ground, self._estate, plugins, self._limits, self._snapshot, tables)
-            return Prepared(snapshot, plugins, added, admin, serving, log, undo.pop_all())
+            return Prepared(snapshot, plugins, added, sides, log, undo.pop_all())
 
     async def abort(self, prepared: Prepared) -> None:
         await prepared.undo.aclose()
@@ -340,24 +336,21 @@ class Gateway:
     async def commit(self, prepared: Prepared) -> Opened:
         """Puts it in force. Nothing here is expected to fail. Returns what was opened."""
         prepared.undo.pop_all()
-        config, added, admin = prepared.config, prepared.added, prepared.admin
-        fresh_admin = admin if admin is not self._admin else None
+        config, added = prepared.config, prepared.added
         opened = [
             (address, each.name)
             for each in config.listeners
             if listener_key(each) in added
             for address in added[listener_key(each)].listening.addresses
         ]
-        if fresh_admin is not None:
-            opened += [(address, "admin API") for address in fresh_admin.listening.addresses]
-        self._follow(prepared)
+        opened += self._follow(prepared)
         for each, compiled in zip(config.listeners, prepared.snapshot.listeners, strict=True):
             if listener_key(each) in added:
                 await added[listener_key(each)].serve(self.worker, compiled)
         await self._limits.keep(redis_limits_of(config))
         if prepared.log is not self.log:
             await self._change_log(prepared.log)
-        if self._has_admin:
+        if self._alone:
             await self._follow_acme(wanted(config))
         return opened
 
@@ -370,9 +363,9 @@ class Gateway:
         if self._acme is not None:
             await self._acme.follow(plan)
 
-    def _follow(self, prepared: Prepared) -> None:
-        """No request comes between."""
-        snapshot, added, admin = prepared.snapshot, prepared.added, prepared.admin
+    def _follow(self, prepared: Prepared) -> Opened:
+        """No request comes between. Returns which servers for operators were opened."""
+        snapshot, added = prepared.snapshot, prepared.added
         config = snapshot.config
         present: dict[tuple[object, ...], RunningListener] = {}
         for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
@@ -391,13 +384,9 @@ class Gateway:
         self.worker.watch(tuple(running.core for running in snapshot.upstreams.values()))
         self.worker.limit(config.server.max_connections, config.server.max_connections_per_ip)
         self._traces.follow(config)
-        if self._admin is not None and self._admin is not admin:
-            self._admin.close()
-        self._admin = admin
-        if admin is not None and prepared.serving is not None:
-            admin.follow(prepared.serving)
         self._snapshot = snapshot
         self.config = config
+        return [] if prepared.sides is None else self._sides.follow(prepared.sides)
 
     async def _change_log(self, log: _core.AccessLog | None) -> None:
         before, self.log = self.log, log
@@ -510,9 +499,14 @@ class Gateway:
         return splitter
 
     async def _watch_splits(self) -> None:
-        # One worker judges for all, once a second.
+        # One worker judges for all, once a second; and looks once an hour which certificates expire.
+        look_at = _core.monotonic_ns() + HOUR
         while True:
             await asyncio.sleep(1)
+            if _core.monotonic_ns() >= look_at and self._common.leads():
+                look_at = _core.monotonic_ns() + HOUR
+                self._common.certificates.warn(self.config.listeners)
+            self._show_plugins()
             if self._snapshot is None or not self._snapshot.splits or not self._common.leads():
                 continue
             now = _core.monotonic_ns()
@@ -545,6 +539,31 @@ class Gateway:
         """The counters; see docs/access-log.md."""
         plugins = self.plugin_counts()
         return {**self.counters.snapshot(), "plugins": plugins}
+
+    def _show_plugins(self) -> None:
+        """What plugins have counted since the last time goes into the memory that outlives this process."""
+        found = self.plugin_counts()
+        for name, counts in found.items():
+            before = self._shown.get(name, {})
+            # A plugin that was made anew has begun to count anew.
+            if any(number < before.get(what, 0) for what, number in counts.items()):
+                before = {}
+            for what, number in counts.items():
+                if more := number - before.get(what, 0):
+                    self.counters.add_plugin(name, what, more)
+        self._shown = found
+
+    async def metrics(self, openmetrics: bool) -> bytes:
+        self._show_plugins()
+        place = self._common.place
+        facts = facts_of(
+            self.keeper,
+            await self.acme(),
+            tuple(ProcessFact(str(each.id), each.pid, each.state, place) for each in await self.workers()),
+            started=self._started,
+            ready=(await self.health()).ready,
+        )
+        return await self._metrics.render(facts, openmetrics)
 
     def plugin_counts(self) -> dict[str, dict[str, int]]:
         """By plugin; and the gauges are up to date."""

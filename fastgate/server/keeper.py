@@ -93,6 +93,7 @@ class Keeper:
         self._lineage = secrets.token_hex(8)
         self._changing = asyncio.Lock()
         self._current = _entry(0, config.sources, "start", 0, "")
+        self.changes = 0  # attempts that put a configuration in force
         self.failures = 0  # attempts that changed nothing
         self.failure = ""  # why the last attempt changed nothing; "" when it did
 
@@ -184,6 +185,7 @@ class Keeper:
                 self._tell(line if error.problems else f"fastgate: {line}")
             self._tell("fastgate: not rolled back" if of else "fastgate: not reloaded")
             raise
+        self.changes += 1
         self.failure = ""
         for line in result.warnings:
             self._tell(line)

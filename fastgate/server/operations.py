@@ -241,6 +241,9 @@ class Operations(Protocol):
     async def count(self) -> dict[str, Any]:
         """The counters; see docs/access-log.md."""
 
+    async def metrics(self, openmetrics: bool) -> bytes:
+        """All that docs/metrics.md lists, as OpenMetrics or Prometheus text."""
+
     async def why(self, request_id: str) -> ExchangeTrace:
         """What is kept of the last request with that id."""
 

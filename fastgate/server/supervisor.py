@@ -25,8 +25,6 @@ from fastgate.config.spaces import said_now
 from fastgate.server import carrying
 from fastgate.server.acme.handle import EngineHandle
 from fastgate.server.acme.plan import wanted
-from fastgate.server.admin import Api
-from fastgate.server.admin_http import AdminServer, Serving
 from fastgate.server.channel import MOST_DESCRIPTORS
 from fastgate.server.common import Common, CounterPlaces
 from fastgate.server.fleet import Fleet
@@ -37,6 +35,7 @@ from fastgate.server.inheritance import Heirloom, Inheritance
 from fastgate.server.keeper import Applied, Keeper, at_once
 from fastgate.server.listeners import listener_key, open_listener
 from fastgate.server.operations import Cause, ReloadError, ReloadResult
+from fastgate.server.side_servers import SideServers
 from fastgate.server.sockets import Bind, Listening, OpenError
 from fastgate.server.upgrade import start_successor
 from fastgate.server.watch import Watcher
@@ -47,7 +46,6 @@ from fastgate.server.workers import Workers
 __all__ = ["Supervisor"]
 
 NS: Final = 1e9
-ADMIN: Final = "admin"
 Opened = list[tuple[str, str]]  # (address, name)
 
 
@@ -89,8 +87,7 @@ class Supervisor:
         self.acme = EngineHandle(self.common.answers, lambda: self.workers.all, tell)
         self._listening: dict[tuple[object, ...], Listening] = {}
         self._places: CounterPlaces = ({}, {})
-        self._admin: AdminServer | None = None
-        self._api = Api(Fleet(self))
+        self._sides = SideServers(Fleet(self))
         self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self.succeeded = asyncio.Event()  # another program serves on our sockets
@@ -110,17 +107,12 @@ class Supervisor:
         listener. Raises OpenError; then nothing is open, and no worker is left."""
         config = self.config
         self._identity = identity_of(config.server.user)
-        serving: Serving | None = None
         with ExitStack() as undo:
             for each in config.listeners:
                 self._listening[listener_key(each)] = listening = self._open(each)
                 undo.callback(listening.close)
-            if config.admin is not None:
-                taken = self._inheritance.take((ADMIN,), config.admin)
-                self._admin = AdminServer(self._api, config.admin, taken)
-                undo.callback(self._admin.close)
-                serving = await self._admin.prepare(config.admin)
-                undo.callback(serving.close)
+            sides = await self._sides.prepare(config, self._inheritance)
+            undo.callback(sides.close)
             self._inheritance.close_rest()
             self._places = self.common.assign(config, ([], []))
             await self.workers.start()
@@ -130,11 +122,7 @@ class Supervisor:
         if config.server.watch:
             self._watcher = Watcher(self.keeper, self._tell, aside=at_once)
             self._watcher.start()
-        opened = _opened(config, self._listening)
-        if self._admin is not None and serving is not None:
-            self._admin.follow(serving)
-            opened += [(address, "admin API") for address in self._admin.listening.addresses]
-        return opened
+        return _opened(config, self._listening) + self._sides.follow(sides)
 
     def _open(self, listener: model.Listener) -> Listening:
         taken = self._inheritance.take((_label(listener), listener.name), listener)
@@ -178,8 +166,7 @@ class Supervisor:
             for listening in self._listening.values():
                 listening.close()
             reports = await self.workers.drain(DrainOrder(patience, grace), patience + 30)
-            if self._admin is not None:
-                await self._admin.stop()
+            await self._sides.stop()
         total = dict.fromkeys(("cut", "connections", "exchanges", "pooled", "timers", "log_dropped"), 0)
         for report_ in reports:
             for name, number in report_.items():
@@ -204,14 +191,11 @@ class Supervisor:
                 for listening in self._listening.values()
                 for sock in listening.sockets
             ]
-            if self._admin is not None:
-                heirlooms += [Heirloom(ADMIN, sock) for sock in self._admin.listening.sockets]
+            heirlooms += self._sides.heirlooms()
             pid = await start_successor(heirlooms, self.config.sources)
             for listening in self._listening.values():
                 listening.hand_over()
-            if self._admin is not None:
-                self._admin.listening.hand_over()
-                self._admin.close()  # the new one answers from now on
+            self._sides.hand_over()
         self._tell(f"fastgate: upgraded: the program with pid {pid} serves")
         self.succeeded.set()
         return pid
@@ -247,19 +231,13 @@ class Supervisor:
     async def _change(self, config: Config) -> Opened:
         async with AsyncExitStack() as undo:
             added: dict[tuple[object, ...], Listening] = {}
-            admin = self._admin if config.admin is not None else None
-            serving: Serving | None = None
             try:
                 for each in config.listeners:
                     if listener_key(each) not in self._listening:
                         added[listener_key(each)] = listening = self._open(each)
                         undo.callback(listening.close)
-                if config.admin is not None:
-                    if admin is None or not admin.serves(config.admin):
-                        admin = AdminServer(self._api, config.admin)
-                        undo.callback(admin.close)
-                    serving = await admin.prepare(config.admin)
-                    undo.callback(serving.close)
+                sides = await self._sides.prepare(config)
+                undo.callback(sides.close)
             except OpenError as error:
                 raise ReloadError(f"{error}{self._hint(config)}") from error
             workers = self.workers.ready
@@ -276,16 +254,7 @@ class Supervisor:
             self._listening.pop(key).close()
         self.workers.replace_stale()
         self.acme.follow(wanted(config), self._identity)
-        opened = _opened(config, added)
-        if admin is not self._admin:
-            before, self._admin = self._admin, admin
-            if before is not None:
-                before.close()
-            if admin is not None:
-                opened += [(address, "admin API") for address in admin.listening.addresses]
-        if admin is not None and serving is not None:
-            admin.follow(serving)
-        return opened
+        return _opened(config, added) + self._sides.follow(sides)
 
     async def _assign(self, config: Config, workers: list[WorkerHandle]) -> CounterPlaces:
         held: tuple[set[int], set[int]] = set(), set()

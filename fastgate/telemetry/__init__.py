@@ -1,1 +1,1 @@
-"""What is told to others of the traffic: traces, and decisions kept for `fastgate why`."""
+"""What the gateway tells of itself and of the traffic: metrics, traces, decisions kept for `fastgate why`."""

@@ -41,6 +41,7 @@ from fastgate.config.model.server import (
     Listener,
     ListenerLimits,
     ListenerTimeouts,
+    Metrics,
     Server,
 )
 from fastgate.config.model.sources import Sources
@@ -66,7 +67,7 @@ __all__ = [
     "Endpoint", "EndpointsFile", "ExternalAccount", "Fallback", "Fault", "Hash",
     "HeaderRules", "HealthCheck", "Hedge",
     "IpFilter", "ListedEndpoint", "Listener", "ListenerLimits", "ListenerTimeouts", "ListenerTls",
-    "Match", "Mirror",
+    "Match", "Metrics", "Mirror",
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
     "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts",
     "Secret", "Server", "SharedValues", "Sources", "Split", "SplitOverride",

@@ -8,7 +8,7 @@ from fastgate.config.model.acme import Acme
 from fastgate.config.model.basics import derived, doc
 from fastgate.config.model.plugins import Plugin, SharedValues
 from fastgate.config.model.route import Route
-from fastgate.config.model.server import AccessLog, Admin, Dns, Listener, Server
+from fastgate.config.model.server import AccessLog, Admin, Dns, Listener, Metrics, Server
 from fastgate.config.model.sources import Sources
 from fastgate.config.model.tracing import Tracing, Why
 from fastgate.config.model.upstream import Upstream
@@ -27,6 +27,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ()
     server: Server = Server()
     admin: Admin | None = None
+    metrics: Metrics | None = None
     dns: Dns = Dns()
     access_log: AccessLog = AccessLog()
     tracing: Tracing | None = None

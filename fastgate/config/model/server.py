@@ -126,6 +126,34 @@ class Admin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unix_path: Annotated[str | None, derived("The path of a Unix socket.")] = None
 
 
+class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A listener of its own for `/metrics`, for a Prometheus that may not reach the admin API, which has it
+    too. Absent: there is none."""
+
+    bind: Annotated[
+        str,
+        doc(
+            'Where it listens: an address such as "10.0.0.5:9100" or ":9100", or "unix:/path/x.sock". It is '
+            "not encrypted; who reaches it reads names of routes, upstreams and endpoints, and their counts.",
+            "admin-bind",
+        ),
+    ]
+    token: Annotated[
+        Secret | None,
+        doc(
+            'What callers say, as in "Authorization: Bearer TOKEN": at least 16 characters.',
+            "bearer-token",
+            secret=True,
+            default="none: who reaches it may read it",
+        ),
+    ] = None
+    host: Annotated[
+        str, derived("Host part of `bind`, without brackets; empty: every address, or a Unix socket.")
+    ] = ""
+    port: Annotated[int, derived("Port part of `bind`; 0 for a Unix socket.")] = 0
+    unix_path: Annotated[str | None, derived("The path of a Unix socket.")] = None
+
+
 class Dns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How names of endpoints are resolved."""
 

@@ -1,0 +1,57 @@
+# The counters as text for Prometheus, family by family.
+
+cdef enum MetricFamily:
+    # Keys in METRIC_FAMILIES.
+    # -- of each route
+    METRIC_REQUESTS
+    METRIC_REASONS
+    METRIC_BYTES_IN
+    METRIC_BYTES_OUT
+    METRIC_TOTAL
+    METRIC_HEAD
+    # -- of each upstream
+    METRIC_UPSTREAM_EXCHANGES
+    METRIC_UPSTREAM_ATTEMPTS
+    METRIC_UPSTREAM_RETRIES
+    METRIC_UPSTREAM_FAILURES
+    METRIC_UPSTREAM_MADE
+    METRIC_UPSTREAM_OPEN
+    METRIC_UPSTREAM_IDLE
+    METRIC_UPSTREAM_WAITING
+    METRIC_UPSTREAM_ACTIVE
+    METRIC_UPSTREAM_RETRYING
+    METRIC_UPSTREAM_REFUSED
+    METRIC_UPSTREAM_RETRIES_REFUSED
+    METRIC_UPSTREAM_BREAKER
+    METRIC_UPSTREAM_CONNECT
+    METRIC_UPSTREAM_QUEUE
+    # -- of each endpoint
+    METRIC_ENDPOINT_REQUESTS
+    METRIC_ENDPOINT_ACTIVE
+    METRIC_ENDPOINT_OPEN
+    METRIC_ENDPOINT_IDLE
+    METRIC_ENDPOINT_STATE
+    METRIC_ENDPOINT_HEAD
+    # -- of each plugin
+    METRIC_PLUGIN
+    METRIC_COUNT
+
+@cython.final
+cdef class MetricsText:
+    cdef Counters counters
+    cdef bint openmetrics
+    cdef list names                 # bytes: of each family's samples
+    cdef uint8_t* live              # by worker: it runs
+    cdef Out[METRIC_COUNT] outs
+    cdef Out labels                 # of what is being written
+
+    cdef char* _block(self, int worker) noexcept nogil
+    cdef int _begin_labels(self) except -1
+    cdef int _label(self, const char* name, Span value) except -1
+    cdef int _route(self, int place) except -1
+    cdef int _request(self, int method, int status, uint64_t count) except -1
+    cdef int _upstream(self, int place, UpstreamLoad load, UpstreamHealth health) except -1
+    cdef int _endpoint(self, TallyHead* head, SharedTable states, int64_t now) except -1
+    cdef int _number(self, int family, const char* label, const char* value, int64_t number) except -1
+    cdef int _histogram(self, int family, const uint64_t* buckets, uint64_t sum_ns, RouteCounts** exemplars) except -1
+    cdef int _exemplar(self, Out* out, RouteCounts** routes, int bucket) except -1
