@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "split": "show or change how the running gateway splits a route",
     "plan": "tell what a configuration would change in the running gateway",
     "reload": "have the running gateway read its configuration anew",
+    "why": "tell why the running gateway answered a request as it did",
     "history": "list the configurations that were in force",
     "diff": "compare two of them, or files, by meaning",
     "rollback": "put an earlier configuration in force again",

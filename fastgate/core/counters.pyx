@@ -21,6 +21,7 @@ cdef enum:
 GAUGES: tuple[str, ...] = (
     "connections_open", "connections_accepted", "connections_refused", "exchanges_active", "tunnels_active",
     "log_dropped", "tls_handshakes", "tls_resumed", "tls_timeouts", "tls_failed", "tls_refused",
+    "traces_exported", "traces_dropped",
 )
 UPSTREAM_COUNTS: tuple[str, ...] = (
     "exchanges", "attempts", "retries", "failures",

@@ -24,6 +24,7 @@ cdef class Worker:
     cdef Stack free_exchanges
     # -- choices by chance
     cdef RandomState random
+    cdef RandomState trace_random       # of its own: its numbers are shown to others
     # -- exchanges that no client asked for, and what stands for their listener and route
     cdef set inner                      # of Exchange
     cdef Listener inner_listener
@@ -38,6 +39,7 @@ cdef class Worker:
     # -- records
     cdef AccessLog log                  # None: off
     cdef readonly Counters counters
+    cdef Trails trails                  # None: nothing is kept
     cdef int64_t log_dropped            # by logs that this one took the place of
     # -- who is here
     cdef set downstreams

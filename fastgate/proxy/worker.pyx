@@ -17,9 +17,6 @@ cdef extern from *:
     const int FREE_EXCHANGES "FASTGATE_FREE_EXCHANGES"
 
 
-# "00" .. "ff"
-cdef bytes HEX_PAIRS_TEXT = bytes(range(256)).hex().encode()
-cdef const char* HEX_PAIRS = PyBytes_AS_STRING(HEX_PAIRS_TEXT)
 cdef double TICK_SECONDS = (1 << TICK_SHIFT) / 1e9
 
 
@@ -56,6 +53,7 @@ cdef class Worker:
         self.wheel = TimerWheel()
         self.free_exchanges = Stack()
         random_seed(&self.random)
+        random_seed(&self.trace_random)
         self.tls_scratch = bytearray(TLS_SCRATCH)
         self.inner = set()
         self.downstreams = set()
@@ -122,6 +120,10 @@ cdef class Worker:
         self.flush_every = flush_interval
         self.flush_ns = now_ns() + flush_interval
 
+    def trail_to(self, Trails trails):
+        """Where traces of exchanges that end from now on are kept; None: nowhere."""
+        self.trails = trails
+
     def watch(self, tuple upstreams):
         """Every Upstream in use, once it has changed. Those that were and are no longer are retired: their idle
         connections are closed, and what runs there ends without its connection being kept."""
@@ -172,6 +174,9 @@ cdef class Worker:
         self.shown_refused = self.refused
         counters.gauge_set(GAUGE_EXCHANGES_ACTIVE, self.exchanges)
         counters.gauge_set(GAUGE_TUNNELS_ACTIVE, self.tunnels)
+        if self.trails is not None:
+            counters.gauge_set(GAUGE_TRACES_EXPORTED, <int64_t>self.trails.spans_exported)
+            counters.gauge_set(GAUGE_TRACES_DROPPED, <int64_t>(self.trails.spans_dropped + self.trails.spans_lost))
         if self.log is not None:
             dropped = self.log_dropped + <int64_t>self.log.dropped
             counters.gauge_add(GAUGE_LOG_DROPPED, dropped - self.shown_dropped)

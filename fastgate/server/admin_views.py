@@ -18,11 +18,14 @@ from fastgate.server.operations import (
     UpstreamView,
     WorkerView,
 )
+from fastgate.telemetry.trail import ExchangeTrace
 
 __all__ = [
     "Acme",
     "ConfigurationView",
     "CountersView",
+    "Failures",
+    "FailuresQuery",
     "Histogram",
     "Level",
     "Listeners",
@@ -146,6 +149,16 @@ class Reason(Struct, frozen=True, kw_only=True):
 
 class Reasons(Struct, frozen=True):
     reasons: list[Reason]
+
+
+class FailuresQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """limit: how many at most."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class Failures(Struct, frozen=True):
+    failures: list[ExchangeTrace]
 
 
 class SummaryQuery(Struct, frozen=True, forbid_unknown_fields=True):
