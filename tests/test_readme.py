@@ -160,7 +160,7 @@ def test_configurations(block: Block, tmp_path: Path, monkeypatch: pytest.Monkey
     """A block with listeners and routes is whole, and has no warnings. Any other is a fragment."""
     tables = tomllib.loads(block.text)
     for name in re.findall(r'env = "(\w+)"', block.text):
-        monkeypatch.setenv(name, "a secret of forty characters, or a few.")
+        monkeypatch.setenv(name, "a-secret-of-forty-characters-or-a-few")
     for plugin in tables.get("plugins", {}).values():
         for key in ("allow_file", "block_file"):
             if key in plugin:
