@@ -857,6 +857,7 @@ class Route:
         request_rules: HeaderRules | None = None,
         response_rules: HeaderRules | None = None,
         upgrades: Iterable[str] = (),
+        trace_sample: float = -1,
         keep_encoded_slash: bool = False,
         body_limit: int = -2,
         total_ns: int = -1,
@@ -966,6 +967,7 @@ class Listener:
         tls: _HasContext | None = None,
         handshake_ns: int = 0,
         handshake_rate: float = 0,
+        tracing: TracePolicy | None = None,
         strict_host: bool = False,
         hsts: str = "",
     ) -> None: ...
@@ -1083,6 +1085,7 @@ class Worker:
     def accepted(self) -> int: ...
     def limit(self, max_connections: int, max_per_address: int) -> None: ...
     def log_to(self, log: AccessLog | None, flush_interval: int, dropped: int) -> None: ...
+    def trail_to(self, trails: Trails | None) -> None: ...
     def watch(self, upstreams: tuple[Upstream, ...]) -> None: ...
     def serve_inner(self, listener: Listener, route: Route) -> None: ...
     def answer_challenges(self, challenges: dict[bytes, bytes] | None) -> None: ...
@@ -1412,3 +1415,51 @@ class ExchangeView:
     @property
     def duration(self) -> float:
         """Seconds since the head came, until now or until the end."""
+
+# -- traces: core/trace_context.pyx, proxy/trails.pyx
+
+def parse_traceparent(value: bytes) -> tuple[str, str, int] | None:
+    """trace-id, parent-id and flags of a traceparent field; None: it is malformed."""
+
+def format_traceparent(value: bytes) -> bytes:
+    """What is sent on in place of a sound traceparent, by somebody who records nothing. ValueError for a
+    malformed one."""
+
+def sound_tracestate(values: list[bytes]) -> bool:
+    """Whether these tracestate lines are well-formed, together. At most 16 of them (ValueError)."""
+
+def samples_trace(trace_id: str, share: float) -> bool:
+    """Whether a trace that begins here with this id is sampled, of a share of 0 to 1 (ValueError)."""
+
+HOOK_VERDICTS: tuple[str, ...]
+
+def measure_trace(worker: Worker, listener: Listener, head: bytes, rounds: int) -> int:
+    """For the micro-benchmarks: begins a trace and writes its traceparent, `rounds` times."""
+
+class TracePolicy:
+    """Which requests of a listener are traced."""
+
+    def __init__(
+        self,
+        *,
+        propagate: bool,
+        trust: str,
+        sample: float,
+        keep: float,
+        asked: Callable[[bytes, bytes, bytes, bytes], bool] | None = None,
+    ) -> None: ...
+
+class Trails:
+    """What is kept of exchanges that have ended, in this worker."""
+
+    spans_exported: int
+    spans_lost: int
+    def __init__(self, lines: AccessLog, room: int, span_room: int) -> None: ...
+    def follow(self, lines: AccessLog, room: int, span_room: int) -> None: ...
+    def take_spans(self) -> list[bytes]: ...
+    def find(self, request_id: str) -> bytes | None: ...
+    def failures(self, limit: int) -> list[bytes]: ...
+    @property
+    def spans_dropped(self) -> int: ...
+    @property
+    def bytes_held(self) -> int: ...

@@ -51,6 +51,7 @@ def full(**changes: object) -> SampleExchange:
         "tls_cipher": "TLS_AES_128_GCM_SHA256",
         "sni": "api.example.com",
         "consumer": "ann",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         "detail": "ECONNRESET",
         "client": "203.0.113.7",
         "client_port": 51234,
@@ -99,6 +100,7 @@ def test_a_json_line_names_every_field_in_order() -> None:
         "sni": "api.example.com",
         "user_agent": "curl/7.88.1",
         "consumer": "ann",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
     }
     assert (*line, "headers") == ACCESS_LOG_FIELDS
 

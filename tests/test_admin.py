@@ -43,6 +43,7 @@ from fastgate.server.operations import (
     WhyNot,
     WorkerView,
 )
+from fastgate.telemetry.trail import ExchangeTrace
 
 ENDPOINT = EndpointView(
     address="127.0.0.1:9001",
@@ -83,6 +84,14 @@ RELOADED = ReloadResult(
     routes=Changes(kept=0, added=("b",), changed=("a",), removed=()),
     listening=(("127.0.0.1:8081", "b"),),
 )
+TRACE = ExchangeTrace(
+    time="2026-11-22T21:30:47.000Z", request_id="a1", listener="main", client="192.0.2.1", client_port=4711,
+    method="GET", path="/orders", query=None, host="api.example.com", protocol="HTTP/1.1", route="orders",
+    upstream="orders/eu", endpoint="127.0.0.1:9001", attempts=1, status=502, reason="connect-refused",
+    detail=None, bytes_in=0, bytes_out=200, time_queue=None, time_connect=None, time_upstream_head=None,
+    time_total=0.01, tls=None, user_agent=None, consumer=None, start_ns=1_795_000_000_000_000_000,
+    total_ns=10_000_000,
+)  # fmt: skip
 
 
 VERSION = VersionView(
@@ -143,6 +152,14 @@ class Fake:
     async def count(self) -> dict[str, Any]:
         self._ask("count")
         return {"workers": 1, "no_route": None}
+
+    async def why(self, request_id: str) -> ExchangeTrace:
+        self._ask("why", request_id)
+        return TRACE
+
+    async def failures(self, limit: int) -> list[ExchangeTrace]:
+        self._ask("failures", limit)
+        return [TRACE]
 
     async def reload(
         self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None

@@ -67,10 +67,13 @@ def test_it_keeps_to_its_document(case: schemathesis.Case[Any], running: Gateway
 def test_every_answer_that_succeeds_is_as_it_is_described(running: Gateway) -> None:
     """With names that are there, which generated requests do not guess."""
     endpoint = running.admin("/upstreams/up")["endpoints"][0]["address"]
+    with running.client() as client:
+        refused = client.request(b"GET / HTTP/1.1\r\n\r\n").get("x-request-id")
     asked: dict[tuple[str, str], tuple[str, object]] = {
         ("GET", "/routes/{route}/split"): ("/routes/shop/split", None),
         ("PUT", "/routes/{route}/split"): ("/routes/shop/split", {"weights": {"next": 7}}),
         ("GET", "/upstreams/{upstream}"): ("/upstreams/up", None),
+        ("GET", "/requests/{request}"): (f"/requests/{refused}", None),
         ("PUT", "/upstreams/{upstream}/endpoints/{endpoint}"): (
             f"/upstreams/up/endpoints/{endpoint}",
             {"weight": 3},

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import re
 import shutil
@@ -101,7 +100,7 @@ def test_commands_without_output(
         limits_parser().parse_args(words[3:])
     elif words[:3] == ["python", "-m", "bench.endurance"]:
         endurance_parser().parse_args(words[3:])
-    elif words[:4] == ["python", "-m", "pytest", "bench/micro"]:
+    elif words[:3] == ["python", "-m", "pytest"] and words[3].startswith("bench/micro"):
         collect = [sys.executable, *words[1:], "--collect-only", "-q"]
         subprocess.run(collect, cwd=ROOT, check=True, capture_output=True, timeout=60)
     elif words[:2] == ["fastgate", "run"]:
@@ -109,12 +108,12 @@ def test_commands_without_output(
         assert shell(command.replace("fastgate run", "fastgate check"), place).returncode == 0
     elif words[:2] == ["fastgate", "check"]:
         assert shell(command, place).returncode == 0
-    elif words[:2] in (["fastgate", "endpoint"], ["fastgate", "split"]):
-        # test_cli.py has them ask a gateway.
+    elif words[:2] in (["fastgate", "endpoint"], ["fastgate", "split"], ["fastgate", "why"]):
+        # test_cli.py and test_why.py have them ask a gateway.
         parser = argparse.ArgumentParser()
         importlib.import_module(f"fastgate.cli.{words[1]}").arguments(parser)
         parser.parse_args(words[2:])
-    elif words[:2] in (["fastgate", "reload"], ["fastgate", "upstreams"]):
+    elif words[:2] in (["fastgate", "reload"], ["fastgate", "upstreams"], ["fastgate", "top"]):
         done = shell(f"{command} --admin {request.getfixturevalue('operated')}", place)
         assert done.returncode == 0, done.stderr
     elif words[0] == "curl":
@@ -124,7 +123,7 @@ def test_commands_without_output(
         )
         done = shell(command.replace("127.0.0.1:9901", address), place)
         assert done.returncode == 0, done.stderr
-        assert "status" not in json.loads(done.stdout), done.stdout
+        assert '"status":' not in done.stdout, "a problem"
     elif command == "pip install .":
         assert (ROOT / "tests" / "test_packaging.py").exists()
     else:
@@ -161,7 +160,7 @@ def test_configurations(block: Block, tmp_path: Path, monkeypatch: pytest.Monkey
     """A block with listeners and routes is whole, and has no warnings. Any other is a fragment."""
     tables = tomllib.loads(block.text)
     for name in re.findall(r'env = "(\w+)"', block.text):
-        monkeypatch.setenv(name, "a-secret-of-some-length")
+        monkeypatch.setenv(name, "a-secret-of-forty-characters-or-a-few")
     for plugin in tables.get("plugins", {}).values():
         for key in ("allow_file", "block_file"):
             if key in plugin:

@@ -249,8 +249,10 @@ def test_our_own_certificate(
         assert client.get().status == 200
     gateway.reload(config(upstream.address, upstream_options={"tls": tls}))
     status, reason, detail = failed(gateway)
-    assert (status, reason) == (502, "upstream-handshake"), detail
-    assert "alert" in detail
+    # With TLS 1.3 the endpoint judges when the handshake is over on our side: its RST may overtake its words.
+    late = {"upstream-reset"} if version == ssl.TLSVersion.TLSv1_3 else set()
+    assert status == 502
+    assert (reason == "upstream-handshake" and "alert" in detail) or reason in late, detail
 
 
 # -- no handshake

@@ -21,11 +21,13 @@ from typing import Final
 COMMANDS: Final = {
     "run": "start the gateway",
     "check": "check a configuration file and tell all that is wrong with it",
+    "top": "show routes and upstreams of the running gateway by rate, errors and latency",
     "upstreams": "list the upstreams of the running gateway, and the state of their endpoints",
     "endpoint": "drain an endpoint of the running gateway, take it out or back in, or weigh it anew",
     "split": "show or change how the running gateway splits a route",
     "plan": "tell what a configuration would change in the running gateway",
     "reload": "have the running gateway read its configuration anew",
+    "why": "tell why the running gateway answered a request as it did",
     "history": "list the configurations that were in force",
     "diff": "compare two of them, or files, by meaning",
     "rollback": "put an earlier configuration in force again",

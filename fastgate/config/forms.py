@@ -91,6 +91,7 @@ FORMS: Final[dict[str, Form]] = {
     ),
     "cookie-path": _form(texts.parse_cookie_path, "path", r"^/[^?#;]*$"),
     "endpoints-file": _form(texts.parse_endpoints_file, "path of a file", r"\.(json|toml)$"),
+    "otlp-url": _form(texts.parse_otlp_url, "URL", r"^https?://[^\s@?#]+$"),
     "log-path": _form(texts.parse_log_path, "path"),
     "log-format": _form(texts.parse_log_format, "log format"),
     "file": _form(texts.parse_file, "path of a file"),

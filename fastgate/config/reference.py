@@ -29,6 +29,8 @@ _SECTIONS: Final[tuple[tuple[str, type[Struct]], ...]] = (
     ("[metrics]", model.Metrics),
     ("[dns]", model.Dns),
     ("[access_log]", model.AccessLog),
+    ("[tracing]", model.Tracing),
+    ("[why]", model.Why),
     ("[shared]", model.SharedValues),
     ("[[listeners]]", model.Listener),
     ("listeners.limits", model.ListenerLimits),

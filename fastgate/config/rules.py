@@ -5,6 +5,7 @@ Those of one upstream are in rules_upstream.py, those of one route in rules_rout
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 from fastgate.config.addresses import parse_bind
 from fastgate.config.cidr_files import read_cidr_file
 from fastgate.config.document import Document
-from fastgate.config.model import Config, IpFilter, Listener, Plugin, RateLimit
+from fastgate.config.model import Config, IpFilter, Listener, Plugin, RateLimit, Secret
 from fastgate.config.problems import Path, Problems, quote
 from fastgate.config.rules_acme import check_acme, with_places
 from fastgate.config.rules_admin import check_admin, check_metrics, clash_of, with_files
@@ -23,6 +24,8 @@ from fastgate.config.rules_route import check_route
 from fastgate.config.rules_tls import check_listener_tls, check_upstream_tls
 from fastgate.config.rules_upstream import check_upstream
 from fastgate.config.shadow import check_shadows
+
+TRACING_NEEDS = ("opentelemetry.proto.collector.trace.v1.trace_service_pb2", "httpx")
 
 
 def check_rules(
@@ -62,6 +65,7 @@ def check_rules(
     _check_listeners(context)
     _check_server(context)
     check_acme(context)
+    _check_tracing(context)
     for name, upstream in config.upstreams.items():
         check_upstream(context, ("upstreams", name), upstream)
     for name, plugin in config.plugins.items():
@@ -174,6 +178,31 @@ def _check_server(context: Context) -> None:
         check_metrics(context, metrics)
     if dns.min_ttl > dns.max_ttl and not problems.failed(("dns",)):
         problems.error(("dns",), "dns: `min_ttl` is longer than `max_ttl`")
+
+
+def _check_tracing(context: Context) -> None:
+    config, problems = context.config, context.problems
+    if config.tracing is not None and not all(map(_installed, TRACING_NEEDS)):
+        problems.error(
+            ("tracing",), "[tracing] needs what is not installed here", "pip install 'fastgate[otlp]'"
+        )
+    key = config.why.key
+    text = key.reveal() if isinstance(key, Secret) else key
+    if text is not None and len(text) < 32 and not problems.failed(("why", "key")):
+        problems.error(("why", "key"), "why.key: at least 32 characters: who guesses it sees traces")
+    if config.tracing is None and context.written(("tracing",)) is None:
+        for path, route in context.routes:
+            if route.trace_sample is not None:
+                context.no_effect((*path, "trace_sample"), "there is no table [tracing]")
+
+
+def _installed(module: str) -> bool:
+    # Imported, not only looked for: what a worker imports while it serves stops it for a moment.
+    try:
+        import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _check_plugin(context: Context, path: Path, plugin: Plugin) -> None:

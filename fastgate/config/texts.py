@@ -355,6 +355,22 @@ def parse_redis_url(text: str, options: dict[str, Any]) -> str:
     return text
 
 
+def parse_otlp_url(text: str, options: dict[str, Any]) -> str:
+    """With its path: where the text has none it is that of OTLP/HTTP."""
+    parts = urlsplit(text)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    plain = not (set(text) & set(" @?#\\") or any(ord(c) < 33 or ord(c) > 126 for c in text))
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not plain:
+        raise BadValue(
+            f'expected "http://HOST:PORT" or "https://HOST", with or without a path, got {quote(text)}',
+            "credentials go into `headers`" if "@" in text else "",
+        )
+    return text if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/v1/traces"
+
+
 def parse_https_url(text: str, options: dict[str, Any]) -> str:
     """RFC 8555 6.1: a directory is spoken with over https only."""
     try:

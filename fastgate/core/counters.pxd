@@ -14,6 +14,8 @@ cdef enum Gauge:
     GAUGE_TLS_TIMEOUTS              # handshakes that took longer than handshake_timeout
     GAUGE_TLS_FAILED
     GAUGE_TLS_REFUSED               # over a listener's handshake_rate
+    GAUGE_TRACES_EXPORTED           # sampled exchanges whose spans the receiver has taken
+    GAUGE_TRACES_DROPPED            # and those that were lost: no room, or not taken
     GAUGE_COUNT
 
 cdef enum UpstreamCount:
@@ -142,10 +144,9 @@ cdef class Counters:
     cdef void upstream_set(self, int upstream_index, int which, int64_t value) noexcept nogil
     # Where this process counts an endpoint, as long as the Tally is held. Never None.
     cdef Tally endpoint_tally(self, str upstream, str address)
-    # Nothing is open or under way at any endpoint in this process, as far as is known so far.
-    cdef void clear_endpoints(self) noexcept nogil
     cdef RouteCounts* _route(self, int at) noexcept nogil
     cdef int _use(self, uint64_t worker) except -1
     cdef dict _sum_route(self, int route)
+    cdef dict _sum_endpoints(self)
     cdef int _forget_route(self, int route) except -1
     cdef int _forget_upstream(self, int upstream) except -1

@@ -21,6 +21,7 @@ cdef enum:
 GAUGES: tuple[str, ...] = (
     "connections_open", "connections_accepted", "connections_refused", "exchanges_active", "tunnels_active",
     "log_dropped", "tls_handshakes", "tls_resumed", "tls_timeouts", "tls_failed", "tls_refused",
+    "traces_exported", "traces_dropped",
 )
 UPSTREAM_COUNTS: tuple[str, ...] = (
     "exchanges", "attempts", "retries", "failures",
@@ -156,6 +157,9 @@ cdef class Counters:
     def use_worker(self, worker: int) -> None:
         """Chooses the block that this process writes; to be called behind the fork. The gauges that go up and
         down begin at 0: a worker that takes the place of a dead one does not inherit its connections."""
+        cdef EndpointCounts* counts
+        cdef TallyHead* head
+        cdef uint64_t place
         cdef int i
         if worker < 0:
             raise ValueError(f"there is no worker {worker}")
@@ -165,12 +169,6 @@ cdef class Counters:
         for i in range(len(self.upstream_slots.names)):
             for gauge in (UPSTREAM_CONNECTIONS_OPEN, UPSTREAM_CONNECTIONS_IDLE, UPSTREAM_REQUESTS_WAITING):
                 self.upstreams[i * UPSTREAM_COUNT + <int>gauge] = 0
-        self.clear_endpoints()
-
-    cdef void clear_endpoints(self) noexcept nogil:
-        cdef EndpointCounts* counts
-        cdef TallyHead* head
-        cdef uint64_t place
         for place in range(self.endpoints.table.capacity):
             head = self.endpoints.at(place)
             if head != NULL:
@@ -377,7 +375,7 @@ cdef class Counters:
         """All workers' numbers, added up; see docs/access-log.md.
 
         {"workers": n, "gauges": {name: n}, "routes": {name: {...}}, "no_route": {...} or None, "upstreams":
-        {name: {count: n}}, "bounds_ns": histogram_bounds()}; routes without exchanges are left out. What a reload
+        {name: {count: n}}, "endpoints": {upstream: {address: {...}}}, "bounds_ns": histogram_bounds()}; routes without exchanges are left out. What a reload
         took away is still there: sums never go backwards.
         """
         cdef uint64_t worker
@@ -405,8 +403,40 @@ cdef class Counters:
             "routes": routes,
             "no_route": self._sum_route(self.route_room),
             "upstreams": upstreams,
+            "endpoints": self._sum_endpoints(),
             "bounds_ns": histogram_bounds(),
         }
+
+    cdef dict _sum_endpoints(self):
+        # Those that anybody uses. `head` is the time to an attempt's head, and its count that of the answers.
+        cdef EndpointCounts total
+        cdef EndpointCounts* counts
+        cdef TallyHead* head
+        cdef uint64_t place
+        cdef int worker, i
+        found = {}
+        for place in range(self.endpoints.table.capacity):
+            head = self.endpoints.at(place)
+            if head == NULL:
+                continue
+            memset(&total, 0, sizeof(total))
+            for worker in range(self.endpoints.workers):
+                counts = <EndpointCounts*>self.endpoints.block(head, worker)
+                total.head_sum_ns += counts.head_sum_ns
+                total.failed += counts.failed
+                total.unanswered += counts.unanswered
+                for i in range(<int>HISTOGRAM_BUCKETS):
+                    total.head[i] += counts.head[i]
+            upstream = head.text[:head.lengths[0]].decode()
+            address = head.text[head.lengths[0]:head.lengths[0] + head.lengths[1]].decode()
+            numbers = {
+                "failed": total.failed,
+                "unanswered": total.unanswered,
+                "head": _histogram_dict(total.head, total.head_sum_ns),
+            }
+            if upstream or numbers["unanswered"] or numbers["head"]["count"]:
+                found.setdefault(upstream, {})[address] = numbers
+        return found
 
     @property
     def size_bytes(self) -> int:

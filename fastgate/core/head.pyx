@@ -87,7 +87,11 @@ cdef uint8_t field_id(Span name) noexcept nogil:
             return _known(p, n, b"connection", F_CONNECTION)
         elif first == 107:
             return _known(p, n, b"keep-alive", F_KEEP_ALIVE)
+        elif first == 116:
+            return _known(p, n, b"tracestate", F_TRACESTATE)
         return _known(p, n, b"user-agent", F_USER_AGENT)
+    elif n == 11:
+        return _known(p, n, b"traceparent", F_TRACEPARENT)
     elif n == 12:
         if first == 99:
             return _known(p, n, b"content-type", F_CONTENT_TYPE)
@@ -101,7 +105,9 @@ cdef uint8_t field_id(Span name) noexcept nogil:
         return _known(p, n, b"x-forwarded-for", F_X_FORWARDED_FOR)
     elif n == 16:
         if first == 120:
-            return _known(p, n, b"x-forwarded-host", F_X_FORWARDED_HOST)
+            if p[2] == 102 or p[2] == 70:
+                return _known(p, n, b"x-fastgate-trace", F_FASTGATE_TRACE) or _known(
+                    p, n, b"x-forwarded-host", F_X_FORWARDED_HOST)
         return _known(p, n, b"proxy-connection", F_PROXY_CONNECTION)
     elif n == 17:
         if first == 116:

@@ -43,6 +43,9 @@ cdef enum FieldId:
     F_ACCEPT
     F_HTTP2_SETTINGS
     F_SERVER
+    F_TRACEPARENT
+    F_TRACESTATE
+    F_FASTGATE_TRACE
     F_COUNT
 
 cdef struct Field:

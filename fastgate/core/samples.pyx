@@ -122,6 +122,7 @@ cdef class SampleExchange:
         record.host = self._keep(host)
         record.user_agent = self._keep(user_agent)
         record.consumer = self._keep(consumer)
+        record.trace_id = self._keep(trace_id)
         record.tls = self._keep(tls)
         record.tls_cipher = self._keep(tls_cipher)
         record.sni = self._keep(sni)

@@ -25,6 +25,10 @@ cdef void _init_char_class() noexcept:
 
 _init_char_class()
 
+# "00" .. "ff"
+cdef bytes HEX_PAIRS_TEXT = bytes(range(256)).hex().encode()
+cdef const char* HEX_PAIRS = HEX_PAIRS_TEXT
+
 
 cdef unsigned char lower(unsigned char c) noexcept nogil:
     return c | 0x20 if 65 <= c <= 90 else c

@@ -30,6 +30,7 @@ cdef enum LogField:
     LOG_SNI
     LOG_USER_AGENT
     LOG_CONSUMER
+    LOG_TRACE_ID            # of sampled ones alone: a line without it is not longer for it
     LOG_HEADERS
     LOG_LITERAL             # in a template alone
 

@@ -11,7 +11,7 @@ ACCESS_LOG_FIELDS: tuple[str, ...] = (
     "time", "request_id", "listener", "client", "client_port", "method", "path", "query", "host", "protocol",
     "route", "upstream", "endpoint", "attempts", "status", "reason", "detail", "bytes_in", "bytes_out",
     "time_queue", "time_connect", "time_upstream_head", "time_total", "tls", "tls_cipher", "sni", "user_agent",
-    "consumer", "headers",
+    "consumer", "trace_id", "headers",
 )
 
 cdef Span[128] _LOG_REASONS
@@ -436,6 +436,8 @@ cdef class AccessLog:
         at = self._quoted(at, b',"sni":', record.sni)
         at = self._quoted(at, b',"user_agent":', agent)
         at = self._quoted(at, b',"consumer":', record.consumer)
+        if record.trace_id.ptr != NULL:
+            at = self._quoted(at, b',"trace_id":', record.trace_id)
         if self.header_count:
             at = self._headers(_log_put(at, b',"headers":'), record)
         at = _log_put(at, b"}\n")
@@ -503,6 +505,8 @@ cdef class AccessLog:
             text = record.detail
         elif field == LOG_CONSUMER:
             text = record.consumer
+        elif field == LOG_TRACE_ID:
+            text = record.trace_id
         elif field == LOG_TLS:
             text = record.tls
         elif field == LOG_TLS_CIPHER:
@@ -525,6 +529,7 @@ cdef class AccessLog:
         cdef size_t fields = 64 + self.header_room
         cdef char* at
         cdef int i
+        longest = max(longest, <size_t>record.trace_id.len)
         longest = max(longest, <size_t>max(max(record.user_agent.len, record.consumer.len), max(record.sni.len, record.detail.len)))
         if self.header_count:
             for i in range(record.field_count):

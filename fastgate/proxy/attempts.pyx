@@ -223,6 +223,7 @@ cdef int send_again(Exchange x, const char* body, size_t length, bint end, int64
     # The wheel's grain is coarser than a short pause.
     if delay < 1 << (TICK_SHIFT - 1):
         return x.send_stashed(False, now)
+    note_phase(x, X_BACKOFF)
     return x.wait_until(now + delay)
 
 
@@ -236,6 +237,7 @@ cdef bint may_fall_back(Exchange x, int reason, int status, bint whole, bint und
 cdef int fall_back(Exchange x, const char* body, size_t length, bint end, str failure, int64_t now) except -1:
     cdef Fallback fallback = x.route.fallback
     x.fell_back = True
+    note_fallback(x, failure, now)
     x.detail = f"fallback: {failure}"           # for the log: the answer does not show it
     x._drop_attempt()
     leave_upstream(x, now)
@@ -262,20 +264,21 @@ cdef bint answer_refused(Exchange x, ResponseHead* head, bint end, int64_t now) 
             x.retry.wants(R_NONE, head.status):
         delay = take_retry(x, False, False, retry_after_of(head), now)
         if delay >= 0:
-            body = throw_away(x)
+            body = throw_away(x, head.status)
             send_again(x, PyBytes_AS_STRING(body), <size_t>len(body), x.unsent_done, delay, now)
             return True
     if x.route.fallback is not None and may_fall_back(x, R_NONE, head.status, x.replay is not None, False):
-        body = throw_away(x)
+        body = throw_away(x, head.status)
         fall_back(x, PyBytes_AS_STRING(body), <size_t>len(body), x.unsent_done, f"status {head.status}", now)
         return True
     return False
 
 
-cdef bytes throw_away(Exchange x):
+cdef bytes throw_away(Exchange x, int status):
     # The attempt and its answer; gives the request's body as far as it has come.
     cdef EndpointSide attempt = x.attempt
     x.attempt = None
+    note_try(x, R_NONE, None, status, now_ns())
     x.delivered = True
     x.response_trailers.len = 0
     if x.hedge is not None:
@@ -319,6 +322,7 @@ cdef int phase_over(Exchange x, int64_t now) except -1:
         reason = x.endpoint.why_late()
     else:
         return 0
+    note_try(x, reason, None, 0, now)
     leave_waiting(x)
     if reason == R_CONNECT_TIMEOUT:
         x.attempts += 1

@@ -148,6 +148,14 @@ cdef class Exchange(Timed):
     cdef int64_t body_limit             # -1: none
     cdef bint upgrading                 # Upgrade was asked for and is allowed
     cdef bint raced                     # the one replay was used
+    # -- its trace; see trails.pyx
+    cdef int traced                     # Traced; 0: as good as none
+    cdef TraceContext trace
+    cdef uint64_t span                  # of this exchange, or of the one that it is for
+    cdef uint64_t attempt_span          # of the last try; 0: it has none
+    cdef char[32] trace_id              # in hex; scratch of the record
+    cdef Out notes                      # of its steps
+    cdef int notes_lost                 # steps that found no room there
     # -- the record
     cdef int reason
     cdef str detail

@@ -82,6 +82,7 @@ cdef class Exchange(Timed):
         out_free(&self.extra)
         out_free(&self.request_trailers)
         out_free(&self.response_trailers)
+        out_free(&self.notes)
 
     cdef void reset(self) noexcept:
         # Python references are let go here; numbers that `start` or `begin` set anew are not touched.
@@ -139,6 +140,11 @@ cdef class Exchange(Timed):
         self.extra.failed = False
         self.response_trailers.len = 0
         self.response_trailers.failed = False
+        self.traced = 0
+        self.span = 0
+        self.attempt_span = 0
+        self.notes.len = 0
+        self.notes_lost = 0
         self.status = 0
         self.interim = 0
         self.upgrading = False
@@ -180,6 +186,8 @@ cdef class Exchange(Timed):
                 self.reason = R_ACME_CHALLENGE
                 return answer(self, 200, CHALLENGE_LINES, challenge)
         index = self.listener.table.match(&self.view)
+        if self.listener.tracing is not None:
+            begin_trace(self, None if index < 0 else <Route>self.listener.routes[index])
         if index < 0:
             return self.refuse(R_NO_ROUTE, None)
         route = <Route>self.listener.routes[index]
@@ -222,7 +230,8 @@ cdef class Exchange(Timed):
             self.replay = b""
         if route.detour:
             return begin_detour(self, body, length, end)
-        return enter_upstream(self, body, length, end, self.start_ns if self.run is None else now_ns())
+        return enter_upstream(self, body, length, end, self.start_ns if self.run is None and
+                              not self.traced & TRACED_WHOLE else now_ns())
 
     cdef bytes _challenge(self):
         # RFC 8555 8.3: http-01. What is not under way is the routes' business.
@@ -249,8 +258,13 @@ cdef class Exchange(Timed):
     cdef int _filter(self) except -1:
         cdef int reason
         cdef object each
+        cdef int64_t began = 0
         for each in self.route.filters:
+            if self.traced & TRACED_WHOLE:
+                began = now_ns()
             reason = (<NativeFilter>each).check(self)
+            if reason != R_NONE or self.traced & TRACED_WHOLE:
+                note_filter(self, <NativeFilter>each, began, reason)
             if reason != R_NONE:
                 self.detail = (<NativeFilter>each).name
                 return reason
@@ -386,13 +400,14 @@ cdef class Exchange(Timed):
                 return await_endpoints(self, body, length, end, now)
             if reason == R_NONE:
                 self.phase = X_WAITING
+                self.wait_ns = now
                 reason = self.endpoint.acquire(self, fresh)
             if reason != R_NONE:
+                note_try(self, reason, self.detail, 0, now)
                 self.phase = X_NEW
                 self.rise()
                 return attempt_over(self, body, length, end, reason, self.detail, now)
             if self.attempt is None:
-                self.wait_ns = now
                 self.stash(X_WAITING, body, length, end)
                 return self.wait_until(now + self.endpoint.wait_ns())
             self.phase = X_SENT
@@ -407,6 +422,7 @@ cdef class Exchange(Timed):
                         self.client.resume_request()        # it was held back, if this is not the first try
                 return self._dispatched(now)
             # The connection was dead before it took a byte: nothing was sent, any method may go again (9.2.2).
+            note_try(self, R_UPSTREAM_RESET, TOOK_NOTHING, 0, now)
             self._drop_attempt()
             self.phase = X_NEW
             if self.raced:
@@ -417,6 +433,8 @@ cdef class Exchange(Timed):
     cdef int stash(self, int phase, const char* body, size_t length, bint end) except -1:
         # What has come of the body waits in `unsent`; no more of it is read.
         self.phase = phase
+        if phase != X_WAITING and phase != X_BACKOFF:
+            note_phase(self, phase)
         self.unsent = body[:length] if length else None
         self.unsent_done = end
         if not end:
@@ -492,6 +510,7 @@ cdef class Exchange(Timed):
         self.attempts += 1
         sent = attempt.send_request(self, body, <size_t>len(body), end, now)
         if sent == SENT_BROKEN:
+            note_try(self, R_UPSTREAM_RESET, TOOK_NOTHING, 0, now)
             self._drop_attempt()
             self.phase = X_NEW
             if self.raced:
@@ -563,6 +582,8 @@ cdef class Exchange(Timed):
         if self.stick:
             self.upstream.sticky.write_cookie(self.endpoint, &self.extra)
         self.phase = X_ANSWERING
+        if self.traced & TRACED_WHOLE:
+            note_phase(self, X_ANSWERING)
         self.status = status
         self.replay = None
         out_free(&self.replay_more)
@@ -598,6 +619,7 @@ cdef class Exchange(Timed):
         cdef int64_t now = now_ns()
         cdef bytes body
         self.attempt = None
+        note_try(self, reason, detail, self.status, now)
         if self.phase == X_SENT:
             self.delivered = True
         # Where a hedge is under way, that is the replay.
@@ -655,6 +677,7 @@ cdef class Exchange(Timed):
             return 0
         self.reason = reason
         self.detail = detail
+        note_try(self, reason, detail, self.status, now_ns())
         self._drop_attempt()
         if self.phase == X_ANSWERING or self.phase == X_TUNNEL:
             self.client.cut(self)
@@ -683,69 +706,35 @@ cdef class Exchange(Timed):
         cdef Exchange this = self               # the sides let go below; we may have been called through one of them
         cdef Worker worker = self.worker
         cdef ClientSide client = self.client
-        cdef bytes detail
+        cdef bytes detail = None
+        cdef int kept = KEPT_NOT
         if self.phase == X_DONE:
             return 0
+        if worker.trails is not None:
+            kept = whether_kept(self)
+            if self.traced & TRACED_WHOLE:
+                now = now_ns()                  # behind each of its steps
+            if kept:
+                note_try(self, self.reason, self.detail, self.status, now)
         self._drop_attempt()
         if self.phase == X_TUNNEL:
             worker.tunnels -= 1
         self.phase = X_DONE
         forget_timer(worker.wheel, self)
-        if self.kind != KIND_CLIENT:
-            if self.holds:
-                leave_upstream(self, now)
-            client.exchange_done(this, now)
-            worker.give_exchange(this)
-            return 0
-        if self.arm >= 0:
-            observe_arm(self, now)
-        memset(&record, 0, sizeof(record))
-        if client.tls is not None and client.tls.version is not None:
-            record.tls = bytes_span(client.tls.version)
-            record.tls_cipher = bytes_span(client.tls.cipher)
-            if client.tls.sni is not None:
-                record.sni = bytes_span(client.tls.sni)
-        record.request_id = span_of(self.request_id, self.request_id_length)
-        record.listener = bytes_span(self.listener.name_bytes)
-        record.route_index = -1
-        record.upstream_index = -1
-        if self.route is not None:
-            record.route = bytes_span(self.route.name_bytes)
-            record.route_index = self.route.slot
-            if self.upstream is not None:
-                record.upstream = bytes_span(self.upstream.name_bytes)
-                record.upstream_index = self.upstream.slot
-        if self.endpoint is not None:
-            record.endpoint = bytes_span(self.endpoint.address_bytes)
-        record.method = self.view.method
-        record.method_id = self.view.method_id
-        record.target = self.raw_target
-        record.host = self.view.host
-        record.user_agent = self.facts.user_agent
-        record.consumer = self.view.consumer
-        record.http_minor = self.facts.http_minor
-        record.client = self.view.client
-        record.client_port = self.client_port
-        record.fields = self.view.fields
-        record.field_count = self.view.field_count
-        record.status = self.status
-        record.reason = self.reason
-        if self.detail is not None:
-            detail = self.detail.encode("utf-8", "replace")
-            record.detail = bytes_span(detail)
-        record.attempts = self.attempts
-        record.bytes_in = self.bytes_in
-        record.bytes_out = self.bytes_out
-        record.start_unix_ns = self.start_ns + worker.wall_offset
-        record.queue_ns = self.queue_ns
-        record.connect_ns = self.connect_ns
-        record.upstream_head_ns = self.upstream_head_ns
-        record.total_ns = now - self.start_ns
-        if worker.log is not None:
-            worker.log.write(&record)
-        worker.counters.record(&record)
-        if self.run is not None:
-            self.run.over()
+        if self.kind == KIND_CLIENT or kept >= KEPT_REFUSAL:
+            if self.detail is not None:
+                detail = self.detail.encode("utf-8", "replace")
+            fill_record(self, &record, span_of(NULL, 0) if detail is None else bytes_span(detail), now)
+            if kept:
+                worker.trails.keep(self, &record, kept)
+        if self.kind == KIND_CLIENT:
+            if self.arm >= 0:
+                observe_arm(self, now)
+            if worker.log is not None:
+                worker.log.write(&record)
+            worker.counters.record(&record)
+            if self.run is not None:
+                self.run.over()
         if self.holds:
             leave_upstream(self, now)
         client.exchange_done(this, now)

@@ -56,7 +56,7 @@ cdef size_t fields_size(const Field* fields, int count) noexcept nogil:
 
 cdef enum:
     ADDRESS_ROOM = 48       # an IPv6 address in brackets and quotes
-    HEAD_ROOM = 512         # the fixed words of a head, its numbers and addresses
+    HEAD_ROOM = 640         # the fixed words of a head, its numbers and addresses
 
 
 cdef char* _copy_peer(char* at, const Address* address, bint quoted) noexcept nogil:
@@ -155,6 +155,8 @@ cdef void write_request_head(Out* out, Exchange x, Endpoint endpoint, const Addr
                b"Via: 1.0 fastgate\r\nX-Request-ID: ", 33)
     at = _copy(at, x.request_id, <size_t>x.request_id_length)
     at = _copy(at, b"\r\n", 2)
+    if x.traced & TRACED_WRITE:
+        at = copy_trace(at, x, rules)
     if facts.body == BODY_CHUNKED:
         at = _copy(at, b"Transfer-Encoding: chunked\r\n", 28)
     elif facts.content_length >= 0:
@@ -180,7 +182,10 @@ cdef void write_response_head(Out* out, Exchange x, ResponseHead* head, bint chu
     # A head for an HTTP/1 client, whole; with `chunked` the body follows in chunks.
     cdef HeaderRules rules = None if x.route is None else x.route.response_rules
     cdef char* at
-    cdef size_t room = HEAD_ROOM + fields_size(head.fields, head.field_count) + x.extra.len + <size_t>(
+    cdef size_t room
+    if x.traced & TRACED_ASKED and head.status >= 200:
+        write_timing(x)
+    room = HEAD_ROOM + fields_size(head.fields, head.field_count) + x.extra.len + <size_t>(
         head.phrase.len + head.lines.len)
     if rules is not None:
         room += <size_t>len(rules.lines)

@@ -43,6 +43,7 @@ cdef Exchange twin_of(Exchange x, InnerSide side, int kind):
     twin.start_ns = now_ns()
     twin.body_limit = -1
     twin.request_done = True
+    inherit_trace(twin, x)
     if x.request_trailers.len:
         out_put(&twin.request_trailers, x.request_trailers.data, x.request_trailers.len)
     return twin
@@ -153,12 +154,16 @@ cdef bint hedge_refused(Exchange hedge, int status) except -1:
     cdef Exchange x = (<HedgeSide>hedge.client).main
     if status < 500 or x.attempt is None:
         return False
+    note_try(hedge, R_NONE, "a server error does not win", status, now_ns())
+    hedge.rise()
     hedge.client_gone(R_NONE, None)
     return True
 
 
 cdef int drop_hedge(Exchange x) except -1:
     cdef Exchange hedge = x.hedge
+    note_try(hedge, R_NONE, "the first try was first", 0, now_ns())
+    adopt_notes(x, hedge)
     x.hedge = None
     (<HedgeSide>hedge.client).main = None
     return hedge.client_gone(R_NONE, None)
@@ -172,6 +177,7 @@ cdef class HedgeSide(InnerSide):
         cdef int64_t now = now_ns()
         self.answered = True
         x.attempt = None
+        note_try(x, R_NONE, "its hedge was first", 0, now)
         if late is not None:
             # It would have taken at least so long: without these samples the quantile would sink with each hedge.
             x.upstream.hedge.latency.observe(now - x.sent_ns, now)
@@ -211,6 +217,7 @@ cdef class HedgeSide(InnerSide):
         self.main = None
         if x is None:
             return 0
+        adopt_notes(x, hedge)
         x.hedge = None
         if self.cut_short:
             return x.fail(hedge.reason, hedge.detail)
@@ -369,6 +376,7 @@ cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str 
     cdef list lines
     cdef bytes target
     cdef str host = None
+    cdef bint traced = False
     cdef list others = []
     cdef list behalf = []
     for name, value in ({} if headers is None else headers).items():
@@ -391,12 +399,9 @@ cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str 
         raise ValueError(f"{path!r} is no path (RFC 9112 3.2.1); what is not ASCII is percent-encoded")
     target = path.encode("ascii")
     lines = [method.encode(), b" ", target, b" HTTP/1.1\r\nHost: ", _field_value(host), b"\r\n", own._lines(), *behalf]
-    if parent is not None:
-        for name in (b"traceparent", b"tracestate"):
-            if not own.has_name(name):
-                found = request_field(&parent.view, bytes_span(name))
-                if found.ptr != NULL:
-                    lines += [name, b": ", span_bytes(found), b"\r\n"]
+    if parent is not None and not own.has_name(b"traceparent"):
+        traced = True
+        lines.append(trace_lines(parent))
     if body or method in ("POST", "PUT", "PATCH"):
         lines.append(b"Content-Length: %d\r\n" % len(body))
     lines.append(b"\r\n")
@@ -405,6 +410,8 @@ cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str 
     if parent is not None:
         memcpy(x.request_id, parent.request_id, sizeof(x.request_id))
         x.request_id_length = parent.request_id_length
+        if traced:
+            inherit_trace(x, parent)
     if _idempotent(x.view.method_id):
         x.replayable = True
         x.replay = b""

@@ -70,6 +70,28 @@ cdef enum RunState:
     RUN_LOG
     RUN_OVER
 
+cdef enum HookVerdict:
+    # The names stand in HOOK_VERDICTS.
+    HOOK_RUNNING
+    HOOK_PASSED
+    HOOK_ANSWERED
+    HOOK_REPORTED           # it would have answered, and only reports
+    HOOK_REFUSED            # by a native filter
+    HOOK_FAILED
+    HOOK_TIMED_OUT
+    HOOK_BREAKER            # open: it was not asked
+
+cdef struct HookNote:
+    void* who               # PluginSlot or NativeFilter, which the chain keeps alive
+    int64_t began
+    int64_t spent           # over all calls, if it is called for each piece of a body
+    int16_t status          # of HOOK_ANSWERED
+    uint8_t state           # RunState
+    uint8_t verdict
+
+cdef enum:
+    MAX_HOOK_NOTES = 16
+
 @cython.final
 cdef class PluginRun:
     # -- whose
@@ -86,6 +108,12 @@ cdef class PluginRun:
     cdef list doubtful                  # slots of which nothing is known: stopped in a hook, or their on_log goes on; None: none
     cdef object hook_result
     cdef bint driving                   # inside `_drive`
+    # -- how each hook did; see hook_notes.pyx
+    cdef bint noting                    # anything is kept at all
+    cdef bint hook_lost                 # of the present call no note is made: there was no room
+    cdef int64_t hook_at                # when the present call began
+    cdef HookNote[MAX_HOOK_NOTES] hooks
+    cdef int hook_count
     # -- a hook that has suspended
     cdef bint suspended
     cdef object task

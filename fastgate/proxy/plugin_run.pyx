@@ -8,6 +8,7 @@ cdef int begin_plugins(Exchange x, const char* body, size_t length, bint end) ex
     cdef PluginRun run = PluginRun.__new__(PluginRun)
     run.x = x
     run.chain = x.route.chain
+    run.noting = x.worker.trails is not None
     run.view = ExchangeView.__new__(ExchangeView)
     run.view.x = x
     run.view.run = run
@@ -74,10 +75,13 @@ cdef class PluginRun:
                 self.trial = slot               # for all of its phases
             else:
                 self._in_trouble(slot)
+                hook_began(self, slot)
+                hook_ended(self, HOOK_BREAKER, 0)
                 if slot.open:
                     return True
                 self._refused(R_PLUGIN_BREAKER, slot.name)
                 return False
+        hook_began(self, slot)
         try:
             if more is not None:
                 value = hook(self.view, argument, more)
@@ -108,6 +112,7 @@ cdef class PluginRun:
             return False
         if self.x is None or self.state != state:
             return False                        # what it called has ended the exchange
+        hook_ended(self, HOOK_PASSED, 0)
         self.hook_result = value
         return True
 
@@ -128,6 +133,7 @@ cdef class PluginRun:
 
     cdef int _take(self, object value) except -1:
         # What a hook gave that had suspended: as if `_call` had returned it.
+        hook_ended(self, HOOK_PASSED, 0)
         if self.state == RUN_REQUEST:
             return self._checked_result(value)
         if self.state == RUN_ERROR:
@@ -173,6 +179,7 @@ cdef class PluginRun:
         cdef PluginSlot slot = self.slot
         cdef int64_t now = now_ns()
         self._in_trouble(slot)
+        hook_ended(self, HOOK_TIMED_OUT if error is None else HOOK_FAILED, 0)
         slot.failed(what, error, now)
         if slot.open:
             if self.state == RUN_REQUEST:
@@ -246,6 +253,7 @@ cdef class PluginRun:
             else:
                 native = step
                 if native.waits() and not (isinstance(native, OnlyFor) and not (<OnlyFor>native).applies(x)):
+                    hook_began(self, native)
                     ticket = (<PendingFilter>((<OnlyFor>native).inner if isinstance(native, OnlyFor) else native)).start(self)
                     if not ticket.settled:
                         self.suspended = True
@@ -253,7 +261,9 @@ cdef class PluginRun:
                     self.ticket = None
                     self._ticket_result(ticket)
                 else:
+                    hook_began(self, native)
                     reason = native.check(x)
+                    hook_ended(self, HOOK_PASSED if reason == R_NONE else HOOK_REFUSED, 0)
                     if reason != R_NONE:
                         return x.fail(reason, native.name)
                     self.at += 1
@@ -275,9 +285,11 @@ cdef class PluginRun:
                 raise TypeError(f"on_request returned {type(value).__name__}: it gives None or a Response")
             response = value
             if slot.report_only:
+                hook_ended(self, HOOK_REPORTED, response.code_status)
                 self._reported(response.code_status, response.reason_code, response.detail)
             else:
                 slot.count("answered")
+                hook_ended(self, HOOK_ANSWERED, response.code_status)
                 return self._answered(_taken(response))
         return self._passed()
 
@@ -291,6 +303,7 @@ cdef class PluginRun:
 
     cdef int _ticket_result(self, Ticket ticket) except -1:
         cdef NativeFilter native = self.chain.steps[self.at]
+        hook_ended(self, HOOK_PASSED if ticket.reason == R_NONE else HOOK_REFUSED, 0)
         if ticket.lines:
             out_put(&self.x.extra, PyBytes_AS_STRING(ticket.lines), <size_t>len(ticket.lines))
         if ticket.reason != R_NONE:

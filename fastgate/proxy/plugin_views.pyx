@@ -40,7 +40,7 @@ cdef class Request:
             field.name = span_of(at, len(each[1]))
             field.value = span_of(at + field.name.len + 2, len(each[2]))
             field.id = field_id(field.name)
-            field.drop = each[3]
+            field.drop = each[3] or (field.id == F_TRACEPARENT and x.traced & TRACED_WRITE)
             field.whole = 1
             at += field.name.len + field.value.len + 4
             i += 1

@@ -72,6 +72,7 @@ cdef class Route:
     cdef bint keep_encoded_slash
     # -- when things go wrong
     cdef int priority                   # Priority, in the upstream's queue
+    cdef uint64_t trace_threshold       # of its traces that begin here; TRACE_DEFAULT: the listener's
     cdef RetryPolicy retry              # None: the upstream's
     cdef Fallback fallback              # None: none
     # -- off the common way: any of split, fault, mirror
@@ -172,6 +173,8 @@ cdef class Listener:
     cdef int request_id                 # RequestIdRule
     cdef int half_close                 # HalfClose
     cdef bytes hsts                     # field line for answers without a route; None: none
+    # -- which of its requests are traced; None: none is
+    cdef TracePolicy tracing
     cdef bint strict_host               # Host must be the name of the TLS handshake
 
 @cython.final

@@ -71,13 +71,14 @@ cdef class IpFilter(NativeFilter):
 
 cdef class Route:
     """A route, ready to run. Built by `fastgate.server.build`; durations in nanoseconds, -1 for none. slot: None for one
-    that nobody counts. captures: names of its path's {name} segments."""
+    that nobody counts. captures: names of its path's {name} segments. trace_sample: the share of its requests that is
+    traced, -1 for the listener's."""
 
     def __init__(
         self, *, Slot slot, str name, upstream=None, split=None, tuple split_upstreams=(), split_key=None,
         redirect=None, respond=None, int priority=PRIORITY_NORMAL, retry=None, fallback=None, fault=None, mirror=None,
         tuple captures=(), tuple filters=(), chain=None, rewrite=None, rewrite_host=None, request_rules=None, response_rules=None,
-        upgrades=(), bint keep_encoded_slash=False, body_limit=-2, total_ns=-1, tunnel_idle_ns, event_idle_ns,
+        upgrades=(), bint keep_encoded_slash=False, double trace_sample=-1, body_limit=-2, total_ns=-1, tunnel_idle_ns, event_idle_ns,
     ):
         cdef int i
         self.slot = -1 if slot is None else slot.index
@@ -103,6 +104,7 @@ cdef class Route:
             self.action = ACTION_RESPOND
             self.respond_status, self.respond_lines, self.respond_body = respond
         self.priority = priority
+        self.trace_threshold = TRACE_DEFAULT if trace_sample < 0 else trace_threshold(trace_sample)
         self.retry = retry
         self.fallback = fallback
         self.fault = fault
@@ -247,8 +249,9 @@ cdef class Listener:
         self, *, str name, RouteTable table not None, tuple routes, request_line, header_bytes, header_count,
         body_limit, head_ns, body_idle_ns, keep_alive_ns, write_idle_ns, body_min_rate, trusted, bint proxy_protocol,
         forwarded, str request_id, str half_close, tls=None, int64_t handshake_ns=0, double handshake_rate=0,
-        bint strict_host=False, str hsts="",
+        bint strict_host=False, str hsts="", TracePolicy tracing=None,
     ):
+        self.tracing = tracing
         self.name = name
         self.name_bytes = name.encode()
         self.table = table

@@ -24,6 +24,7 @@ cdef class Worker:
     cdef Stack free_exchanges
     # -- choices by chance
     cdef RandomState random
+    cdef RandomState trace_random       # of its own: its numbers are shown to others
     # -- exchanges that no client asked for, and what stands for their listener and route
     cdef set inner                      # of Exchange
     cdef Listener inner_listener
@@ -38,6 +39,7 @@ cdef class Worker:
     # -- records
     cdef AccessLog log                  # None: off
     cdef readonly Counters counters
+    cdef Trails trails                  # None: nothing is kept
     cdef int64_t log_dropped            # by logs that this one took the place of
     # -- who is here
     cdef set downstreams
@@ -55,6 +57,7 @@ cdef class Worker:
     cdef int64_t shown_accepted         # and what of these the counters have
     cdef int64_t shown_refused
     cdef int64_t shown_dropped
+    cdef list shown_endpoints           # of Tally
     cdef readonly int64_t accepted
     cdef readonly int64_t refused       # connections over a cap
     cdef int tunnels
@@ -73,5 +76,6 @@ cdef class Worker:
     cdef bint count_address(self, Downstream1 connection) except -1     # False: over the cap of its address
     cdef int leave(self, Downstream1 connection) except -1
     cpdef int show_gauges(self) except -1
+    cdef int _add_endpoints(self, Upstream upstream) except -1
     cdef int left(self) except -1
     cdef int _close_pools(self) except -1

@@ -17,9 +17,6 @@ cdef extern from *:
     const int FREE_EXCHANGES "FASTGATE_FREE_EXCHANGES"
 
 
-# "00" .. "ff"
-cdef bytes HEX_PAIRS_TEXT = bytes(range(256)).hex().encode()
-cdef const char* HEX_PAIRS = PyBytes_AS_STRING(HEX_PAIRS_TEXT)
 cdef double TICK_SECONDS = (1 << TICK_SHIFT) / 1e9
 
 
@@ -32,15 +29,6 @@ cdef (int64_t, int64_t, int64_t) _connections_of(Upstream upstream) except *:
         idle += endpoint.idle.count
         waiting += len(endpoint.waiting)
     return open, idle, waiting
-
-
-cdef int _add_endpoints(Upstream upstream) except -1:
-    cdef Endpoint endpoint
-    for endpoint in upstream.group.seats:
-        endpoint.counts.active += endpoint.active
-        endpoint.counts.open += endpoint.open - endpoint.connecting
-        endpoint.counts.idle += endpoint.idle.count
-    return 0
 
 
 cdef class Worker:
@@ -65,6 +53,7 @@ cdef class Worker:
         self.wheel = TimerWheel()
         self.free_exchanges = Stack()
         random_seed(&self.random)
+        random_seed(&self.trace_random)
         self.tls_scratch = bytearray(TLS_SCRATCH)
         self.inner = set()
         self.downstreams = set()
@@ -73,6 +62,7 @@ cdef class Worker:
         self.per_address = {}
         self.watched = ()
         self.unwatched = []
+        self.shown_endpoints = []
         self.retired = weakref.WeakSet()
         self.limit(max_connections, max_per_address)
         self.flush_every = flush_interval
@@ -130,6 +120,10 @@ cdef class Worker:
         self.flush_every = flush_interval
         self.flush_ns = now_ns() + flush_interval
 
+    def trail_to(self, Trails trails):
+        """Where traces of exchanges that end from now on are kept; None: nowhere."""
+        self.trails = trails
+
     def watch(self, tuple upstreams):
         """Every Upstream in use, once it has changed. Those that were and are no longer are retired: their idle
         connections are closed, and what runs there ends without its connection being kept."""
@@ -167,6 +161,8 @@ cdef class Worker:
         """Writes the gauges into the counters. The clock calls it once a second: nothing is counted twice on the way of a
         request."""
         cdef Counters counters = self.counters
+        cdef EndpointCounts* counts
+        cdef Tally tally
         cdef Upstream upstream
         cdef int slot
         cdef int64_t open, idle, waiting, dropped
@@ -178,6 +174,9 @@ cdef class Worker:
         self.shown_refused = self.refused
         counters.gauge_set(GAUGE_EXCHANGES_ACTIVE, self.exchanges)
         counters.gauge_set(GAUGE_TUNNELS_ACTIVE, self.tunnels)
+        if self.trails is not None:
+            counters.gauge_set(GAUGE_TRACES_EXPORTED, <int64_t>self.trails.spans_exported)
+            counters.gauge_set(GAUGE_TRACES_DROPPED, <int64_t>(self.trails.spans_dropped + self.trails.spans_lost))
         if self.log is not None:
             dropped = self.log_dropped + <int64_t>self.log.dropped
             counters.gauge_add(GAUGE_LOG_DROPPED, dropped - self.shown_dropped)
@@ -191,16 +190,29 @@ cdef class Worker:
             counters.upstream_set(upstream.slot, UPSTREAM_CONNECTIONS_OPEN, open)
             counters.upstream_set(upstream.slot, UPSTREAM_CONNECTIONS_IDLE, idle)
             counters.upstream_set(upstream.slot, UPSTREAM_REQUESTS_WAITING, waiting)
-        counters.clear_endpoints()
+        for tally in self.shown_endpoints:
+            counts = <EndpointCounts*>tally.own(counters.place)
+            counts.active = counts.open = counts.idle = 0
+        self.shown_endpoints.clear()
         for upstream in self.watched:
-            _add_endpoints(upstream)
+            self._add_endpoints(upstream)
         # A changed upstream and what it was before have one name, and are counted together.
         for upstream in self.retired:
             open, idle, waiting = _connections_of(upstream)
             counters.upstream_add(upstream.slot, UPSTREAM_CONNECTIONS_OPEN, open)
             counters.upstream_add(upstream.slot, UPSTREAM_CONNECTIONS_IDLE, idle)
             counters.upstream_add(upstream.slot, UPSTREAM_REQUESTS_WAITING, waiting)
-            _add_endpoints(upstream)
+            self._add_endpoints(upstream)
+        return 0
+
+    cdef int _add_endpoints(self, Upstream upstream) except -1:
+        # Several may have one place: those before and behind a change of the upstream.
+        cdef Endpoint endpoint
+        for endpoint in upstream.group.seats:
+            endpoint.counts.active += endpoint.active
+            endpoint.counts.open += endpoint.open - endpoint.connecting
+            endpoint.counts.idle += endpoint.idle.count
+            self.shown_endpoints.append(endpoint.tally)
         return 0
 
     cdef void arm(self, Timed timed, int64_t deadline_ns) noexcept:

@@ -29,6 +29,7 @@ from fastgate.server.operations import (
     UpstreamView,
 )
 from fastgate.telemetry.text import OPENMETRICS, PROMETHEUS, wants_openmetrics
+from fastgate.telemetry.trail import ExchangeTrace
 from fastgate.versions import versions
 
 __all__ = ["METRICS", "RESOURCES"]
@@ -105,12 +106,24 @@ async def _summary(operations: Operations, call: Call[views.SummaryQuery, None])
         total=views.total(counts),
         routes=views.busiest(counts["routes"], call.query.routes),
         upstreams=counts["upstreams"],
+        endpoints=views.endpoint_traffic(counts["endpoints"]),
         bounds_ns=tuple(counts["bounds_ns"]),
     )
 
 
 async def _reasons(operations: Operations, call: AnyCall) -> object:
     return views.reasons()
+
+
+# -- single requests
+
+
+async def _why(operations: Operations, call: AnyCall) -> object:
+    return await operations.why(call.names["request"])
+
+
+async def _failures(operations: Operations, call: Call[views.FailuresQuery, None]) -> object:
+    return views.Failures(await operations.failures(call.query.limit))
 
 
 # -- what is configured
@@ -248,6 +261,14 @@ RESOURCES: Final[tuple[Resource, ...]] = (
         _summary,
         views.Summary,
         query=views.SummaryQuery,
+    ),
+    _get("/requests/{request}", "What is kept of the last request with that id", _why, ExchangeTrace),
+    _get(
+        "/failures",
+        "The latest answers that were errors or refusals, and what is kept of them",
+        _failures,
+        views.Failures,
+        query=views.FailuresQuery,
     ),
     _get("/reasons", "Why the gateway answers by itself: every reason there is", _reasons, views.Reasons),
     _get(

@@ -18,11 +18,14 @@ from fastgate.server.operations import (
     UpstreamView,
     WorkerView,
 )
+from fastgate.telemetry.trail import ExchangeTrace
 
 __all__ = [
     "Acme",
     "ConfigurationView",
     "CountersView",
+    "Failures",
+    "FailuresQuery",
     "Histogram",
     "Level",
     "Listeners",
@@ -148,6 +151,16 @@ class Reasons(Struct, frozen=True):
     reasons: list[Reason]
 
 
+class FailuresQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """limit: how many at most."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class Failures(Struct, frozen=True):
+    failures: list[ExchangeTrace]
+
+
 class SummaryQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """routes: how many at most, those with the most exchanges."""
 
@@ -174,10 +187,19 @@ class Traffic(Struct, frozen=True, kw_only=True):
     upstream_head: Histogram
 
 
+class EndpointTraffic(Struct, frozen=True, kw_only=True):
+    """Attempts. failed: of those that were answered, with 500 and above; unanswered: those that were not.
+    head: how long the others' heads took."""
+
+    failed: int
+    unanswered: int
+    head: Histogram
+
+
 class Summary(Struct, frozen=True, kw_only=True):
     """What a page shows, for whoever asks every second: differences of two are rates. at: seconds of a clock
     that only this gateway's answers share; started: seconds since the epoch. total: of all routes, and of
-    what no route took."""
+    what no route took. endpoints: by upstream."""
 
     fastgate: str
     configuration: int
@@ -190,6 +212,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     total: Traffic
     routes: dict[str, Traffic]
     upstreams: dict[str, dict[str, int]]
+    endpoints: dict[str, dict[str, EndpointTraffic]]
     bounds_ns: tuple[int, ...]
 
 
@@ -209,6 +232,12 @@ class RouteCounts(Struct, frozen=True, kw_only=True):
     upstream_head: FullHistogram
 
 
+class EndpointCounts(Struct, frozen=True, kw_only=True):
+    failed: int
+    unanswered: int
+    head: FullHistogram
+
+
 class CountersView(Struct, frozen=True, kw_only=True):
     """Sums of all workers; see access-log.md."""
 
@@ -217,6 +246,7 @@ class CountersView(Struct, frozen=True, kw_only=True):
     routes: dict[str, RouteCounts]
     no_route: RouteCounts | None
     upstreams: dict[str, dict[str, int]]
+    endpoints: dict[str, dict[str, EndpointCounts]]
     plugins: dict[str, dict[str, Any]]
     bounds_ns: list[int]
 
@@ -278,6 +308,21 @@ def _traffic(counts: Mapping[str, Any]) -> Traffic:
         total=_sparse(counts["total"]),
         upstream_head=_sparse(counts["upstream_head"]),
     )
+
+
+def endpoint_traffic(
+    endpoints: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, EndpointTraffic]]:
+    """Of a snapshot of the counters."""
+    return {
+        upstream: {
+            address: EndpointTraffic(
+                failed=counts["failed"], unanswered=counts["unanswered"], head=_sparse(counts["head"])
+            )
+            for address, counts in found.items()
+        }
+        for upstream, found in endpoints.items()
+    }
 
 
 def _sparse(histogram: Mapping[str, Any]) -> Histogram:

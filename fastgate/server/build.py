@@ -14,6 +14,7 @@ from fastgate.server.compile_upstream import compile_fallback, compile_fault, co
 from fastgate.server.https_redirect import redirect_routes
 from fastgate.server.plugins import PreparedPlugins
 from fastgate.server.redis_limits import RedisLimits
+from fastgate.server.tracing import trace_policy
 from fastgate.server.upstreams import Estate, RunningUpstream
 
 __all__ = ["Ground", "Snapshot", "build", "inner", "lay_ground"]
@@ -111,7 +112,7 @@ def build(
         for route in config.routes
         if route.split is not None
     }
-    parts = _Parts(config, ground.cores, native, plugins, splits, estate.common)
+    parts = _Parts(config, ground.cores, native, plugins, splits, estate.common, trace_policy(config))
     listeners = tuple(
         _listener(listener, table, config, ground.route_slots, parts)
         for listener, table in zip(config.listeners, tables or route_tables(config), strict=True)
@@ -129,6 +130,7 @@ class _Parts:
     plugins: PreparedPlugins
     splits: dict[str, _core.Splitter]
     common: Common
+    tracing: _core.TracePolicy | None
 
 
 def inner(worker: _core.Worker) -> None:
@@ -163,7 +165,8 @@ def _listener(
     parts: _Parts,
 ) -> _core.Listener:
     if listener.redirects_to:
-        return _compiled(listener, table, tuple(map(_fixed_route, redirect_routes(listener, config))))
+        fixed = tuple(map(_fixed_route, redirect_routes(listener, config)))
+        return _compiled(listener, table, fixed, tracing=parts.tracing)
     # The table answers with the route's place in the file; routes of other listeners stay None there.
     routes: list[_core.Route | None] = [None] * len(config.routes)
     for index, route in _routes_of(listener, config):
@@ -171,7 +174,7 @@ def _listener(
     tls = None
     if listener.tls is not None:
         tls = ListenerCertificates(listener, parts.common.ticket_keys, parts.common.certificates)
-    return _compiled(listener, table, tuple(routes), tls)
+    return _compiled(listener, table, tuple(routes), tls, parts.tracing)
 
 
 def _fixed_route(route: model.Route) -> _core.Route:
@@ -191,6 +194,7 @@ def _compiled(
     table: _core.RouteTable,
     routes: tuple[_core.Route | None, ...],
     certificates: ListenerCertificates | None = None,
+    tracing: _core.TracePolicy | None = None,
 ) -> _core.Listener:
     tls = listener.tls or model.ListenerTls()
     rate = tls.handshake_rate
@@ -215,6 +219,7 @@ def _compiled(
         tls=certificates,
         handshake_ns=tls.handshake_timeout,
         handshake_rate=0 if rate is None else rate.count * 1e9 / rate.per_ns,
+        tracing=tracing,
         strict_host=tls.client_auth is not None,
         hsts=_hsts(listener),
     )
@@ -262,6 +267,7 @@ def _route(
         request_rules=_rules(route.request_headers),
         response_rules=_rules(_with_hsts(route.response_headers, listener)),
         upgrades=route.upgrade,
+        trace_sample=-1 if route.trace_sample is None else route.trace_sample,
         keep_encoded_slash=route.encoded_slashes == "keep",
         body_limit=-2 if route.limits.body is None else route.limits.body,
         total_ns=-1 if route.timeouts.total is None else route.timeouts.total,

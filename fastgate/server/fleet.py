@@ -25,13 +25,16 @@ from fastgate.server.operations import (
     LogLevel,
     ReloadResult,
     SplitView,
+    UnknownName,
     UpstreamView,
     VersionView,
     WhyNot,
     WorkerView,
 )
+from fastgate.server.tracing import latest
 from fastgate.server.worker_handle import State, WorkerGone
 from fastgate.telemetry.metrics import ProcessFact
+from fastgate.telemetry.trail import ExchangeTrace
 
 if TYPE_CHECKING:
     from fastgate.server.supervisor import Supervisor
@@ -78,6 +81,17 @@ class Fleet:
                 for key, number in numbers.items():
                     into[key] = into.get(key, 0) + number
         return {**self._supervisor.common.counters.snapshot(), "plugins": plugins}
+
+    async def why(self, request_id: str) -> ExchangeTrace:
+        # A worker explains it: that takes a thread, and what forks has none.
+        of_all = await self._all(list[ExchangeTrace], "find_traces", request_id)
+        if found := latest([trace for each in of_all for trace in each], 1):
+            return found[0]
+        raise UnknownName(f'nothing is kept of a request "{request_id}"')
+
+    async def failures(self, limit: int) -> list[ExchangeTrace]:
+        of_all = await self._all(list[ExchangeTrace], "failures", limit)
+        return latest([trace for each in of_all for trace in each], limit)
 
     async def metrics(self, openmetrics: bool) -> bytes:
         supervisor = self._supervisor

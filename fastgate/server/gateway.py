@@ -54,10 +54,13 @@ from fastgate.server.redis_limits import RedisLimits, redis_limits_of
 from fastgate.server.shared_store import SharedValues
 from fastgate.server.side_servers import PreparedSides, SideServers
 from fastgate.server.sockets import OpenError
+from fastgate.server.tracing import Traces
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
 from fastgate.server.watch import Watcher
+from fastgate.server.why import explained
 from fastgate.telemetry.metrics import ProcessFact
+from fastgate.telemetry.trail import ExchangeTrace
 from fastgate.upstreams.asgi import Application
 
 if TYPE_CHECKING:
@@ -153,6 +156,7 @@ class Gateway:
             flush_interval=config.access_log.flush_interval,
         )
         inner(self.worker)
+        self._traces = Traces(self.worker)
         self._common.answers.attach(self.worker)
         self._limits = RedisLimits()
         self._shared = SharedValues(config.source, config.shared)
@@ -169,6 +173,7 @@ class Gateway:
         except BaseException:
             await self._end_watching()
             await self._end_plugins()
+            await self._traces.close()
             self.worker.close()
             if self.log is not None:
                 await self._close_log(self.log)
@@ -209,6 +214,7 @@ class Gateway:
             await self._end_plugins()
             await self._apps.close(patience)
             await self._estate.close()
+            await self._traces.close()
             self.worker.close()
             await self._sides.stop()
             if self.log is not None:
@@ -377,6 +383,7 @@ class Gateway:
         self._plugins.adopt(prepared.plugins)
         self.worker.watch(tuple(running.core for running in snapshot.upstreams.values()))
         self.worker.limit(config.server.max_connections, config.server.max_connections_per_ip)
+        self._traces.follow(config)
         self._snapshot = snapshot
         self.config = config
         return [] if prepared.sides is None else self._sides.follow(prepared.sides)
@@ -511,6 +518,19 @@ class Gateway:
                         verdict.arm,
                         describe_verdict(verdict),
                     )
+
+    async def why(self, request_id: str) -> ExchangeTrace:
+        for found in await self.find_traces(request_id):
+            return found
+        raise UnknownName(f'nothing is kept of a request "{request_id}"')
+
+    async def find_traces(self, request_id: str) -> list[ExchangeTrace]:
+        """As ``why``; empty where it has none."""
+        found = self._traces.find(request_id)
+        return [] if found is None else [await asyncio.to_thread(explained, self.config, found)]
+
+    async def failures(self, limit: int) -> list[ExchangeTrace]:
+        return self._traces.failures(limit)
 
     async def count(self) -> dict[str, Any]:
         return self.counted()

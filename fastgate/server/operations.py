@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from fastgate.config import Config, Problem, Sources
 from fastgate.config.diff import Difference
 from fastgate.server.acme.views import AcmeView
+from fastgate.telemetry.trail import ExchangeTrace
 
 __all__ = [
     "ArmView",
@@ -242,6 +243,12 @@ class Operations(Protocol):
 
     async def metrics(self, openmetrics: bool) -> bytes:
         """All that docs/metrics.md lists, as OpenMetrics or Prometheus text."""
+
+    async def why(self, request_id: str) -> ExchangeTrace:
+        """What is kept of the last request with that id."""
+
+    async def failures(self, limit: int) -> list[ExchangeTrace]:
+        """The last answers that were errors or refusals, the latest first."""
 
     async def reload(
         self, config: Config | None = None, *, cause: Cause = "program", expected: str | None = None

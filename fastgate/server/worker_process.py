@@ -210,6 +210,8 @@ class _Worker:
             "set_split": gateway.set_split,
             "clear_split": gateway.clear_split,
             "plugin_counts": gateway.plugin_counts,
+            "find_traces": gateway.find_traces,
+            "failures": gateway.failures,
             "set_log_level": gateway.set_log_level,
             "acme_put": answers.put,
             "acme_remove": answers.remove,

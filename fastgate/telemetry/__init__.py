@@ -1,1 +1,1 @@
-"""What the gateway tells of itself: metrics."""
+"""What the gateway tells of itself and of the traffic: metrics, traces, decisions kept for `fastgate why`."""

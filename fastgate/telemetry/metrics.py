@@ -102,7 +102,10 @@ class Metrics:
             place += SLICE
             await asyncio.sleep(0)
         compiled.add_plugins()
-        texts = {key: compiled.text(key) for key in _core.METRIC_FAMILIES}
+        texts: dict[str, bytes] = {}
+        for key in _core.METRIC_FAMILIES:
+            texts[key] = compiled.text(key)
+            await asyncio.sleep(0)  # with many routes it is a megabyte
         rows = self._rows(facts, live)
         rows["scrape"] = [((), time.perf_counter() - began)]
         texts.update((key, samples(BY_KEY[key], found)) for key, found in rows.items())

@@ -46,6 +46,7 @@ from fastgate.config.model.server import (
 )
 from fastgate.config.model.sources import Sources
 from fastgate.config.model.tls import Certificate, ClientAuth, ListenerTls, UpstreamTls
+from fastgate.config.model.tracing import Tracing, Why
 from fastgate.config.model.upstream import (
     Endpoint,
     EndpointsFile,
@@ -70,6 +71,6 @@ __all__ = [
     "Outlier", "Plugin", "PluginUse", "Pool", "Rate", "RateLimit", "Redirect", "RedisPlace",
     "Regions", "Respond", "Retry", "Rewrite", "Rollback", "Route", "RouteLimits", "RouteTimeouts",
     "Secret", "Server", "SharedValues", "Sources", "Split", "SplitOverride",
-    "SplitTarget", "StatusRange", "Sticky", "Upstream", "UpstreamLimits",
-    "UpstreamTimeouts", "UpstreamTls",
+    "SplitTarget", "StatusRange", "Sticky", "Tracing", "Upstream", "UpstreamLimits",
+    "UpstreamTimeouts", "UpstreamTls", "Why",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from fastgate.config.model.plugins import Plugin, SharedValues
 from fastgate.config.model.route import Route
 from fastgate.config.model.server import AccessLog, Admin, Dns, Listener, Metrics, Server
 from fastgate.config.model.sources import Sources
+from fastgate.config.model.tracing import Tracing, Why
 from fastgate.config.model.upstream import Upstream
 
 
@@ -29,6 +30,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     metrics: Metrics | None = None
     dns: Dns = Dns()
     access_log: AccessLog = AccessLog()
+    tracing: Tracing | None = None
+    why: Why = Why()
     shared: SharedValues = SharedValues()
     listeners: Annotated[tuple[Listener, ...], doc("Where clients connect.", least=1)] = ()
     upstreams: Annotated[dict[str, Upstream], doc("Groups of endpoints, by name.", names="name")] = {}

@@ -139,6 +139,15 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fallback: Fallback | None = None
     fault: Fault | None = None
     mirror: Mirror | None = None
+    trace_sample: Annotated[
+        float | None,
+        doc(
+            "The share of its traces that is sampled, of those that begin here.",
+            ge=0,
+            le=1,
+            default="`tracing.sample`",
+        ),
+    ] = None
     rewrite: Rewrite | None = None
     request_headers: HeaderRules = HeaderRules()
     response_headers: HeaderRules = HeaderRules()
