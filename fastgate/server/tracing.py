@@ -67,7 +67,8 @@ class Traces:
     def _end_exporter(self) -> None:
         exporter, self._exporter = self._exporter, None
         if exporter is not None:
-            closing = asyncio.ensure_future(asyncio.to_thread(exporter.close, LAST_EXPORT))
+            exporter.end(LAST_EXPORT)  # now: what comes next is its successor's
+            closing = asyncio.ensure_future(asyncio.to_thread(exporter.join))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 

@@ -43,7 +43,7 @@ class _Refused(Exception):
 
 
 class Exporter:
-    """From start() to close(). trails: of the worker. routes: the path pattern of each route, by name."""
+    """From start() to end(). trails: of the worker. routes: the path pattern of each route, by name."""
 
     def __init__(self, trails: _core.Trails, config: Tracing, routes: Mapping[str, str]) -> None:
         self._trails = trails
@@ -51,17 +51,23 @@ class Exporter:
         self._routes = routes
         self._ending = threading.Event()
         self._end_by = 0.0  # of the monotonic clock
+        self._last: list[bytes] = []
         self._troubled = False
         self._thread = threading.Thread(target=self._run, name="tracing", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def close(self, timeout: float) -> None:
-        """Sends what there is, within so many seconds; the rest is lost, and counted."""
+    def end(self, timeout: float) -> None:
+        """What there is now is its last: it is sent within so many seconds, or is lost, and counted. Does not
+        wait for that. What comes later is another's."""
+        self._last = self._trails.take_spans()
         self._end_by = time.monotonic() + timeout
         self._ending.set()
-        self._thread.join(timeout + 1)
+
+    def join(self) -> None:
+        """Behind `end`: waits for the thread, as long as it may take."""
+        self._thread.join(max(0.0, self._end_by - time.monotonic()) + 1)
 
     # -- the thread
 
@@ -79,11 +85,10 @@ class Exporter:
         headers |= {"Content-Type": "application/x-protobuf", "User-Agent": "fastgate"}
         with httpx.Client(headers=headers, trust_env=False, timeout=config.timeout / NS) as client:
             while not self._ending.wait(config.flush_interval / NS):
-                self._flush(client)
-            self._flush(client)
+                self._flush(client, self._trails.take_spans())
+            self._flush(client, self._last)
 
-    def _flush(self, client: httpx.Client) -> None:
-        blobs = self._trails.take_spans()
+    def _flush(self, client: httpx.Client, blobs: list[bytes]) -> None:
         for start in range(0, len(blobs), self._config.batch):
             batch = blobs[start : start + self._config.batch]
             try:
