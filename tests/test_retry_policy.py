@@ -25,7 +25,10 @@ MOST = (1 << 64) - 1
 NOW = int(datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC).timestamp())
 
 WANTED = {
-    "connect-failure": {"connect-refused", "connect-failed", "connect-timeout", "dns-failure"},
+    "connect-failure": {
+        *("connect-refused", "connect-failed", "connect-timeout", "dns-failure"),
+        *("upstream-certificate", "upstream-handshake"),
+    },
     "refused": {"connect-refused"},
     "reset": {"upstream-reset"},
     "timeout": {"upstream-head-timeout"},
@@ -59,6 +62,8 @@ def test_what_proves_that_nothing_was_delivered() -> None:
         "connect-refused",
         "connect-failed",
         "connect-timeout",
+        "upstream-certificate",
+        "upstream-handshake",
         "dns-failure",
         "queue-full",
         "queue-timeout",
