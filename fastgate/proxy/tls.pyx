@@ -128,6 +128,7 @@ cdef class TlsLayer:
         cdef const char* data
         cdef Py_ssize_t filled, piece, at = 0
         cdef int i = 0, batch = 0, result = SENT_ALL
+        cdef bint begun = False                 # something of it was sent
         if self.said_goodbye or (self.state != TLS_OPEN and self.state != TLS_ENDED):
             return SENT_BROKEN
         while True:
@@ -157,7 +158,7 @@ cdef class TlsLayer:
                     at = 0
             one = self._encrypt(data, filled)
             if one is None:
-                return SENT_BROKEN
+                return SENT_QUEUED if begun else SENT_BROKEN
             sealed[batch] = bytes_span(one)
             batch += 1
             if batch == 1:
@@ -168,9 +169,13 @@ cdef class TlsLayer:
             if batch == TLS_BATCH:
                 result = wire.send_plain(sealed, batch)
                 if result == SENT_BROKEN:
-                    return result
+                    # That would say that nothing was taken, and the request could be sent a second time.
+                    return SENT_QUEUED if begun else SENT_BROKEN
+                begun = True
                 batch = 0
-        return wire.send_plain(sealed, batch) if batch else result
+        if batch:
+            result = wire.send_plain(sealed, batch)
+        return SENT_QUEUED if begun and result == SENT_BROKEN else result
 
     cdef bytes _encrypt(self, const char* data, Py_ssize_t length):
         cdef Py_ssize_t done
