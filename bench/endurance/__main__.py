@@ -26,12 +26,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.endurance.certificates import write_pair
 from bench.endurance.clients import Clients, Fared
 from bench.load import Load, Paced
 from bench.peers.base import need
 from bench.provision import compile_native
 from bench.resilience.operate import Admin, OperateFailed
+from fastgate.cli.dev_certificates import make
 
 CONNECTIONS = 64
 SLICE = 2.0  # seconds of load that are counted together
@@ -57,7 +57,7 @@ bind = "127.0.0.1:{plain}"
 name = "tls"
 bind = "127.0.0.1:{tls}"
 [listeners.tls]
-certificates = [{{ cert = "cert.pem", key = "key.pem" }}]
+certificates = [{{ cert = "localhost.pem", key = "localhost.key" }}]
 [upstreams.service]
 endpoints = ["127.0.0.1:{upstream}"]
 [[routes]]
@@ -83,7 +83,7 @@ class Gateway:
         self.started: set[int] = set()  # every process that was seen
 
     def __enter__(self) -> Gateway:
-        write_pair(self.folder)
+        make(self.folder, ("localhost",), 30)
         self.write()
         self.log = (self.folder / "stderr").open("wb")
         self.process = subprocess.Popen(
@@ -139,7 +139,7 @@ class Gateway:
         self.admin.ask("POST", "/reload", {})
 
     def swap(self) -> None:
-        write_pair(self.folder)
+        make(self.folder, ("localhost",), 30)
         self.admin.ask("POST", "/reload", {})
 
     def kill(self) -> None:

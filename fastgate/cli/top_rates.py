@@ -168,6 +168,16 @@ def _attempts(
     )
 
 
+def _told(
+    heads: Counter[int], failed: int, unanswered: int, seconds: float, bounds: list[float]
+) -> dict[str, Any]:
+    """What a row says of attempts: how many, how many of them went wrong, and how long heads took."""
+    count = sum(heads.values()) + unanswered
+    p50, p99 = (quantile(part, heads, bounds) for part in QUANTILES)
+    errors = _part(failed + unanswered, count)
+    return {"rate": count / seconds, "errors": errors, "p50": p50, "p99": p99}
+
+
 def _endpoints(
     upstream: str,
     before: Mapping[str, Any],
@@ -178,16 +188,11 @@ def _endpoints(
 ) -> list[Row]:
     rows = []
     for each in view.get("endpoints", ()):
-        heads, failed, unanswered = _attempts(before, after, upstream, each["address"])
-        count = sum(heads.values()) + unanswered
-        p50, p99 = (quantile(part, heads, bounds) for part in QUANTILES)
+        attempts = _attempts(before, after, upstream, each["address"])
         rows.append(
             Row(
                 name=f"{upstream} {each['address']}",
-                rate=count / seconds,
-                errors=_part(failed + unanswered, count),
-                p50=p50,
-                p99=p99,
+                **_told(*attempts, seconds, bounds),
                 active=each["active"],
                 open=each["open"],
                 idle=each["idle"],
@@ -213,16 +218,12 @@ def _upstream(
         heads.update(took)
         failed, unanswered = failed + bad, unanswered + none
     count = sum(heads.values()) + unanswered
-    p50, p99 = (quantile(part, heads, bounds) for part in QUANTILES)
     endpoints = view.get("endpoints", ())
     ready = sum(each["status"] == "ready" for each in endpoints)
     breaker = view.get("breaker", "closed")
     return Row(
         name=name,
-        rate=count / seconds,
-        errors=_part(failed + unanswered, count),
-        p50=p50,
-        p99=p99,
+        **_told(heads, failed, unanswered, seconds, bounds),
         retried=_part(_more(before["upstreams"].get(name), after["upstreams"][name], "retries"), count),
         active=view.get("load", {}).get("requests", 0),
         open=sum(each["open"] for each in endpoints),

@@ -27,7 +27,16 @@ from fastgate.server.build import Snapshot, build, inner, lay_ground, route_tabl
 from fastgate.server.common import Common, CounterPlaces
 from fastgate.server.history import history_of
 from fastgate.server.keeper import Applied, Keeper, read_again
-from fastgate.server.listeners import Opener, RunningListener, listener_key, open_listener
+from fastgate.server.listeners import (
+    Key,
+    Opened,
+    Opener,
+    RunningListener,
+    addresses_of,
+    listener_key,
+    open_listener,
+    taken_hint,
+)
 from fastgate.server.log_level import log_from, logged_from
 from fastgate.server.measured import facts_of
 from fastgate.server.operations import (
@@ -47,6 +56,7 @@ from fastgate.server.operations import (
     VersionView,
     WhyNot,
     WorkerView,
+    no_room,
 )
 from fastgate.server.plugin_services import SystemClock
 from fastgate.server.plugins import PluginError, Plugins, PreparedPlugins
@@ -72,8 +82,6 @@ NS: Final = 1e9
 HOUR: Final = 3_600 * 10**9
 log: Final = logging.getLogger("fastgate.splits")
 
-Opened = list[tuple[str, str]]  # (address, name)
-
 
 @dataclass(slots=True)
 class Prepared:
@@ -81,7 +89,7 @@ class Prepared:
 
     snapshot: Snapshot
     plugins: PreparedPlugins
-    added: dict[tuple[object, ...], RunningListener]
+    added: dict[Key, RunningListener]
     sides: PreparedSides | None  # None: the supervisor has them
     log: _core.AccessLog | None
     undo: AsyncExitStack
@@ -117,7 +125,7 @@ class Gateway:
         self._alone = common is None
         self._common = common or Common(config)
         self._tell = tell
-        self._listeners: dict[tuple[object, ...], RunningListener] = {}
+        self._listeners: dict[Key, RunningListener] = {}
         self._sides = SideServers(self)
         self._apps = Apps(apps)
         self._estate = Estate(self._common, self._apps)
@@ -231,7 +239,7 @@ class Gateway:
         await self._limits.keep([])
         await self._shared.close()
 
-    async def borrow(self, seat: int, sockets: list[tuple[tuple[object, ...], socket.socket]]) -> None:
+    async def borrow(self, seat: int, sockets: list[tuple[Key, socket.socket]]) -> None:
         """Accepts on another worker's sockets too, as long as that is not there. With each the listener's
         key."""
         for key, sock in sockets:
@@ -284,23 +292,15 @@ class Gateway:
         try:
             return await self.prepare(config, opener, places)
         except OpenError as error:
-            raise ReloadError(f"{error}{self._hint(config)}") from error
+            raise ReloadError(f"{error}{taken_hint(config, self._listeners)}") from error
         except PluginError as error:
             raise ReloadError(str(error)) from error
         except _core.SlotsFull as error:
-            raise ReloadError(
-                f"no room to count all routes and upstreams ({error}); a restart makes room"
-            ) from error
+            raise no_room(error) from error
         except Exception as error:
             # A defect of ours; the configuration in force is not touched by it.
             traceback.print_exc(file=sys.stderr)
             raise ReloadError(f"a defect: {error!r}") from error
-
-    def _hint(self, config: Config) -> str:
-        """For an address that is in use by ourselves."""
-        ours = {listener.config.port for listener in self._listeners.values()} - {0}
-        added = {each.port for each in config.listeners if listener_key(each) not in self._listeners}
-        return " (by a listener that runs now: use another port, or start it anew)" if added & ours else ""
 
     async def prepare(
         self, config: Config, opener: Opener = open_listener, places: CounterPlaces | None = None
@@ -308,7 +308,7 @@ class Gateway:
         """All that may fail, beside what runs. Raises OpenError, PluginError or ``_core.SlotsFull``; then
         nothing has changed."""
         async with AsyncExitStack() as undo:
-            added: dict[tuple[object, ...], RunningListener] = {}
+            added: dict[Key, RunningListener] = {}
             for each in config.listeners:
                 if listener_key(each) not in self._listeners:
                     added[listener_key(each)] = listener = RunningListener(each, opener(each))
@@ -337,12 +337,7 @@ class Gateway:
         """Puts it in force. Nothing here is expected to fail. Returns what was opened."""
         prepared.undo.pop_all()
         config, added = prepared.config, prepared.added
-        opened = [
-            (address, each.name)
-            for each in config.listeners
-            if listener_key(each) in added
-            for address in added[listener_key(each)].listening.addresses
-        ]
+        opened = addresses_of(config, {key: each.listening for key, each in added.items()})
         opened += self._follow(prepared)
         for each, compiled in zip(config.listeners, prepared.snapshot.listeners, strict=True):
             if listener_key(each) in added:
@@ -367,7 +362,7 @@ class Gateway:
         """No request comes between. Returns which servers for operators were opened."""
         snapshot, added = prepared.snapshot, prepared.added
         config = snapshot.config
-        present: dict[tuple[object, ...], RunningListener] = {}
+        present: dict[Key, RunningListener] = {}
         for each, compiled in zip(config.listeners, snapshot.listeners, strict=True):
             key = listener_key(each)
             if key in added:

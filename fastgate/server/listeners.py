@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from fastgate import _core
-from fastgate.config import model
+from fastgate.config import Config, model
 from fastgate.server.sockets import Listening
 
-__all__ = ["Opener", "RunningListener", "listener_key", "open_listener"]
+__all__ = [
+    "Key",
+    "Opened",
+    "Opener",
+    "RunningListener",
+    "addresses_of",
+    "listener_key",
+    "open_listener",
+    "taken_hint",
+]
+
+Key = tuple[object, ...]  # what makes two listeners the same socket: `listener_key`
+Opened = list[tuple[str, str]]  # (address, name)
 
 # Where a listener's sockets come from. Raises OpenError.
 Opener = Callable[[model.Listener], Listening]
 
 
-def listener_key(listener: model.Listener) -> tuple[object, ...]:
+def listener_key(listener: model.Listener) -> Key:
     """What makes two listeners the same socket. Of a port that the system chose only its name knows."""
     free = listener.unix_path is None and listener.port == 0
     return (listener.host, listener.port, listener.unix_path, listener.name if free else "")
@@ -25,6 +37,23 @@ def listener_key(listener: model.Listener) -> tuple[object, ...]:
 def open_listener(listener: model.Listener) -> Listening:
     """By its ``bind``, for a gateway that is one process."""
     return Listening.open(listener, "listener", backlog=listener.backlog)
+
+
+def addresses_of(config: Config, listening: Mapping[Key, Listening]) -> Opened:
+    """Of those listeners of the configuration that are in ``listening``, in its order."""
+    return [
+        (address, each.name)
+        for each in config.listeners
+        if listener_key(each) in listening
+        for address in listening[listener_key(each)].addresses
+    ]
+
+
+def taken_hint(config: Config, open_ones: Collection[Key]) -> str:
+    """What to add to "in use" where it may be ourselves: by one of the listeners that are open."""
+    ours = {port for _, port, *_ in open_ones} - {0}
+    added = {each.port for each in config.listeners if listener_key(each) not in open_ones}
+    return " (by a listener that runs now: use another port, or start it anew)" if added & ours else ""
 
 
 class RunningListener:

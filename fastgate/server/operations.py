@@ -34,6 +34,7 @@ __all__ = [
     "VersionView",
     "WhyNot",
     "WorkerView",
+    "no_room",
     "result_of",
 ]
 
@@ -299,6 +300,11 @@ class Operations(Protocol):
 
     async def set_log_level(self, level: LogLevel) -> LogLevel:
         """In all processes, until they end. Returns what is then."""
+
+
+def no_room(error: Exception) -> ReloadError:
+    """For ``_core.SlotsFull``."""
+    return ReloadError(f"no room to count all routes and upstreams ({error}); a restart makes room")
 
 
 def result_of(

@@ -14,8 +14,8 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import NoneType
 from typing import Final
 
@@ -33,20 +33,19 @@ from fastgate.server.history import history_of
 from fastgate.server.identity import identity_of
 from fastgate.server.inheritance import Heirloom, Inheritance
 from fastgate.server.keeper import Applied, Keeper, at_once
-from fastgate.server.listeners import listener_key, open_listener
-from fastgate.server.operations import Cause, ReloadError, ReloadResult
+from fastgate.server.listeners import Key, Opened, addresses_of, listener_key, open_listener, taken_hint
+from fastgate.server.operations import Cause, ReloadError, ReloadResult, no_room
 from fastgate.server.side_servers import SideServers
 from fastgate.server.sockets import Bind, Listening, OpenError
 from fastgate.server.upgrade import start_successor
 from fastgate.server.watch import Watcher
 from fastgate.server.worker_handle import WorkerGone, WorkerHandle
-from fastgate.server.worker_process import DrainOrder, WorkerOrder
+from fastgate.server.worker_process import DrainOrder, SocketSet, WorkerOrder
 from fastgate.server.workers import Workers
 
 __all__ = ["Supervisor"]
 
 NS: Final = 1e9
-Opened = list[tuple[str, str]]  # (address, name)
 
 
 class Supervisor:
@@ -85,7 +84,7 @@ class Supervisor:
             tell=tell,
         )
         self.acme = EngineHandle(self.common.answers, lambda: self.workers.all, tell)
-        self._listening: dict[tuple[object, ...], Listening] = {}
+        self._listening: dict[Key, Listening] = {}
         self._places: CounterPlaces = ({}, {})
         self._sides = SideServers(Fleet(self))
         self._watcher: Watcher | None = None
@@ -122,7 +121,7 @@ class Supervisor:
         if config.server.watch:
             self._watcher = Watcher(self.keeper, self._tell, aside=at_once)
             self._watcher.start()
-        return _opened(config, self._listening) + self._sides.follow(sides)
+        return addresses_of(config, self._listening) + self._sides.follow(sides)
 
     def _open(self, listener: model.Listener) -> Listening:
         taken = self._inheritance.take((_label(listener), listener.name), listener)
@@ -137,18 +136,17 @@ class Supervisor:
             version=self.version,
             common=self.common,
             places=self._places,
-            sockets={
-                key: listening.share(seat - 1, self._count) for key, listening in self._listening.items()
-            },
+            sockets=self._share(self._listening, seat),
             channel=channel,
             beats=self._beats,
             identity=self._identity,
         )
 
+    def _share(self, listening: Mapping[Key, Listening], seat: int) -> SocketSet:
+        return {key: each.share(seat - 1, self._count) for key, each in listening.items()}
+
     def _lend(self, borrower: WorkerHandle, seat: int, begins: bool) -> None:
-        share = {key: each.share(seat - 1, self._count) for key, each in self._listening.items()}
-        keys = [key for key, sockets in share.items() for _ in sockets]
-        descriptors = [sock.fileno() for sockets in share.values() for sock in sockets]
+        keys, descriptors = _sent(self._share(self._listening, seat))
         if begins and len(descriptors) <= MOST_DESCRIPTORS:
             borrower.post("borrow", seat, keys, descriptors=descriptors)
         else:
@@ -229,8 +227,8 @@ class Supervisor:
         return Applied(opened, warnings)
 
     async def _change(self, config: Config) -> Opened:
-        async with AsyncExitStack() as undo:
-            added: dict[tuple[object, ...], Listening] = {}
+        with ExitStack() as undo:
+            added: dict[Key, Listening] = {}
             try:
                 for each in config.listeners:
                     if listener_key(each) not in self._listening:
@@ -239,7 +237,7 @@ class Supervisor:
                 sides = await self._sides.prepare(config)
                 undo.callback(sides.close)
             except OpenError as error:
-                raise ReloadError(f"{error}{self._hint(config)}") from error
+                raise ReloadError(f"{error}{taken_hint(config, self._listening)}") from error
             workers = self.workers.ready
             places = await self._assign(config, workers)
             await self._prepare(config, places, added, workers)
@@ -254,7 +252,7 @@ class Supervisor:
             self._listening.pop(key).close()
         self.workers.replace_stale()
         self.acme.follow(wanted(config), self._identity)
-        return _opened(config, added) + self._sides.follow(sides)
+        return addresses_of(config, added) + self._sides.follow(sides)
 
     async def _assign(self, config: Config, workers: list[WorkerHandle]) -> CounterPlaces:
         held: tuple[set[int], set[int]] = set(), set()
@@ -268,30 +266,27 @@ class Supervisor:
         try:
             return self.common.assign(config, held)
         except _core.SlotsFull as error:
-            raise ReloadError(
-                f"no room to count all routes and upstreams ({error}); a restart makes room"
-            ) from error
+            raise no_room(error) from error
 
     async def _prepare(
         self,
         config: Config,
         places: CounterPlaces,
-        added: dict[tuple[object, ...], Listening],
+        added: dict[Key, Listening],
         workers: list[WorkerHandle],
     ) -> None:
         """By all workers, or by none. Who dies meanwhile is replaced, and has no say."""
         packed = carrying.dumps(config)
-        asked = []
-        for handle in workers:
-            share = {key: listening.share(handle.seat - 1, self._count) for key, listening in added.items()}
-            keys = [key for key, sockets in share.items() for _ in sockets]
-            descriptors = [sock.fileno() for sockets in share.values() for sock in sockets]
-            if len(descriptors) > MOST_DESCRIPTORS:
-                raise ReloadError(
-                    f"one reload opens at most {MOST_DESCRIPTORS} sockets; a restart opens more"
-                )
-            asked.append(handle.ask(NoneType, "prepare", packed, places, keys, descriptors=descriptors))
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        sent = [_sent(self._share(added, handle.seat)) for handle in workers]
+        if any(len(descriptors) > MOST_DESCRIPTORS for _, descriptors in sent):
+            raise ReloadError(f"one reload opens at most {MOST_DESCRIPTORS} sockets; a restart opens more")
+        answers = await asyncio.gather(
+            *(
+                handle.ask(NoneType, "prepare", packed, places, keys, descriptors=descriptors)
+                for handle, (keys, descriptors) in zip(workers, sent, strict=True)
+            ),
+            return_exceptions=True,
+        )
         failures = [answer for answer in answers if isinstance(answer, Exception)]
         refusals = [failure for failure in failures if not isinstance(failure, WorkerGone)]
         if refusals or len(failures) == len(workers):
@@ -302,18 +297,12 @@ class Supervisor:
 
     async def _commit(self, handle: WorkerHandle) -> None:
         try:
-            await handle.ask(NoneType, "commit", self.version)
+            await handle.ask(NoneType, "commit")
             handle.version = self.version
         except WorkerGone:
             pass  # it is forked anew
         except ReloadError:
             handle.abort()  # a defect: nobody serves on with half a configuration
-
-    def _hint(self, config: Config) -> str:
-        """For an address that is in use by ourselves."""
-        ours = {key[1] for key in self._listening} - {0}
-        added = {each.port for each in config.listeners if listener_key(each) not in self._listening}
-        return " (by a listener that runs now: use another port, or start it anew)" if added & ours else ""
 
 
 def _label(listener: Bind) -> str:
@@ -321,10 +310,7 @@ def _label(listener: Bind) -> str:
     return json.dumps(listener_key(listener))
 
 
-def _opened(config: Config, listening: dict[tuple[object, ...], Listening]) -> Opened:
-    return [
-        (address, each.name)
-        for each in config.listeners
-        if listener_key(each) in listening
-        for address in listening[listener_key(each)].addresses
-    ]
+def _sent(share: SocketSet) -> tuple[list[Key], list[int]]:
+    """As a message takes them along: the listener that each belongs to, and the descriptors."""
+    keys = [key for key, sockets in share.items() for _ in sockets]
+    return keys, [sock.fileno() for sockets in share.values() for sock in sockets]

@@ -47,7 +47,8 @@ class State(enum.Enum):
 
 class WorkerHandle:
     """seat: which of the workers it is, from 1; another may sit there with it for a while. place: where it
-    writes in shared memory, its alone. ready: called with it when it says so."""
+    writes in shared memory, its alone. version: of the configuration that it was forked from, until its owner
+    sets another. ready: called with it when it says so."""
 
     def __init__(
         self,
@@ -116,7 +117,6 @@ class WorkerHandle:
             if number:
                 self._answered(number, kind, value)
             elif kind == "ready":
-                self.version = msgspec.msgpack.decode(value, type=int)
                 if self.state is State.STARTING:
                     self.state = State.READY
                 self._ready(self)

@@ -30,7 +30,7 @@ from fastgate.server.common import Common, CounterPlaces
 from fastgate.server.gateway import Gateway, Prepared
 from fastgate.server.heartbeat import EVERY, Heartbeats
 from fastgate.server.identity import Identity
-from fastgate.server.listeners import listener_key
+from fastgate.server.listeners import Key, listener_key
 from fastgate.server.operations import ReloadError, UnknownName
 from fastgate.server.plugins import PluginError
 from fastgate.server.sockets import Listening, OpenError
@@ -38,7 +38,7 @@ from fastgate.server.sockets import Listening, OpenError
 __all__ = ["DrainOrder", "SocketSet", "WorkerOrder", "leave_supervisor", "work"]
 
 # Of each listener, by its key.
-SocketSet = dict[tuple[object, ...], list[socket.socket]]
+SocketSet = dict[Key, list[socket.socket]]
 _SIGNALS: Final = (
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
     signal.SIGPIPE,
@@ -112,7 +112,6 @@ class _Worker:
     def __init__(self, order: WorkerOrder) -> None:
         self._order = order
         self._sockets: SocketSet = order.sockets
-        self._version = order.version
         self._prepared: Prepared | None = None
         self._stop: asyncio.Future[DrainOrder]
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,7 +134,7 @@ class _Worker:
             self._say("failed", str(error))
             await asyncio.sleep(0)
             return 1
-        self._say("ready", self._version)
+        self._say("ready", None)
         order = await self._stop
         if self._prepared is not None:
             await self._abort()
@@ -232,7 +231,7 @@ class _Worker:
         self,
         packed: bytes,
         places: CounterPlaces,
-        keys: list[tuple[object, ...]],
+        keys: list[Key],
         *,
         sockets: list[socket.socket],
     ) -> None:
@@ -243,10 +242,9 @@ class _Worker:
         self._sockets = {**self._sockets, **fresh}
         self._prepared = await self._gateway.prepare_or_tell(carrying.loads(packed), self._opener(), places)
 
-    async def _commit(self, version: int) -> None:
+    async def _commit(self) -> None:
         assert self._prepared is not None
         prepared, self._prepared = self._prepared, None
-        self._version = version
         await self._gateway.commit(prepared)
         self._drop_sockets(self._present())
 
@@ -256,10 +254,10 @@ class _Worker:
             await self._gateway.abort(prepared)
         self._drop_sockets(self._present())
 
-    def _present(self) -> set[tuple[object, ...]]:
+    def _present(self) -> set[Key]:
         return {listener_key(each) for each in self._gateway.config.listeners}
 
-    def _drop_sockets(self, needed: set[tuple[object, ...]]) -> None:
+    def _drop_sockets(self, needed: set[Key]) -> None:
         """All but those: a socket that anybody has open takes connections."""
         for key in set(self._sockets) - needed:
             for sock in self._sockets.pop(key):
