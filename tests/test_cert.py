@@ -16,7 +16,7 @@ from support.tls import TlsClient
 
 
 def cert(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fastgate", "cert", "dev", *words, "--dir", str(folder)]
+    command = [sys.executable, "-m", "fastgate", "cert", "dev", "--dir", str(folder), *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
 
 

@@ -74,7 +74,8 @@ def _dispatch(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.arguments(sub)
-    code = module.main(sub.parse_args(arguments[1:]))
+    # Options may stand between names, as everywhere else.
+    code = module.main(sub.parse_intermixed_args(arguments[1:]))
     sys.stdout.flush()
     return int(code)
 
