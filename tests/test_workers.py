@@ -174,6 +174,19 @@ def test_who_crashes_again_and_again_is_started_later_and_later(tmp_path: Path) 
         wait_worker(gateway, 3)
 
 
+def test_an_operator_is_told_that_no_worker_is_there(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    with Gateway(tables(workers=1), folder) as gateway:
+        (folder / "crash").touch()
+        os.kill(gateway.pid, signal.SIGKILL)
+        gateway.wait_stderr("fastgate: worker 1 is started again")
+        with Client(gateway.addresses["admin API"]) as client:
+            answer = client.request(request("GET", "/upstreams", host="localhost"))
+        assert (answer.status, answer.json()["detail"]) == (409, "no worker is ready to answer")
+        (folder / "crash").unlink()
+        wait_worker(gateway, 2)
+
+
 def test_a_gateway_whose_workers_can_not_start_does_not(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     (folder / "crash").touch()

@@ -25,6 +25,7 @@ from fastgate.server.operations import (
     LogLevel,
     ReloadResult,
     SplitView,
+    Unavailable,
     UnknownName,
     UpstreamView,
     VersionView,
@@ -188,7 +189,8 @@ class Fleet:
         return logged_from()
 
     async def _all(self, result: type[T], method: str, *args: object) -> list[T]:
-        """Of every worker that is ready and does not end meanwhile. Raises what one raises."""
+        """Of every worker that is ready and does not end meanwhile. Raises what one raises, and Unavailable
+        where there is none."""
         answers = await asyncio.gather(
             *(handle.ask(result, method, *args) for handle in self._supervisor.workers.ready),
             return_exceptions=True,
@@ -201,7 +203,7 @@ class Fleet:
                 raise answer
             found.append(answer)
         if not found:
-            raise WorkerGone("no worker is ready to answer")
+            raise Unavailable("no worker is ready to answer")
         return found
 
 
