@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -36,16 +35,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write the expected files anew, then review them"
     )
-
-
-@pytest.fixture(autouse=True)
-def fastgate_logger() -> Iterator[None]:
-    """Commands that a test runs in this process turn the log to stderr: the next test finds it as it was."""
-    logger = logging.getLogger("fastgate")
-    before = list(logger.handlers), logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
 
 
 @pytest.fixture
