@@ -229,7 +229,7 @@ def with_plugins(random: Random, text: str) -> str:
 
 
 def run_chaos(_rig: Rig, random: Random) -> str:
-    # What plugins do wrong here is told of each, by the thousand; who comes next in this process wants to hear.
+    # What plugins do wrong here is told a thousand times; who comes next in this process wants to hear it.
     log = logging.getLogger("fastgate.plugins")
     before = log.level
     log.setLevel(logging.CRITICAL)
