@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from fastgate.config import addresses, texts, units
+from fastgate.config import addresses, json_paths, templates, texts, units
 
 
 class Form(NamedTuple):
@@ -72,6 +72,21 @@ FORMS: Final[dict[str, Form]] = {
     "path": _form(texts.parse_path, "path", _PATH),
     "path-template": _form(texts.parse_path_template, "path template", _PATH),
     "regex": _form(texts.parse_regex, "RE2 expression"),
+    "template": _form(templates.parse_template, "text with placeholders"),
+    "template-path": _form(templates.parse_template_path, "path with placeholders", r"^/"),
+    "template-json": _form(templates.parse_template_json, "JSON with placeholders"),
+    "json": _form(templates.parse_json, "JSON"),
+    "json-path": _form(json_paths.parse_json_path, "path in a JSON value"),
+    "json-path-or-root": _form(
+        lambda text, options: json_paths.parse_json_path(text, {**options, "or_root": True}),
+        "path in a JSON value, or nothing",
+    ),
+    "jmespath": _form(texts.parse_text, "JMESPath expression"),
+    "part-name": _form(templates.parse_part_name, "name of a part", r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"),
+    "part-ref": _form(templates.parse_part_name, "name of a part"),
+    "failure-class": _form(
+        templates.parse_failure_class, "kind of failure", r"^([1-5][0-9]{2}|[1-5]xx|timeout|failure)$"
+    ),
     "rate-key": _form(
         texts.parse_rate_key,
         "key",

@@ -43,7 +43,7 @@ def check_route(context: Context, path: Path, route: Route) -> None:
 
 def _check_action(context: Context, path: Path, route: Route) -> None:
     problems = context.problems
-    actions = ("upstream", "split", "redirect", "respond")
+    actions = ("upstream", "split", "aggregate", "redirect", "respond")
     given = [a for a in actions if getattr(route, a) is not None or problems.failed((*path, a))]
     if not given:
         problems.error(path, f"route {quote(route.name or '')} has no action", f"give it {either(actions)}")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Struct
 
 from fastgate.config.model.actions import Fallback, Fault, Mirror, Redirect, Respond, Split
+from fastgate.config.model.aggregate import Aggregate
 from fastgate.config.model.basics import MINUTE, MS, Secret, doc
 from fastgate.config.model.resilience import Retry
 
@@ -119,8 +120,8 @@ class RouteTimeouts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which requests, and what is done with them: exactly one of `upstream`, `split`, `redirect` and
-    `respond`."""
+    """Which requests, and what is done with them: exactly one of `upstream`, `split`, `aggregate`,
+    `redirect` and `respond`."""
 
     name: Annotated[str, doc("How the log and `fastgate explain` call it. Unique.", "name")]
     listeners: Annotated[
@@ -129,6 +130,7 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     match: Match = Match()
     upstream: Annotated[str | None, doc("Name of the upstream that answers.", "upstream-ref")] = None
     split: Split | None = None
+    aggregate: Aggregate | None = None
     redirect: Redirect | None = None
     respond: Respond | None = None
     priority: Annotated[
