@@ -8,7 +8,7 @@
     {method} {host} {client_ip} {request_id}
     {consumer.name} {consumer.plan}        the authenticated caller
     {claim.a.b}                            a claim of it
-    {part.NAME} {part.NAME.a.b}            the body of another part's answer as it came, decoded; a value in it
+    {part.NAME} {part.NAME.a.b}            the decoded body of another part, as it came; a value in it
     {part_status.NAME} {part_header.NAME.FIELD}    the status of that answer, a field of it
     {item} {item.a.b} {index}              the element of `for_each`, or the one that `filter` looks at
 
@@ -148,8 +148,8 @@ def placeholders_of(template: Any) -> Iterator[Placeholder]:
 
 
 def read_json_template(text: str) -> Any:
-    """A JSON document as dict, list, bool and None; each string of it is a Template, each number ``msgspec.Raw``
-    (so that it stays as it is written). Raises BadValue."""
+    """A JSON document as dict, list, bool and None; each string of it is a Template, each number
+    ``msgspec.Raw``, so that it stays as it is written. Raises BadValue."""
     try:
         return _strings(
             json.loads(text, parse_constant=_no_constant, parse_int=_number, parse_float=_number), 0
