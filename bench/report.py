@@ -40,6 +40,12 @@ COLUMNS: dict[Kind, tuple[tuple[str, str, str], ...]] = {
         ("rate", "requests/s", ",.0f"),
         ("busy", "core used", ".0%"),
     ),
+    Kind.WAITS: (
+        ("p50_us", "p50 us", ",.0f"),
+        ("p99_us", "p99 us", ",.0f"),
+        ("p999_us", "p99.9 us", ",.0f"),
+        ("cpu_us", "CPU us", ",.0f"),
+    ),
     Kind.OVERLOAD: (
         ("goodput", "in time/s", ",.0f"),
         ("peak", "peak/s", ",.0f"),
@@ -55,6 +61,7 @@ MAIN_FORMAT = {
     Kind.HANDSHAKE: ".1f",
     Kind.IDLE: ",.0f",
     Kind.HALF: ",.0f",
+    Kind.WAITS: ".2f",
     Kind.OVERLOAD: ".2f",
 }
 

@@ -25,8 +25,10 @@ from bench.process import (
     load_cores,
     peer_core,
 )
+from bench.scenarios import SLOWEST_MS
 
 GIVE_UP_MS = 1000.0  # overload: a client's patience
+WAITS_RATE = 25.0  # requests per second
 FOREIGN_LIMIT = 0.05  # of the peer's core; beyond it the sample carries a remark
 
 
@@ -140,8 +142,9 @@ def measure(step: Step, settings: Settings) -> Sample:
                 sample.remarks.append(
                     f"{connections} upstream connections for {answered} requests: no keep-alive"
                 )
-            if peak and answered < peak:
-                sample.problems.append(f"the upstream saw {answered} requests of {peak:.0f}")
+            wanted = peak * max(1, len(step.scenario.shape.parts))
+            if peak and answered < wanted:
+                sample.problems.append(f"the upstream saw {answered} requests of {wanted:.0f}")
             peer.check()
         except (PeerFailed, LoadFailed, OSError) as error:
             sample.problems.append(str(error))
@@ -272,6 +275,28 @@ def drive_half(step: Step, settings: Settings, load: Load, peer: Session, sample
     return result.answered
 
 
+def drive_waits(step: Step, settings: Settings, load: Load, peer: Session, sample: Sample) -> float:
+    """A rate at which the peer has hardly ever two requests: latency over what the slowest part takes."""
+    load.paced(WAITS_RATE, step.scenario.connections, max(1, settings.warm))
+    meter = Meter(peer)
+    result = load.paced(WAITS_RATE, step.scenario.connections, settings.seconds)
+    used = meter.read()
+    if result.errors or result.refused or result.given_up:
+        sample.problems.append(
+            f"{result.errors} errors, {result.refused} refused, {result.given_up} never sent"
+        )
+    if result.answered:
+        sample.values = {
+            "p50_of_slowest": result.wait["p50"] / SLOWEST_MS / 1000,
+            "p50_us": result.wait["p50"],
+            "p99_us": result.wait["p99"],
+            "p999_us": result.wait["p999"],
+            "cpu_us": used["cpu_s"] / result.answered * 1e6,
+            **shares(used),
+        }
+    return result.answered
+
+
 def drive_overload(step: Step, settings: Settings, load: Load, peer: Session, sample: Sample) -> float:
     """Twice the peer's own peak: answers within a client's patience, as a share of the peak.
 
@@ -309,6 +334,7 @@ DRIVERS: dict[Kind, Driver] = {
     Kind.HANDSHAKE: drive_handshakes,
     Kind.IDLE: drive_idle,
     Kind.HALF: drive_half,
+    Kind.WAITS: drive_waits,
     Kind.OVERLOAD: drive_overload,
 }
 

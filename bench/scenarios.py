@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.model import BROWSER_HEADERS, Kind, Request, Scenario, Shape, Survival
+from bench.model import AGGREGATE, BROWSER_HEADERS, Kind, Request, Scenario, Shape, Survival
 
+SLOWEST_MS = 20  # of the parts in aggregate-wait
 FULL = Shape(routes=1000, access_log=True, rate_limit=True, ip_prefixes=1000)
 
 SCENARIOS = (
@@ -70,6 +71,23 @@ SCENARIOS = (
     Scenario("routes-1", "small GET through 1 route", group="routes"),
     Scenario("routes-1000", "small GET through 1,000 routes", shape=Shape(routes=1000), group="routes"),
     Scenario("routes-10000", "small GET through 10,000 routes", shape=Shape(routes=10_000), group="routes"),
+    Scenario("plain-2k", "GET of 2 KiB JSON", request=Request(tail="/2k"), group="aggregation"),
+    Scenario(
+        "aggregate-5",
+        "one answer of 5 parallel parts, 2 KiB JSON each",
+        shape=Shape(parts=("2k",) * 5),
+        request=Request(tail=AGGREGATE),
+        connections=16,  # 80 requests at a time to the upstream; plain-2k has 64
+        group="aggregation",
+    ),
+    Scenario(
+        "aggregate-wait",
+        "the same, idle, whose parts take 5 to 20 ms",
+        kind=Kind.WAITS,
+        shape=Shape(parts=tuple(f"{ms}ms/2k" for ms in (5, 9, 13, 17, SLOWEST_MS))),
+        request=Request(tail=AGGREGATE),
+        connections=8,
+    ),
     Scenario("idle-10000", "10,000 idle connections", kind=Kind.IDLE, connections=10_000),
     Scenario("half-load", "latency at half of the own peak", kind=Kind.HALF, shape=Shape(access_log=True)),
     Scenario(
@@ -82,17 +100,24 @@ QUICK = ("small-get", "browser-full", "download-100m")
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on fastgate's main number: over a peer's, over its own in another scenario, or absolute."""
+    """A bound on fastgate's main number: over a peer's, over its own in another scenario, or absolute.
+
+    What it is taken over is `times` that number and `plus`, in its unit.
+    """
 
     scenario: str
     limit: float
     peer: str = ""
     baseline: str = ""  # a scenario
+    times: float = 1
+    plus: float = 0
 
     def describe(self) -> str:
         """What is compared, in words."""
         if self.peer:
             return f"{self.scenario}: over {self.peer}"
+        if self.plus:
+            return f"{self.scenario}: over {self.times:g} x itself in {self.baseline} + {self.plus:g}"
         if self.baseline:
             return f"{self.scenario}: over itself in {self.baseline}"
         return f"{self.scenario}: absolute"
@@ -118,6 +143,10 @@ TARGETS = (
     Target("plugin-5", 1.8, baseline="plugin-0"),
     Target("idle-10000", 0.33, peer="envoy"),
     Target("idle-10000", 4096),
+    Target("aggregate-5", 1.0, baseline="plain-2k", times=5, plus=40),
+    # CPU for each: five times as many in the same time.
+    Target("aggregate-5", 0.2, peer="fastapi"),
+    Target("aggregate-wait", 1.3),
     Target("half-load", 1.1, peer="nginx"),
     Target("half-load", 0.7, peer="envoy"),
 )

@@ -59,15 +59,18 @@ class Results:
         """The scenario's main number."""
         return self.value(scenario.name, peer, scenario.metric.key)
 
-    def ratio(self, scenario: str, subject: str, peer: str, baseline: str = "") -> Spread | None:
-        """The subject's main number in a scenario over the peer's (in `baseline`, if given), round by round.
+    def ratio(
+        self, scenario: str, subject: str, peer: str, baseline: str = "", times: float = 1, plus: float = 0
+    ) -> Spread | None:
+        """The subject's main number in a scenario over the peer's (in `baseline`, if given), round by round;
+        over `times` that and `plus`.
 
         Only rounds in which both are valid count, and only where the divisor is positive.
         """
         key = BY_NAME[scenario].metric.key
         over = self.by_round(baseline or scenario, peer, key)
         own = self.by_round(scenario, subject, key)
-        return spread(own[turn] / over[turn] for turn in own if over.get(turn, 0.0) > 0)
+        return spread(own[turn] / (times * over[turn] + plus) for turn in own if over.get(turn, 0.0) > 0)
 
     def failures(self) -> list[Sample]:
         """The samples that are not valid."""
@@ -105,7 +108,9 @@ def verdicts(results: Results, subject: str, targets: Sequence[Target] = TARGETS
         if target.peer:
             measured = results.ratio(target.scenario, subject, target.peer)
         elif target.baseline:
-            measured = results.ratio(target.scenario, subject, subject, target.baseline)
+            measured = results.ratio(
+                target.scenario, subject, subject, target.baseline, target.times, target.plus
+            )
         else:
             measured = results.main(BY_NAME[target.scenario], subject)
         found.append(Verdict(target, measured))

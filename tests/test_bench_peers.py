@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from bench.load import Load
-from bench.model import Feature, Request, Shape, Survival
+from bench.model import AGGREGATE, Feature, Request, Shape, Survival
 from bench.peers import PEERS
 from bench.peers.base import NATIVE, Peer, Place, find
 from bench.process import Session
@@ -117,6 +119,34 @@ def test_tls_is_spoken(name: str, start: Start) -> None:
         done = load.handshakes(2, 0.2, resume)
         assert done.made > 2
         assert (done.errors, done.resumed) == (0, done.made - 2 if resume else 0)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, peer in PEERS.items() if Feature.AGGREGATION in peer.features]
+)
+def test_an_aggregation_is_all_parts_by_name(name: str, start: Start) -> None:
+    peer, shape = here(name), Shape(parts=("2k", "1ms/2k", "2k"))
+    if peer.lacks(shape):
+        pytest.skip(f"{name} is without a module for it: python -m bench --setup")
+    _, place = start(peer, shape)
+    status, document = fetch(place.upstream_port, "GET", "/2k")
+    assert (status, len(document)) == (200, 2048)
+    status, page = fetch(place.port, "GET", f"/svc/00000{AGGREGATE}")
+    assert status == 200
+    assert json.loads(page) == dict.fromkeys("abc", json.loads(document))
+    assert fetch(place.port, "GET", "/svc/00000/2k") == (200, document)
+
+
+def test_a_part_of_the_upstream_waits_and_others_do_not(tmp_path: Path) -> None:
+    upstream, [port] = start_upstream(tmp_path)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            paths = ("/150ms/2k", "/2k", "/100ms/2k")
+            ended = {pool.submit(fetch, port, "GET", path): path for path in paths}
+            order = [ended[future] for future in as_completed(ended)]
+        assert order == ["/2k", "/100ms/2k", "/150ms/2k"]
+    finally:
+        upstream.stop()
 
 
 @pytest.mark.parametrize("name", OPERATORS)

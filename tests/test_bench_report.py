@@ -145,7 +145,16 @@ def test_features_follow_from_the_shape() -> None:
     tls = frozenset({Feature.TLS})
     assert BY_NAME["tls-handshake-full"].shape.features() == tls | {Feature.ACCESS_LOG}
     assert BY_NAME["plugin-1"].shape.features() == plugins
-    assert BY_NAME["browser-full"].shape.features() == frozenset(Feature) - survival - plugins - tls
+    parts = frozenset({Feature.AGGREGATION})
+    assert BY_NAME["aggregate-5"].shape.features() == parts
+    assert BY_NAME["browser-full"].shape.features() == frozenset(Feature) - survival - plugins - tls - parts
+
+
+def test_the_floor_ignores_features_but_answers_one_request_with_one() -> None:
+    relay = PEERS["relay"]
+    assert not relay.lacks(BY_NAME["browser-full"].shape)
+    assert relay.lacks(BY_NAME["aggregate-5"].shape) == {Feature.AGGREGATION}
+    assert BY_NAME["aggregate-5"].shape.part_paths() == {name: f"/parts/{name}/2k" for name in "abcde"}
 
 
 # --- the plan ---
@@ -264,9 +273,25 @@ def test_another_subject_has_ratios_and_no_verdicts() -> None:
     assert "must reach" not in text
 
 
+def test_a_target_may_be_several_times_a_number_and_more() -> None:
+    def verdict(cpu_us: float) -> tuple[float, bool | None]:
+        samples = [
+            sample("plain-2k", "fastgate", 1, cpu_us=20.0),
+            sample("aggregate-5", "fastgate", 1, cpu_us=cpu_us),
+        ]
+        [found] = [one for one in verdicts(Results(samples), "fastgate") if one.target.plus]
+        assert found.measured is not None
+        assert found.target.describe() == "aggregate-5: over 5 x itself in plain-2k + 40"
+        return found.measured.median, found.reached
+
+    assert verdict(140.0) == (1.0, True)
+    assert verdict(154.0) == (pytest.approx(1.1), False)
+
+
 def test_every_kind_of_scenario_can_be_reported() -> None:
     values = {Kind.CLOSED: "cpu_us", Kind.DOWNLOAD: "cpu_us_per_mib", Kind.IDLE: "bytes_per_connection"}
     values |= {Kind.HANDSHAKE: "cpu_us", Kind.HALF: "p99_us", Kind.OVERLOAD: "goodput_of_peak"}
+    values[Kind.WAITS] = "p50_of_slowest"
     samples = [
         sample(scenario.name, peer, 1, **{values[scenario.kind]: 2.0})
         for scenario in SCENARIOS

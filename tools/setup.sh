@@ -43,6 +43,7 @@ if [ "$level" = test ]; then
     test -e /usr/include/openssl/ssl.h || packages+=(libssl-dev) # bench/native/handshake.c
     has taskset || packages+=(util-linux)
     [ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] || packages+=(libnginx-mod-http-lua)
+    compgen -G '/usr/lib/*/lua/5.1/cjson.so' >/dev/null || packages+=(lua-cjson) # bench/peers/nginx.py
     has prometheus || packages+=(prometheus)
     has redis-server || packages+=(redis-server)
     has pebble || packages+=(pebble)

@@ -3,7 +3,8 @@
  *
  * The request path's ending chooses the answer, so that any number of routes may lead here:
  *   .../100k  a body of 100 KiB;  .../100m  a body of 100 MiB;  /__stats  {"connections", "requests"} as JSON;
- *   anything else  a JSON body of 100 bytes.
+ *   .../2k  a JSON object of 2 KiB;  .../NNms/2k  the same, NN ms after the request;  anything else  a JSON body of
+ *   100 bytes.
  * A request body is read by its Content-Length and discarded; one with Transfer-Encoding is answered 411 and closed,
  * so that a peer that re-frames bodies is seen instead of measured wrongly.
  *
@@ -15,17 +16,19 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD_MAX = 32768, BLOCK = 1 << 20, EVENTS = 256, SMALL = 100, ENDPOINTS = 64 };
+enum { HEAD_MAX = 32768, BLOCK = 1 << 20, EVENTS = 256, SMALL = 100, DOCUMENT = 2048, ENDPOINTS = 64 };
 
 struct conn {
     int fd;
@@ -35,11 +38,16 @@ struct conn {
     size_t skip;         /* bytes of a request body still to be discarded */
     size_t head_left;    /* bytes of the response head still to be written */
     size_t body_left;    /* bytes of the response body still to be written */
+    const char *body;    /* its end stands `body_left` before this; NULL: it is made of blocks */
+    int64_t due;         /* the answer goes out then (CLOCK_MONOTONIC, ns); 0: at once */
+    struct conn *next;   /* of those that wait for their time, the earliest first */
     char head[320];
     char buf[HEAD_MAX];
 };
 
 static char block[BLOCK]; /* what large bodies are made of */
+static char document[DOCUMENT + 1];
+static struct conn *waiting;
 static char date[40];
 static unsigned long connections, requests;
 static int loop, listeners[ENDPOINTS];
@@ -55,7 +63,41 @@ static void refresh_date(void) {
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &parts);
 }
 
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* A JSON object as services answer with: nested, of all types, exactly DOCUMENT bytes. */
+static void write_document(void) {
+    size_t used = (size_t)snprintf(
+        document, sizeof document,
+        "{\"id\": 4711, \"customer\": {\"id\": \"c-0815\", \"name\": \"Ada Lovelace\", \"tier\": \"gold\", \"active\": true}, "
+        "\"placed\": \"2026-11-20T09:12:44Z\", \"total\": 1249.90, \"note\": null, \"items\": [");
+    for (int i = 0; used < DOCUMENT - 300; i++)
+        used += (size_t)snprintf(
+            document + used, sizeof document - used,
+            "%s{\"sku\": \"A-%05d\", \"title\": \"A thing of some use, number %d\", \"quantity\": %d, \"price\": %d.95, "
+            "\"tags\": [\"new\", \"blue\"]}", i ? ", " : "", 1000 + i, i, i % 3 + 1, 10 + i);
+    used += (size_t)snprintf(document + used, sizeof document - used, "], \"padding\": \"");
+    snprintf(document + used, sizeof document - used, "%0*d\"}", (int)(DOCUMENT - used - 2), 0);
+}
+
+static void wait_until(struct conn *c, int64_t due) {
+    struct conn **at = &waiting;
+    c->due = due;
+    while (*at && (*at)->due <= due) at = &(*at)->next;
+    c->next = *at;
+    *at = c;
+}
+
 static void end(struct conn *c) {
+    for (struct conn **at = &waiting; c->due && *at; at = &(*at)->next)
+        if (*at == c) {
+            *at = c->next;
+            break;
+        }
     close(c->fd);
     free(c);
 }
@@ -65,8 +107,9 @@ static int flush(struct conn *c) {
     size_t head_size = strlen(c->head);
     while (c->head_left || c->body_left) {
         size_t chunk = c->body_left < BLOCK ? c->body_left : BLOCK;
-        struct iovec parts[2] = {{c->head + head_size - c->head_left, c->head_left}, {block, chunk}};
-        ssize_t n = c->head_left ? writev(c->fd, parts, 2) : write(c->fd, block, chunk);
+        char *body = c->body ? (char *)c->body - c->body_left : block;
+        struct iovec parts[2] = {{c->head + head_size - c->head_left, c->head_left}, {body, chunk}};
+        ssize_t n = c->head_left ? writev(c->fd, parts, 2) : write(c->fd, body, chunk);
         if (n < 0) {
             if (errno == EINTR) continue;
             if (errno != EAGAIN) return -1;
@@ -102,6 +145,15 @@ static const char *field(const char *head, const char *stop, const char *name) {
     return NULL;
 }
 
+/* The milliseconds of a path that ends in /NNms/2k, else 0. */
+static long delay(const char *path, size_t size) {
+    static const char tail[] = "ms/2k";
+    if (!ends_with(path, size, tail)) return 0;
+    const char *at = path + size - (sizeof tail - 1);
+    while (at > path && at[-1] >= '0' && at[-1] <= '9') at--;
+    return strtol(at, NULL, 10);
+}
+
 static int answer(struct conn *c, const char *head, size_t size) {
     const char *stop = head + size;
     const char *path = memchr(head, ' ', size);
@@ -115,6 +167,7 @@ static int answer(struct conn *c, const char *head, size_t size) {
     requests++;
     c->skip = 0;
     c->close_after = 0;
+    c->body = NULL;
     if (head[0] != 'G') {
         const char *length = field(head, stop, "content-length:");
         if (length) c->skip = strtoul(length, NULL, 10);
@@ -128,17 +181,23 @@ static int answer(struct conn *c, const char *head, size_t size) {
         body = 100 << 10;
     else if (ends_with(path, path_size, "/100m"))
         body = 100 << 20;
-    else if (ends_with(path, path_size, "/__stats"))
+    else if (ends_with(path, path_size, "/2k")) {
+        body = DOCUMENT;
+        c->body = document + DOCUMENT;
+    } else if (ends_with(path, path_size, "/__stats"))
         snprintf(text, sizeof text, "{\"connections\": %lu, \"requests\": %lu}", connections, requests - 1);
     else
         snprintf(text, sizeof text, "{\"message\": \"%0*d\"}", SMALL - 15, 0);
     c->head_left = (size_t)snprintf(
         c->head, sizeof c->head,
         "HTTP/1.1 %s\r\nServer: upstream\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s\r\n%s", status,
-        date, body ? "application/octet-stream" : "application/json", body ? body : strlen(text),
+        date, body && !c->body ? "application/octet-stream" : "application/json", body ? body : strlen(text),
         c->close_after ? "Connection: close\r\n" : "", text);
     c->body_left = body;
-    return flush(c);
+    long pause = c->body ? delay(path, path_size) : 0;
+    if (pause <= 0) return flush(c);
+    wait_until(c, now_ns() + pause * 1000000);
+    return 0;
 }
 
 /* Reads once and answers every whole request in the buffer. -1: the connection is over. */
@@ -208,6 +267,8 @@ int main(int argc, char **argv) {
     }
     signal(SIGPIPE, SIG_IGN);
     memset(block, 'x', sizeof block);
+    write_document();
+    prctl(PR_SET_TIMERSLACK, 1UL); /* an answer that waits goes out in time */
     loop = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event events[EVENTS];
     for (int i = 0; i < endpoints; i++) {
@@ -218,7 +279,12 @@ int main(int argc, char **argv) {
     printf("\n");
     fflush(stdout);
     for (;;) {
-        int n = epoll_wait(loop, events, EVENTS, -1);
+        struct timespec patience = {0, 0};
+        if (waiting) {
+            int64_t left = waiting->due - now_ns();
+            if (left > 0) patience = (struct timespec){left / 1000000000, left % 1000000000};
+        }
+        int n = epoll_pwait2(loop, events, EVENTS, waiting ? &patience : NULL, NULL);
         refresh_date();
         for (int i = 0; i < n; i++) {
             struct conn *c = events[i].data.ptr;
@@ -228,6 +294,14 @@ int main(int argc, char **argv) {
                 continue;
             }
             int state = events[i].events & EPOLLOUT ? flush(c) : readable(c);
+            if (state > 0 && !c->due) state = work(c);
+            if (state < 0) end(c);
+        }
+        while (waiting && waiting->due <= now_ns()) {
+            struct conn *c = waiting;
+            waiting = c->next;
+            c->due = 0;
+            int state = flush(c);
             if (state > 0) state = work(c);
             if (state < 0) end(c);
         }

@@ -9,10 +9,22 @@ from bench.peers.fastapi import FastApi
 from bench.peers.fastgate import Fastgate
 from bench.peers.haproxy import Haproxy
 from bench.peers.nginx import Nginx
+from bench.peers.node import Express, Node
 from bench.peers.proxypy import ProxyPy
 from bench.peers.relay import Relay
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
-    for peer in (Fastgate(), Nginx(), Haproxy(), Envoy(), Relay(), Aiohttp(), FastApi(), ProxyPy())
+    for peer in (
+        Fastgate(),
+        Nginx(),
+        Haproxy(),
+        Envoy(),
+        Relay(),
+        Aiohttp(),
+        FastApi(),
+        ProxyPy(),
+        Node(),
+        Express(),
+    )
 }

@@ -72,7 +72,7 @@ class Peer(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    features: ClassVar[frozenset[Feature]] = frozenset(Feature)
+    features: ClassVar[frozenset[Feature]] = frozenset(Feature) - {Feature.AGGREGATION}
     # What the configuration is, and in what it is not the same as the others'; shown in the report.
     notes: ClassVar[tuple[str, ...]] = ()
     install: ClassVar[str] = "python -m bench --setup"
@@ -101,7 +101,9 @@ class Peer(ABC):
 
     def lacks(self, shape: Shape) -> frozenset[Feature]:
         """The features of a shape that this peer has not got."""
-        return frozenset() if self.floor else shape.features() - self.features
+        asked = shape.features()
+        # The floor ignores features; but it has one answer for one request.
+        return asked & {Feature.AGGREGATION} if self.floor else asked - self.features
 
 
 def find(program: str) -> str | None:

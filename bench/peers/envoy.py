@@ -243,7 +243,7 @@ class Envoy(Peer):
 
     name = "envoy"
     title = "Envoy"
-    features = frozenset(Feature) - {Feature.TLS}
+    features = Peer.features - {Feature.TLS}
     notes: ClassVar[tuple[str, ...]] = (
         "file access log in its default format, which it buffers (64 KiB, 10 s) and writes in a thread of "
         "its own",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import sys
 from typing import ClassVar
 
@@ -16,10 +17,10 @@ class FastApi(Peer):
 
     name = "fastapi"
     title = "FastAPI + httpx"
-    features = frozenset({Feature.ROUTES, Feature.PLUGINS})
+    features = frozenset({Feature.ROUTES, Feature.PLUGINS, Feature.AGGREGATION})
     notes: ClassVar[tuple[str, ...]] = (
         "one catch-all route that streams through an httpx client; each hook is a dependency with an empty "
-        "`async def`",
+        "`async def`; an aggregation is asyncio.gather over its parts, orjson both ways",
     )
 
     def missing(self) -> str | None:
@@ -34,4 +35,5 @@ class FastApi(Peer):
         return [
             sys.executable, "-m", "bench.peers.fastapi_app",
             str(place.port), str(place.upstream_port), str(place.shape.routes), str(place.shape.plugins),
+            json.dumps(place.shape.part_paths()),
         ]  # fmt: skip

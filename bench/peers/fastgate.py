@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
-from bench.model import EJECTION, FAILURES, Survival, route_prefix
+from bench.model import AGGREGATE, EJECTION, FAILURES, Feature, Survival, route_prefix
 from bench.peers.base import (
     CHECK_MS,
     CHECK_TIMEOUT_MS,
@@ -78,16 +78,31 @@ class NoOp(Plugin):
 """
 
 
+def aggregate_lines(place: Place) -> list[str]:
+    """The route that answers with all parts, grouped."""
+    if not place.shape.parts:
+        return []
+    path = f"{route_prefix(0)}{AGGREGATE}"
+    lines = [f'[[routes]]\nname = "page"\nmatch = {{ path = "{path}" }}\n[routes.aggregate.parts]']
+    lines += [
+        f'{name} = {{ upstream = "svc", path = "{asked}", group = "{name}" }}'
+        for name, asked in place.shape.part_paths().items()
+    ]
+    return ["\n".join(lines)]
+
+
 class Fastgate(Peer):
     """One process, its TOML configuration."""
 
     name = "fastgate"
     title = "fastgate"
+    features = frozenset(Feature)
     install = "pip install ."
     notes: ClassVar[tuple[str, ...]] = (
         "access log in its default JSON format (the richest of all peers), 64 KiB buffer, 1 s flush",
         "endpoints: balance and the tables retry, outlier, breaker, health, concurrency of the upstream",
         "hooks: a plugin with one `async def on_request` that returns None",
+        "an aggregation is a route's `aggregate`, each part under its `group`",
         "rate limit per client IP, without RateLimit response fields, which nginx and HAProxy do not send",
     )
 
@@ -146,6 +161,7 @@ class Fastgate(Peer):
             f'[[routes]]\nname = "r{i}"\nmatch = {{ prefix = "{route_prefix(i)}" }}\nupstream = "svc"\n'
             for i in range(shape.routes)
         ]
+        parts += aggregate_lines(place)
         config = place.write("gateway.toml", "\n".join(parts))
         return [sys.executable, "-m", "fastgate", "run", "-c", str(config)]
 

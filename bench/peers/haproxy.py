@@ -54,7 +54,7 @@ class Haproxy(Peer):
 
     name = "haproxy"
     title = "HAProxy"
-    features = frozenset(Feature) - {Feature.PLUGINS}
+    features = Peer.features - {Feature.PLUGINS}
     notes: ClassVar[tuple[str, ...]] = (
         "option splice-response, which halves what large bodies cost it and costs small ones nothing",
         "logs `option httplog` to stdout, a file here: HAProxy has no buffered log of its own, each line is "

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
-from bench.model import EJECTION, FAILURES, Feature, Shape, route_prefix
+from bench.model import AGGREGATE, EJECTION, FAILURES, Feature, Shape, route_prefix
 from bench.peers.base import CONNECT_MS, KEEP_ALIVE, POOL, TRIES, Peer, Place, find, first_line, need
 
 # Debian: libnginx-mod-http-lua
@@ -17,6 +17,27 @@ HOOKS = """\
         hooks = {{}}
         for i = 1, {count} do hooks[i] = function() return nil end end
     }}"""
+# Debian: lua-cjson
+CJSON = next(Path("/usr/lib").glob("*/lua/5.1/cjson.so"), Path("/usr/lib/lua/5.1/cjson.so"))
+AGGREGATE_HTTP = """\
+    lua_package_cpath "{folder}/?.so;;";
+    init_by_lua_block {{ cjson = require "cjson" }}"""
+AGGREGATE_SERVER = """\
+        location /parts/ {{ internal; proxy_pass http://svc; }}
+        location = {path} {{
+            content_by_lua_block {{
+                local answers = {{ ngx.location.capture_multi({{ {asked} }}) }}
+                local page, names = {{}}, {{ {names} }}
+                for i = 1, #answers do
+                    if answers[i].status ~= 200 then return ngx.exit(502) end
+                    page[names[i]] = cjson.decode(answers[i].body)
+                end
+                local body = cjson.encode(page)
+                ngx.header["Content-Type"] = "application/json"
+                ngx.header["Content-Length"] = #body
+                ngx.print(body)
+            }}
+        }}"""
 RUN_HOOKS = "        access_by_lua_block { for i = 1, #hooks do hooks[i]() end }"
 
 HTTP = """\
@@ -69,6 +90,7 @@ class Nginx(Peer):
 
     name = "nginx"
     title = "nginx"
+    features = frozenset(Feature)
     notes: ClassVar[tuple[str, ...]] = (
         "access log `combined` with buffer=64k flush=1s",
         "routes are prefix locations (nginx keeps them in a tree); the IP list is `geo` (a radix tree), not "
@@ -78,6 +100,8 @@ class Nginx(Peer):
         "endpoints: least_conn; failures are met by proxy_next_upstream (it has to retry a 500 elsewhere to "
         "count it as a failure) and max_fails; no active checks, no breaker, no queue at max_conns",
         "hooks: Debian's Lua module (LuaJIT), access_by_lua_block with one function call for each hook",
+        "an aggregation: ngx.location.capture_multi in content_by_lua_block, cjson both ways (numbers become "
+        "doubles)",
         "its prefix locations are not bound to path elements; they end in a slash here",
     )
 
@@ -85,8 +109,9 @@ class Nginx(Peer):
         return None if find("nginx") else "nginx (Debian: nginx-light)"
 
     def lacks(self, shape: Shape) -> frozenset[Feature]:
-        without_lua = frozenset() if LUA.exists() else frozenset({Feature.PLUGINS})
-        return super().lacks(shape) | (shape.features() & without_lua)
+        lua, cjson = LUA.exists(), CJSON.exists()
+        able = {Feature.PLUGINS: lua, Feature.AGGREGATION: lua and cjson}
+        return super().lacks(shape) | {one for one in shape.features() if not able.get(one, True)}
 
     def version(self) -> str:
         return first_line([need("nginx"), "-v"]).removeprefix("nginx version: ")
@@ -116,12 +141,22 @@ class Nginx(Peer):
         if shape.plugins:
             http.append(HOOKS.format(count=shape.plugins))
             server.append(RUN_HOOKS)
+        if shape.parts:
+            parts = shape.part_paths()
+            http.append(AGGREGATE_HTTP.format(folder=CJSON.parent))
+            server.append(
+                AGGREGATE_SERVER.format(
+                    path=f"{route_prefix(0)}{AGGREGATE}",
+                    asked=", ".join(f'{{ "{path}" }}' for path in parts.values()),
+                    names=", ".join(f'"{name}"' for name in parts),
+                )
+            )
         server += [
             f"        location {route_prefix(i)}/ {{ proxy_pass http://svc; }}" for i in range(shape.routes)
         ]
         server.append("        location / { return 404; }")
         user = "user root;\n" if os.geteuid() == 0 else ""  # the worker must reach the folder
-        modules = MODULES if shape.plugins else ""
+        modules = MODULES if shape.plugins or shape.parts else ""
         config = place.write(
             "nginx.conf",
             f"{modules}{user}daemon off;\nworker_processes 1;\nworker_rlimit_nofile 20000;\n"
