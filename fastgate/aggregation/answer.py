@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fastgate.aggregation.plan import PartPlan, Plan
     from fastgate.aggregation.run import Outcome
 
-__all__ = ["compose", "failures_of", "partial_line", "problem", "status_of"]
+__all__ = ["compose", "failures_of", "partial_lines", "problem", "status_of"]
 
 Failed = Sequence[tuple[str, PartFailure | None]]
 
@@ -47,7 +47,7 @@ def compose(
     lines = [_JSON]
     if failed:
         lines.append(b"Cache-Control: no-store\r\n")
-        lines.append(partial_line(failed))
+        lines.append(partial_lines(failed))
     else:
         said = combine([fields for _, outcome in ended for fields in outcome.fields])
         if said:
@@ -71,10 +71,13 @@ def _passed(ended: Iterable[tuple[PartPlan, Outcome]]) -> Iterable[bytes]:
                     yield f"{name}: {value}\r\n".encode("latin-1", "replace")
 
 
-def partial_line(failed: Failed) -> bytes:
-    """A List of Structured Fields (RFC 9651): "reviews";reason=part-timeout."""
+def partial_lines(failed: Failed) -> bytes:
+    """A List of Structured Fields (RFC 9651), "reviews";reason=part-timeout, and why the answer is so."""
     members = ", ".join(f'"{name}";reason={failure.reason}' for name, failure in failed if failure)
-    return f"Fastgate-Partial: {members}\r\n".encode("ascii")
+    return (
+        f"Fastgate-Partial: {members}\r\n"
+        'Proxy-Status: fastgate; details="aggregate-partial"\r\n'
+    ).encode("ascii")
 
 
 def failures_of(failed: Failed) -> list[dict[str, Any]]:
