@@ -39,20 +39,21 @@ def missing(how: str) -> str | None:
     return None
 
 
-def decode_body(body: bytes, content_type: str | None, how: str) -> Value:
+def decode_body(body: bytes, content_type: str | None, how: str, *, opening: bool = False) -> Value:
     """how: of the part's `decode`; "auto" goes by the Content-Type, and an empty body without one is null.
+    opening: as of ``decode_json``.
 
     Raises PartFailure("part-body") for what is not in its form or beyond the bounds of it,
     PartFailure("part-too-large") for a table whose JSON is much larger than itself.
     """
     if how == "json":
-        return decode_json(body)
+        return decode_json(body, opening=opening)
     media, _, parameters = (content_type or "").partition(";")
     media = media.strip().lower()
     if how == "auto":
         # RFC 6839 3.1, RFC 8259 11. A charset has no meaning there.
         if media == "application/json" or media.endswith("+json") or media == "text/json":
-            return decode_json(body)
+            return decode_json(body, opening=opening)
         if not media and not body:
             return None
         how = "text" if media.startswith("text/") else "base64"

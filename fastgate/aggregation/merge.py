@@ -47,7 +47,7 @@ class Merged(NamedTuple):
 class Merger:
     """Of one aggregation, for all its exchanges. Raises BadValue for a group with elements in it."""
 
-    __slots__ = ("_as_list", "_deep", "_on_collision", "_parts", "_simple")
+    __slots__ = ("_as_list", "_at_top", "_deep", "_on_collision", "_parts", "_simple")
 
     def __init__(self, aggregate: Aggregate) -> None:
         self._as_list = aggregate.answer == "list"
@@ -56,16 +56,17 @@ class Merger:
         self._parts = tuple(
             (name, _group(part.group)) for name, part in aggregate.parts.items() if not part.omit
         )
+        self._at_top = frozenset(name for name, group in self._parts if not group and not self._as_list)
         self._simple = all(len(group) <= 1 for _, group in self._parts)
 
     def fitted(self, name: str, value: Value) -> Value:
         """A part's value as it is to be kept for ``merge``: what is opened here is not opened there. Raises
         PartFailure("part-type"): it has no group and is no object."""
-        if not self._as_list:
-            for part, group in self._parts:
-                if part == name and not group:
-                    return _members(name, value)
-        return value
+        return _members(name, value) if name in self._at_top else value
+
+    def at_top(self, name: str) -> bool:
+        """Whether its members go to the top: then it had better be decoded open."""
+        return name in self._at_top
 
     def merge(self, values: Mapping[str, Value]) -> Merged:
         """values: of the parts that have one, by name; those that the answer omits may be among them.
@@ -148,12 +149,14 @@ class _Object:
         self.members[name] = value
         self.parts[name] = part
 
-    def owner(self) -> str:
-        """For messages: a part that has put something into it."""
-        if self.whole or self.parts:
-            return self.whole or next(iter(self.parts.values()))
-        below = (member for member in self.members.values() if isinstance(member, _Object))
-        return next((member.owner() for member in below), "")
+    def owners(self) -> list[str]:
+        """The parts that have put something into it."""
+        found = dict.fromkeys([self.whole] if self.whole else [])
+        found.update(dict.fromkeys(self.parts.values()))
+        for member in self.members.values():
+            if isinstance(member, _Object):
+                found.update(dict.fromkeys(member.owners()))
+        return list(found)
 
     def without(self, part: str) -> None:
         """Takes out what has come with that part's object."""
@@ -182,8 +185,8 @@ class _Run:
                 self._put(self.top, (name,), member, part)
             return
         place = self.top
-        for i, name in enumerate(group[:-1]):
-            below = self._through(place, group[: i + 1], part)
+        for depth in range(1, len(group)):
+            below = self._through(place, group[:depth], part)
             if below is None:
                 return
             place = below
@@ -201,7 +204,7 @@ class _Run:
             members = opened(there)
             if isinstance(members, dict):
                 made = _Object(members, owner)
-            elif not self._later_wins(path, owner, part):
+            elif not self._later_wins(path, [owner], part):
                 place.parts[name] = owner
                 return None
         place.members[name] = made
@@ -213,32 +216,32 @@ class _Run:
             place.put(name, value, part)
             return
         there = place.members[name]
-        owner = there.owner() if isinstance(there, _Object) else place.parts[name]
         members = opened(value)
         if not isinstance(there, _Object) and self.deep and isinstance(members, dict):
             others = opened(there)
             if isinstance(others, dict):
-                there = _Object(others, owner)
-                place.members[name] = there
-                del place.parts[name]
+                there = place.members[name] = _Object(others, place.parts.pop(name))
         if isinstance(there, _Object) and isinstance(members, dict):
             if there.whole and not self.deep:
-                if not self._later_wins(path, there.whole, part):
+                if not self._later_wins(path, [there.whole], part):
                     return
                 there.without(there.whole)
             there.whole = there.whole or part
             for below, member in members.items():
                 self._put(there, (*path, below), member, part)
-        elif self._later_wins(path, owner, part):
-            place.put(name, value, part)
+        else:
+            owners = there.owners() if isinstance(there, _Object) else [place.parts[name]]
+            if self._later_wins(path, owners, part):
+                place.put(name, value, part)
 
-    def _later_wins(self, path: _Names, first: str, last: str) -> bool:
-        """A collision. Raises PartFailure where that is the end of the answer."""
+    def _later_wins(self, path: _Names, first: list[str], last: str) -> bool:
+        """A collision. first: those whose is what is there. Raises PartFailure where that is the end of the
+        answer."""
         if self.on_collision == "fail":
-            raise PartFailure("aggregate-collision", f"{write_path(path)}; parts {first}, {last}")
+            raise PartFailure("aggregate-collision", f"{write_path(path)}; parts {', '.join(first)}, {last}")
         later = self.on_collision == "last"
-        self.collided += 1
-        if len(self.collisions) < MAX_COLLISIONS:
-            kept, lost = (last, first) if later else (first, last)
-            self.collisions.append(Collision(write_path(path), kept, lost))
+        lost = [(last, one) for one in first] if later else [(first[0], last)]
+        self.collided += len(lost)
+        for kept, one in lost[: MAX_COLLISIONS - len(self.collisions)]:
+            self.collisions.append(Collision(write_path(path), kept, one))
         return later

@@ -1,7 +1,7 @@
 """What becomes of a part's value: target, jmespath, filter, pick, drop, rename, map, flatten, in this order.
 
-All of it is compiled once. A step opens what lies on its way, and leaves the rest the text that it is. No value
-is changed: a step makes new ones of those on its way, since others hold the old ones ({part.NAME}).
+All of it is compiled once. A step opens what lies on its way, and leaves the rest the text that it is. No
+value is changed: a step makes new ones of those on its way, since others hold the old ones ({part.NAME}).
 
 A place that is not there, or behind a null, is left alone. target, filter, map and flatten fail ("part-type")
 where something else stands than they expect.
