@@ -74,7 +74,9 @@ ROUTES: dict[str, dict[str, Any]] = {
         "parts": {
             "list": part("/list", omit=True),
             "item": part(
-                "/items/{item.id}", for_each={"list": "{part.list.items}", "on_failure": "null"}, group="items"
+                "/items/{item.id}",
+                for_each={"list": "{part.list.items}", "on_failure": "null"},
+                group="items",
             ),
         }
     },
@@ -85,7 +87,9 @@ ROUTES: dict[str, dict[str, Any]] = {
     "cached": {"parts": {"a": part("/a", cache="10s", group="a")}},
     "body": {
         "parts": {
-            "a": part("/a", json='{"name": "{body.user.name}", "n": "{body.n}", "no": "{body.no}"}', group="a"),
+            "a": part(
+                "/a", json='{"name": "{body.user.name}", "n": "{body.n}", "no": "{body.no}"}', group="a"
+            ),
             "b": part("/b", pass_body=True, group="b"),
         },
         "max_body": "1KiB",
@@ -327,7 +331,11 @@ def test_lists_that_are_none_or_too_long(world: World, items: Any, reason: str) 
 
 def test_an_element_that_fails(world: World) -> None:
     items = {"/list": reply_json({"items": [{"id": n} for n in range(3)]})}
-    world.parts.answers |= items | {"/items/1": up.reply(500), "/items/0": reply_json(0), "/items/2": reply_json(2)}
+    world.parts.answers |= items | {
+        "/items/1": up.reply(500),
+        "/items/0": reply_json(0),
+        "/items/2": reply_json(2),
+    }
     assert told(world.get("/each-null")) == {"items": [0, None, 2]}
     response = world.get("/each")
     assert response.status == 502
@@ -517,7 +525,9 @@ def test_what_goes_along(world: World) -> None:
     @of_request
     def answer(request: Request) -> Any:
         fields = {name.lower(): value for name, value in request.fields}
-        return reply_json({"target": request.target, **fields}, "X-Served: a", "Set-Cookie: a=1", "Set-Cookie: c=3")
+        return reply_json(
+            {"target": request.target, **fields}, "X-Served: a", "Set-Cookie: a=1", "Set-Cookie: c=3"
+        )
 
     world.parts.answers["/a"] = answer
     response = world.get(
@@ -633,5 +643,8 @@ def test_a_needed_part_fails_behind_the_first_line(world: World) -> None:
         client.stream.fill("the first event")
         release.set()
         response = client.response()
-    assert b'event: end\ndata: {"end":true,"failed":[{"part":"b","reason":"part-status","status":500}]}' in response.body
+    assert (
+        b'event: end\ndata: {"end":true,"failed":[{"part":"b","reason":"part-status","status":500}]}'
+        in response.body
+    )
     assert world.gateway.wait_log(since)[0]["reason"] == "aggregate-failed"

@@ -29,9 +29,7 @@ _NEVER: Final = frozenset(
 )  # fmt: skip
 
 
-def compose(
-    plan: Plan, ended: Sequence[tuple[PartPlan, Outcome]]
-) -> tuple[int, bytes, bytes, str]:
+def compose(plan: Plan, ended: Sequence[tuple[PartPlan, Outcome]]) -> tuple[int, bytes, bytes, str]:
     """Status, field lines, body, and the collisions that `on_collision` has decided ("" for none). Raises
     PartFailure("aggregate-collision")."""
     config = plan.config
@@ -74,10 +72,9 @@ def _passed(ended: Iterable[tuple[PartPlan, Outcome]]) -> Iterable[bytes]:
 def partial_lines(failed: Failed) -> bytes:
     """A List of Structured Fields (RFC 9651), "reviews";reason=part-timeout, and why the answer is so."""
     members = ", ".join(f'"{name}";reason={failure.reason}' for name, failure in failed if failure)
-    return (
-        f"Fastgate-Partial: {members}\r\n"
-        'Proxy-Status: fastgate; details="aggregate-partial"\r\n'
-    ).encode("ascii")
+    return (f'Fastgate-Partial: {members}\r\nProxy-Status: fastgate; details="aggregate-partial"\r\n').encode(
+        "ascii"
+    )
 
 
 def failures_of(failed: Failed) -> list[dict[str, Any]]:

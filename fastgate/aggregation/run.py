@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from fastgate import _core
 from fastgate.aggregation.answer import compose, problem, status_of
 from fastgate.aggregation.decoders import decode_body
-from fastgate.aggregation.documents import MISSING, Value, find, opened, size_of
+from fastgate.aggregation.documents import MISSING, Value, opened, size_of
 from fastgate.aggregation.failures import PartFailure
 from fastgate.aggregation.graphql import data_of
 from fastgate.aggregation.streaming import stream_of
@@ -401,9 +401,7 @@ class Run:
         if not self._item_failed(part, items, asking.index, failure):
             self._feed(part, items)
 
-    def _asking_ok(
-        self, asking: Asking, value: Value, status: int, fields: list[tuple[str, str]]
-    ) -> None:
+    def _asking_ok(self, asking: Asking, value: Value, status: int, fields: list[tuple[str, str]]) -> None:
         part = asking.part
         if asking.index < 0:
             self._succeed(part, value, status, [fields])
@@ -426,7 +424,9 @@ class Run:
             if name == "content-type":
                 kind = text
             elif name == "content-encoding" and text.lower() != "identity":
-                raise PartFailure("part-body", f"Content-Encoding: {text}, which nobody asked for", status=status)
+                raise PartFailure(
+                    "part-body", f"Content-Encoding: {text}, which nobody asked for", status=status
+                )
         try:
             value = decode_body(answer.body, kind, part.decode)
             if part.graphql is not None:
@@ -554,7 +554,18 @@ class Run:
 class _Told:
     """An answer that comes from elsewhere than the wire, in the form of ``_core.PartAnswer``."""
 
-    __slots__ = ("attempts", "began", "body", "call", "detail", "endpoint", "fields", "reason", "status", "took")
+    __slots__ = (
+        "attempts",
+        "began",
+        "body",
+        "call",
+        "detail",
+        "endpoint",
+        "fields",
+        "reason",
+        "status",
+        "took",
+    )
 
 
 class _Shared(_Told):
