@@ -10,7 +10,7 @@
 
 
 cdef enum:
-    _COUNTERS_VERSION = 2
+    _COUNTERS_VERSION = 3
     # Endpoints with numbers of their own, over all upstreams; and pairs of a plugin and what it counts.
     _ENDPOINT_PLACES = 1024
     _PLUGIN_PLACES = 512

@@ -482,6 +482,76 @@ REASONS: tuple[ReasonInfo, ...] = (
         "A plugin wants the answer's body whole, and it is longer than the plugin holds.",
         "Do not use the plugin where answers are that long.",
     ),
+    ReasonInfo(
+        "part-status", 502, "http_upstream_error", "upstream", True,
+        "A part of an aggregation was answered with a status that is none of its `success`.",
+        "See that service; `statuses` of the part says what the client gets.",
+    ),
+    ReasonInfo(
+        "part-body", 502, "http_response_incomplete", "upstream", True,
+        "The body of a part's answer is not what its Content-Type or `decode` says, or has a content coding.",
+        "See that service, or the part's `decode`.",
+    ),
+    ReasonInfo(
+        "part-type", 502, "http_upstream_error", "upstream", False,
+        "A part's value is not of the kind that its keys or the answer need: a list where an object is expected, say.",
+        "Give the part a `group`, or mend `target`, `filter`, `map` or `flatten`; the log line's detail names it.",
+    ),
+    ReasonInfo(
+        "part-too-large", 502, "http_response_body_size", "upstream", False,
+        "A part's answer is longer than its `max_body`, or its list longer than `max_items`.",
+        "Ask the service for less, or raise the limit.",
+    ),
+    ReasonInfo(
+        "part-value", 502, "http_upstream_error", "gateway", False,
+        "A value that a part's request needs is not there, or can't stand where its text has it.",
+        "See the part's texts; the log line's detail names the value.",
+    ),
+    ReasonInfo(
+        "part-dependency", 502, "http_upstream_error", "gateway", True,
+        "A part was not asked for, since another one that it needs has failed.",
+        "See that part, or give it a `default`.",
+    ),
+    ReasonInfo(
+        "part-graphql", 502, "http_upstream_error", "upstream", False,
+        "A GraphQL answer has errors, or no data.",
+        "See the log line's detail; `partial` takes data beside errors.",
+    ),
+    ReasonInfo(
+        "part-timeout", 504, "http_response_timeout", "upstream", True,
+        "A part took longer than its `timeout`, or than what was left of the whole.",
+        "See that service, or make the part optional.",
+    ),
+    ReasonInfo(
+        "aggregate-failed", 502, "http_upstream_error", "upstream", True,
+        "Parts that the answer needs have failed; `parts` of the body tells which and why.",
+        "See the reasons of the parts.",
+    ),
+    ReasonInfo(
+        "aggregate-timeout", 504, "http_response_timeout", "upstream", True,
+        "Parts that the answer needs were not there in time; `parts` of the body tells which.",
+        "See these services, or make their parts optional.",
+    ),
+    ReasonInfo(
+        "aggregate-collision", 502, "proxy_configuration_error", "gateway", False,
+        "Two parts have the same member of the answer, and `on_collision` is \"fail\".",
+        "Give them groups, or pick, rename or drop; the log line's detail names the member.",
+    ),
+    ReasonInfo(
+        "aggregate-memory", 502, "http_response_body_size", "gateway", False,
+        "The answers of all parts together are longer than the aggregation's `max_memory`.",
+        "Ask the services for less, or raise the limit.",
+    ),
+    ReasonInfo(
+        "aggregate-request", 400, "http_request_error", "downstream", False,
+        "The request lacks a value that a part of the answer needs, or has one of the wrong kind.",
+        "Mend the client; `parts` of the body names the part.",
+    ),
+    ReasonInfo(
+        "aggregate-partial", 0, "", "upstream", True,
+        "The answer lacks a part that it can do without; Fastgate-Partial names it.",
+        "See the reason of the part.",
+    ),
 )
 
 if len(REASONS) != R_COUNT:

@@ -67,7 +67,12 @@ cdef int answer(Exchange x, int status, bytes lines, bytes body) except -1:
     return x._finish(now_ns())
 
 
-cdef int send_problem(Exchange x, int reason, int status) except -1:
+cdef int problem_status(Exchange x, int reason) noexcept:
+    return REASON_STATUS[reason] if x.own_problem is None else <int>x.own_problem[0]
+
+
+cdef int send_problem(Exchange x, int reason) except -1:
+    cdef int status = problem_status(x, reason)
     cdef tuple parts = problem_parts(x, reason, status, None)
     return send_answer(x, status, parts[0], parts[1])
 
@@ -94,6 +99,7 @@ cdef tuple problem_parts(Exchange x, int reason, int status, str code):
             "detail": info.cause,
             "code": code,
             "request_id": request_id,
+            **({} if x.own_problem is None else x.own_problem[1]),
         })
     lines = [b"Content-Type: ", kind, b"\r\nCache-Control: no-store\r\nX-Request-ID: ", request_id.encode("latin-1"),
              b"\r\n", proxy_status]

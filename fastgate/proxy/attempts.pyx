@@ -92,6 +92,10 @@ cdef int enter_upstream(Exchange x, const char* body, size_t length, bint end, i
                 x.replayable = True
                 x.replay = b""
             x.replay_limit = max(x.replay_limit, x.retry.body_limit)
+    elif x.kind == KIND_PART:
+        x.retry = (<PartSide>x.client).retry if (<PartSide>x.client).retry is not None else upstream.retry
+        if x.retry is not None:
+            x.replay_limit = max(x.replay_limit, x.retry.body_limit)
     if not upstream.load.enter_request():
         return attempt_over(x, body, length, end, R_BREAKER_LIMIT, "max_requests", now)
     x.holds |= HOLDS_REQUEST

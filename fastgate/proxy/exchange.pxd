@@ -67,6 +67,7 @@ cdef enum ExchangeKind:
     KIND_HEDGE              # a second request for an answer that is late
     KIND_MIRROR             # a copy whose answer nobody wants
     KIND_SUBREQUEST         # the gateway asks for itself
+    KIND_PART               # a part of an aggregation
 
 cdef enum Holds:
     # What an exchange has taken from its upstream and must give back.
@@ -159,6 +160,7 @@ cdef class Exchange(Timed):
     # -- the record
     cdef int reason
     cdef str detail
+    cdef tuple own_problem              # status and further members of the problem that tells `reason`; None: the usual
     cdef int attempts
     cdef int64_t bytes_in
     cdef int64_t bytes_out

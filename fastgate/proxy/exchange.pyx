@@ -151,6 +151,7 @@ cdef class Exchange(Timed):
         self.raced = False
         self.reason = R_NONE
         self.detail = None
+        self.own_problem = None
         self.attempts = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -205,7 +206,7 @@ cdef class Exchange(Timed):
             reason = self._filter()
             if reason != R_NONE:
                 return self.refuse(reason, self.detail)
-        if route.action > ACTION_SPLIT and route.chain is None:
+        if route.action > ACTION_AGGREGATE and route.chain is None:
             return self._answer_fixed()
         if route.total_ns >= 0:
             self.total_deadline = self.start_ns + route.total_ns
@@ -220,8 +221,10 @@ cdef class Exchange(Timed):
 
     cdef int take_action(self, const char* body, size_t length, bint end) except -1:
         cdef Route route = self.route
-        if route.action > ACTION_SPLIT:
+        if route.action > ACTION_AGGREGATE:
             return self._answer_fixed()
+        if route.action == ACTION_AGGREGATE and self.upstream is None:
+            return begin_gathering(self, body, length, end)
         if self.upstream is None:                   # a plugin may have chosen another
             self.upstream = route.upstream
         self.replay_limit = REPLAY_LIMIT
@@ -662,7 +665,7 @@ cdef class Exchange(Timed):
 
     cdef int on_deadline(self, int64_t now) except -1:
         if self.total_deadline and now >= self.total_deadline:
-            if self.phase == X_SENT and self.request_done and self.attempt is not None:
+            if self.phase == X_SENT and self.request_done and self.attempt is not None and self.endpoint is not None:
                 observe_failure(self, R_UPSTREAM_HEAD_TIMEOUT, now)     # it was its answer that we waited for
             return self.fail(R_TOTAL_TIMEOUT, None)
         if self.phase_deadline and now >= self.phase_deadline:
@@ -687,7 +690,7 @@ cdef class Exchange(Timed):
                 self.client.no_more()
             if self.run is not None and self.run.takes_failure(reason):
                 return self.run.failure(reason, detail)
-            send_problem(self, reason, REASON_STATUS[reason])
+            send_problem(self, reason)
         return self._finish(now_ns())
 
     cdef int _drop_attempt(self) except -1:

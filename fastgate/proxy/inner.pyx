@@ -288,23 +288,22 @@ cdef class Subrequest(InnerSide):
             self.asked.client_gone(R_CLIENT_GONE, None)
 
 
-cdef Exchange subrequest(Worker worker, Upstream upstream, bytes head, bytes body, int64_t timeout_ns, int64_t limit):
-    # An exchange that is ready to be sent. Raises ValueError for a head that is none.
+cdef Exchange inner_exchange(Worker worker, Upstream upstream, InnerSide side, bytes head, bytes body, int64_t timeout_ns,
+                             bint tells_of):
+    # An exchange that is ready to be sent. tells_of: what the head says of the client (X-Forwarded-*) goes on as it stands.
+    # Raises ValueError for a head that is none.
     cdef Exchange x
     cdef HeadScan scan
     cdef HeadLimits limits
     cdef Py_ssize_t size
     cdef int reason = R_NONE
     cdef int i
-    cdef Subrequest side
-    future = worker.loop.create_future()
     memset(&scan, 0, sizeof(scan))
     limits.line = limits.bytes = 65536
     limits.count = 200
     size = scan_head(PyBytes_AS_STRING(head), len(head), &scan, &limits, &reason)
     if size != len(head):
         raise ValueError("not a whole request head")
-    side = Subrequest(future, limit)
     x = worker.take_exchange()
     worker.inner.add(x)
     x.kind = KIND_SUBREQUEST
@@ -325,20 +324,35 @@ cdef Exchange subrequest(Worker worker, Upstream upstream, bytes head, bytes bod
         x.view.field_count = max(0, split_fields(PyBytes_AS_STRING(head), size, x.fields, x.field_room))
         x.view.fields = x.fields
         reason = read_request_facts(x.fields, x.view.field_count, &x.facts)
-        for i in range(x.view.field_count):
+        for i in range(x.view.field_count if tells_of else 0):
             if x.fields[i].id in (F_FORWARDED, F_X_FORWARDED_FOR, F_X_FORWARDED_PROTO, F_X_FORWARDED_HOST):
                 x.fields[i].drop = 0        # said by who asks, and not written anew by the inner listener
     if reason == R_NONE:
         reason = normalise_target(x.view.method_id, x.raw_target, x.facts.host, &x.target, &x.scratch)
     if reason != R_NONE or x.facts.body == BODY_CHUNKED or max(0, x.facts.content_length) != len(body):
         x.client_gone(reason, None)
-        future.cancel()
         raise ValueError(f"not a request head: {REASONS[reason].code}")
     x.view.path = x.target.path
     x.view.query = x.target.query
     x.view.host = x.target.host
     x.total_deadline = x.start_ns + timeout_ns
     worker.arm(x, x.total_deadline)
+    return x
+
+
+cdef Exchange subrequest(Worker worker, Upstream upstream, bytes head, bytes body, int64_t timeout_ns, int64_t limit):
+    # One whose answer a Future waits for. Raises ValueError.
+    cdef Subrequest side
+    cdef Exchange x
+    future = worker.loop.create_future()
+    side = Subrequest(future, limit)
+    try:
+        x = inner_exchange(worker, upstream, side, head, body, timeout_ns, True)
+    except ValueError:
+        future.cancel()                     # or, for the exchange that was begun, it has an exception that nobody reads
+        if not future.cancelled():
+            future.exception()
+        raise
     side.asked = x
     future.add_done_callback(side._asker_left)
     return x

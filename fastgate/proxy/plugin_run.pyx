@@ -503,19 +503,21 @@ cdef class PluginRun:
         cdef PluginSlot slot
         cdef Exchange x = self.x
         cdef tuple parts
+        cdef int status
         while self.at >= 0:
             step = self.chain.steps[self.at]
             if isinstance(step, PluginSlot) and (<PluginSlot>step).on_error is not None:
                 slot = step
-                if not self._call(slot, slot.on_error, _gateway_error(x.reason, x.detail), None):
+                if not self._call(slot, slot.on_error, _gateway_error(x.reason, problem_status(x, x.reason), x.detail), None):
                     return 0
                 self._checked_error(self.hook_result)
                 if self.x is None or self.state != RUN_ERROR:
                     return 0
             else:
                 self.at -= 1
-        parts = problem_parts(x, x.reason, REASON_STATUS[x.reason], None)
-        return self.own_answer(_own_response(REASON_STATUS[x.reason], parts[0], parts[1], "gateway", x.reason))
+        status = problem_status(x, x.reason)
+        parts = problem_parts(x, x.reason, status, None)
+        return self.own_answer(_own_response(status, parts[0], parts[1], "gateway", x.reason))
 
     cdef int _checked_error(self, object value) except -1:
         try:

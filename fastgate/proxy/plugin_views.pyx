@@ -433,11 +433,11 @@ cdef class GatewayError:
         return f"<GatewayError {self.code}>"
 
 
-cdef GatewayError _gateway_error(int reason, str detail):
+cdef GatewayError _gateway_error(int reason, int status, str detail):
     cdef GatewayError error = GatewayError.__new__(GatewayError)
     info = REASONS[reason]
     error.code = info.code
-    error.status = REASON_STATUS[reason]
+    error.status = status
     error.source = info.source
     error.retryable = info.retryable
     error.detail = detail or ""
@@ -542,7 +542,7 @@ cdef class ExchangeView:
     def upstream(self, str name not None):
         cdef Exchange x = self._live()
         self.run.may_change()
-        if x.route.action > ACTION_SPLIT:
+        if x.route.action > ACTION_AGGREGATE:
             raise RuntimeError(f"route {x.route.name} asks no upstream")
         x.upstream = <Upstream?>self.run.chain.plugins.upstream(name)
 

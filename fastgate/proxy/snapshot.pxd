@@ -4,6 +4,7 @@
 cdef enum RouteAction:
     ACTION_UPSTREAM
     ACTION_SPLIT
+    ACTION_AGGREGATE
     ACTION_REDIRECT
     ACTION_RESPOND
 
@@ -54,6 +55,8 @@ cdef class Route:
     cdef Splitter split                 # ACTION_SPLIT, and the upstreams of its arms
     cdef tuple split_upstreams
     cdef RequestKey split_key
+    cdef object aggregate               # ACTION_AGGREGATE: fastgate.aggregation.plan.Plan
+    cdef int64_t gather_room            # and the bytes that its answers may take together
     cdef Redirector redirect            # ACTION_REDIRECT
     cdef int respond_status             # ACTION_RESPOND
     cdef bytes respond_lines            # its field lines, Content-Type included

@@ -76,7 +76,7 @@ cdef class Route:
 
     def __init__(
         self, *, Slot slot, str name, upstream=None, split=None, tuple split_upstreams=(), split_key=None,
-        redirect=None, respond=None, int priority=PRIORITY_NORMAL, retry=None, fallback=None, fault=None, mirror=None,
+        aggregate=None, redirect=None, respond=None, int priority=PRIORITY_NORMAL, retry=None, fallback=None, fault=None, mirror=None,
         tuple captures=(), tuple filters=(), chain=None, rewrite=None, rewrite_host=None, request_rules=None, response_rules=None,
         upgrades=(), bint keep_encoded_slash=False, double trace_sample=-1, body_limit=-2, total_ns=-1, tunnel_idle_ns, event_idle_ns,
     ):
@@ -93,11 +93,15 @@ cdef class Route:
         self.split = split
         self.split_upstreams = split_upstreams
         self.split_key = split_key
+        self.aggregate = aggregate
         self.redirect = redirect
         if upstream is not None:
             self.action = ACTION_UPSTREAM
         elif split is not None:
             self.action = ACTION_SPLIT
+        elif aggregate is not None:
+            self.action = ACTION_AGGREGATE
+            self.gather_room = aggregate.max_memory
         elif redirect is not None:
             self.action = ACTION_REDIRECT
         else:

@@ -66,6 +66,8 @@ cdef int note_phase(Exchange x, int phase) noexcept
 cdef int note_filter(Exchange x, NativeFilter filter, int64_t began, int reason) except -1
 # The try under way is over. reason: R_NONE where an answer came, whose status this is (0: not known).
 cdef int note_try(Exchange x, int reason, str detail, int status, int64_t now) except -1
+cdef int note_part(Exchange x, str name, int64_t began, int64_t took, int status, str reason, str upstream, str endpoint,
+                   int attempts) except -1
 cdef int note_fallback(Exchange x, str failure, int64_t now) except -1
 cdef int adopt_notes(Exchange x, Exchange hedge) noexcept
 # -- hook_notes.pyx. who: a PluginSlot, or a NativeFilter of the run's chain. status: of an answer, else 0

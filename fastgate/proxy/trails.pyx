@@ -251,6 +251,25 @@ cdef int note_try(Exchange x, int reason, str detail, int status, int64_t now) e
     return 0
 
 
+cdef int note_part(Exchange x, str name, int64_t began, int64_t took, int status, str reason, str upstream, str endpoint,
+                   int attempts) except -1:
+    # Of an aggregation: a part, or one of several requests of it.
+    cdef bytes text
+    if not _note_begin(x, b"part", x.start_ns + began):
+        return 0
+    for key, value in ((b"name", name), (b"upstream", upstream), (b"endpoint", endpoint), (b"reason", reason)):
+        if value:
+            text = value.encode("utf-8", "replace")
+            _note_text(x, key, bytes_span(text))
+    _note_number(x, b"took", took)
+    if status:
+        _note_number(x, b"status", status)
+    if attempts > 1:
+        _note_number(x, b"attempts", attempts)
+    out_byte(&x.notes, 125)
+    return 0
+
+
 cdef int adopt_notes(Exchange x, Exchange hedge) noexcept:
     if x.notes.len + hedge.notes.len > 2 * NOTES_LIMIT:
         x.notes_lost += 1
@@ -296,6 +315,8 @@ cdef int whether_kept(Exchange x) noexcept:
         if x.kind == KIND_HEDGE:
             return KEPT_NOTED
         return KEPT_OTHER if x.traced & TRACED_SPANS else KEPT_NOT
+    if x.reason == R_AGGREGATE_PARTIAL:
+        return KEPT_ERROR
     if x.reason != R_NONE or x.status >= 500 or x.status == 0:
         whose = REASON_STATUS[x.reason]
         if x.reason == R_RESPONSE_FIXED or x.reason == R_TUNNEL_IDLE:
@@ -330,7 +351,7 @@ cdef class Trails:
 
     cdef int keep(self, Exchange x, ExchangeRecord* record, int kept) except -1:
         cdef Out* out = &self.lines.out
-        cdef bytes blob
+        cdef bytes blob, kind
         if x.kind != KIND_CLIENT and self.span_room == 0:
             return 0
         out.len = 0
@@ -340,8 +361,8 @@ cdef class Trails:
             return 0                            # no memory: there are greater worries
         out.len -= 2                            # "}\n"
         if x.kind != KIND_CLIENT:
-            out_put(out, b',"kind":"subrequest"' if x.kind == KIND_SUBREQUEST else b',"kind":"mirror"',
-                    20 if x.kind == KIND_SUBREQUEST else 16)
+            kind = b',"kind":"mirror"' if x.kind == KIND_MIRROR else b',"kind":"subrequest"'
+            out_put(out, PyBytes_AS_STRING(kind), <size_t>len(kind))
         if x.client.secure:
             out_put(out, b',"secure":true', 14)
         out_put(out, b',"start_ns":', 12)

@@ -338,7 +338,7 @@ cdef class Worker:
         for x in list(self.inner):
             # Hedges and what plugins ask end with the exchange that they are for; and who got the place of one before it
             # may be over by now.
-            if x in self.inner and x.kind != KIND_HEDGE and (x.kind != KIND_SUBREQUEST or x.pinned):
+            if x in self.inner and x.kind != KIND_HEDGE and x.kind != KIND_PART and (x.kind != KIND_SUBREQUEST or x.pinned):
                 x.client_gone(R_DRAIN_CUT, None)
         if grace > 0:
             for connection in list(self.downstreams):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from fastgate import _core
+from fastgate.aggregation.plan import Plan
 from fastgate.config import Config, model
 from fastgate.server.certificates import ListenerCertificates
 from fastgate.server.common import Common, CounterPlaces
@@ -35,6 +36,7 @@ class Snapshot:
     upstreams: dict[str, RunningUpstream]
     plugins: dict[str, Native]
     splits: dict[str, _core.Splitter]
+    aggregates: dict[str, Plan]
 
 
 def route_tables(config: Config) -> list[_core.RouteTable]:
@@ -112,12 +114,19 @@ def build(
         for route in config.routes
         if route.split is not None
     }
-    parts = _Parts(config, ground.cores, native, plugins, splits, estate.common, trace_policy(config))
+    aggregates = {
+        route.name: Plan(route.name, route.aggregate, ground.cores, compile_retry)
+        for route in config.routes
+        if route.aggregate is not None
+    }
+    parts = _Parts(
+        config, ground.cores, native, plugins, splits, aggregates, estate.common, trace_policy(config)
+    )
     listeners = tuple(
         _listener(listener, table, config, ground.route_slots, parts)
         for listener, table in zip(config.listeners, tables or route_tables(config), strict=True)
     )
-    return Snapshot(config, listeners, ground.upstreams, native, splits)
+    return Snapshot(config, listeners, ground.upstreams, native, splits, aggregates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,7 @@ class _Parts:
     native: dict[str, Native]
     plugins: PreparedPlugins
     splits: dict[str, _core.Splitter]
+    aggregates: dict[str, Plan]
     common: Common
     tracing: _core.TracePolicy | None
 
@@ -245,6 +255,7 @@ def _route(
         split=parts.splits.get(route.name),
         split_upstreams=() if split is None else tuple(upstreams[arm.upstream] for arm in split.to),
         split_key=None if split is None else _core.RequestKey((*split.key, "client-ip")),
+        aggregate=parts.aggregates.get(route.name),
         priority=PRIORITIES.index(route.priority),
         retry=None if route.retry is None else compile_retry(route.retry),
         fallback=None if route.fallback is None else _fallback(route, route.fallback, upstreams),

@@ -1,0 +1,112 @@
+"""The one answer: its status, its fields, and what tells of parts that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from fastgate.aggregation.caching import combine
+from fastgate.aggregation.documents import MISSING
+from fastgate.aggregation.failures import PartFailure
+from fastgate.aggregation.merge import merge
+
+if TYPE_CHECKING:
+    from fastgate.aggregation.plan import PartPlan, Plan
+    from fastgate.aggregation.run import Outcome
+
+__all__ = ["compose", "failures_of", "partial_lines", "problem", "status_of"]
+
+Failed = Sequence[tuple[str, PartFailure | None]]
+
+_JSON: Final = b"Content-Type: application/json\r\n"
+# Of what frames or describes the part's own message nothing goes on (RFC 9110 7.6.1, 8).
+_NEVER: Final = frozenset(
+    (
+        "connection", "content-encoding", "content-length", "content-type", "keep-alive", "proxy-connection",
+        "te", "trailer", "transfer-encoding", "upgrade", "cache-control", "age", "expires", "date", "etag",
+        "last-modified",
+    )
+)  # fmt: skip
+
+
+def compose(plan: Plan, ended: Sequence[tuple[PartPlan, Outcome]]) -> tuple[int, bytes, bytes, str]:
+    """Status, field lines, body, and the collisions that `on_collision` has decided ("" for none). Raises
+    PartFailure("aggregate-collision")."""
+    config = plan.config
+    failed = [(part.name, outcome.failure) for part, outcome in ended if outcome.failure is not None]
+    extra = (config.errors_member, failures_of(failed)) if config.errors_member and failed else None
+    body, collisions = merge(
+        [(part.name, part.group, outcome.shaped) for part, outcome in ended if outcome.shaped is not MISSING],
+        answer=config.answer,
+        deep=config.merge == "deep",
+        on_collision=config.on_collision,
+        extra=extra,
+    )
+    lines = [_JSON]
+    if failed:
+        lines.append(b"Cache-Control: no-store\r\n")
+        lines.append(partial_lines(failed))
+    else:
+        said = combine([fields for _, outcome in ended for fields in outcome.fields])
+        if said:
+            lines.append(f"Cache-Control: {said}\r\n".encode())
+    lines += _passed(ended)
+    return config.partial_status if failed else config.status, b"".join(lines), body, "; ".join(collisions)
+
+
+def _passed(ended: Iterable[tuple[PartPlan, Outcome]]) -> Iterable[bytes]:
+    """The fields that parts give to the client. Of one name in two parts the first part's counts, but each
+    Set-Cookie stands for itself (RFC 6265 3)."""
+    taken: dict[str, str] = {}
+    for part, outcome in ended:
+        if not part.headers:
+            continue
+        for fields in outcome.fields:
+            for name, value in fields:
+                if name not in part.headers or name in _NEVER:
+                    continue
+                if name == "set-cookie" or taken.setdefault(name, part.name) == part.name:
+                    yield f"{name}: {value}\r\n".encode("latin-1", "replace")
+
+
+def partial_lines(failed: Failed) -> bytes:
+    """A List of Structured Fields (RFC 9651), "reviews";reason=part-timeout, and why the answer is so."""
+    members = ", ".join(f'"{name}";reason={failure.reason}' for name, failure in failed if failure)
+    return (f'Fastgate-Partial: {members}\r\nProxy-Status: fastgate; details="aggregate-partial"\r\n').encode(
+        "ascii"
+    )
+
+
+def failures_of(failed: Failed) -> list[dict[str, Any]]:
+    """What a client is told of each: no detail, which may be an upstream's own."""
+    return [
+        {"part": name, "reason": failure.reason} | ({"status": failure.status} if failure.status else {})
+        for name, failure in failed
+        if failure is not None
+    ]
+
+
+def problem(failed: Failed) -> dict[str, Any]:
+    """Members of the problem+json of an aggregation without an answer."""
+    return {"parts": failures_of(failed)}
+
+
+def status_of(failure: PartFailure, part: PartPlan | None) -> tuple[str, int]:
+    """Reason and status for the client, of the failure that has decided it."""
+    if failure.reason in ("aggregate-collision", "aggregate-memory"):
+        return failure.reason, 502
+    timeout = failure.reason in ("part-timeout", "upstream-head-timeout", "upstream-idle-timeout")
+    if part is not None and part.statuses:
+        keys = (
+            ("timeout",)
+            if timeout
+            else (str(failure.status), f"{failure.status // 100}xx")
+            if failure.status
+            else ()
+        )
+        for key in (*keys, "failure"):
+            if key in part.statuses:
+                return ("aggregate-timeout" if timeout else "aggregate-failed"), part.statuses[key]
+    if failure.of_client:
+        return "aggregate-request", 400
+    return ("aggregate-timeout", 504) if timeout else ("aggregate-failed", 502)

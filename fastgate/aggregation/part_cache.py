@@ -1,0 +1,76 @@
+"""Answers of parts that are kept for a while (`cache` of a part), by one worker."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Final, NamedTuple
+
+from fastgate.aggregation.caching import Freshness
+
+__all__ = ["MAX_BYTES", "MAX_ENTRIES", "CachedAnswer", "PartCache"]
+
+#: Of one route.
+MAX_ENTRIES: Final = 1024
+MAX_BYTES: Final = 16 << 20
+_OVERHEAD: Final = 512  # bytes of an entry besides its body
+
+
+class CachedAnswer(NamedTuple):
+    """As ``_core.PartAnswer`` has it; ``age_s`` of it is added to what it says itself."""
+
+    status: int
+    fields: list[tuple[str, str]]
+    body: bytes
+    stored_ns: int
+    until_ns: int
+
+
+class PartCache:
+    """The least recently used entry goes first. Times are those of the monotonic clock, in nanoseconds."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[Hashable, CachedAnswer] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: Hashable, now_ns: int) -> CachedAnswer | None:
+        found = self._entries.get(key)
+        if found is None:
+            return None
+        if found.until_ns <= now_ns:
+            self._drop(key)
+            return None
+        self._entries.move_to_end(key)
+        return found
+
+    def put(
+        self,
+        key: Hashable,
+        status: int,
+        fields: list[tuple[str, str]],
+        body: bytes,
+        lifetime_ns: int,
+        now_ns: int,
+    ) -> None:
+        """Unless the answer forbids it (no-store, private, no-cache; RFC 9111 5.2.2), and never longer than it
+        says that it is fresh. What sets a cookie is somebody's own."""
+        fresh = Freshness.of(fields)
+        if not fresh.storable or any(name == "set-cookie" for name, _ in fields):
+            return
+        if fresh.seconds is not None:
+            lifetime_ns = min(lifetime_ns, fresh.seconds * 1_000_000_000)
+        if lifetime_ns <= 0 or len(body) > MAX_BYTES // 4:
+            return
+        self._drop(key)
+        self._entries[key] = CachedAnswer(status, fields, body, now_ns, now_ns + lifetime_ns)
+        self._bytes += len(body) + _OVERHEAD
+        while self._bytes > MAX_BYTES or len(self._entries) > MAX_ENTRIES:
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, key: Hashable) -> None:
+        found = self._entries.pop(key, None)
+        if found is not None:
+            self._bytes -= len(found.body) + _OVERHEAD

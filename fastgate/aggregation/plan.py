@@ -1,0 +1,184 @@
+"""What a route's `aggregate` is made into, once: the parts with all that can be known before a request comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from fastgate import _core
+from fastgate.aggregation.caching import HEADERS as CACHING_HEADERS
+from fastgate.aggregation.conditions import Condition, compile_filter, compile_when
+from fastgate.aggregation.documents import MISSING, Missing, Value, decode_json
+from fastgate.aggregation.part_cache import PartCache
+from fastgate.aggregation.requests import RequestTemplate, compile_request
+from fastgate.aggregation.run import Run
+from fastgate.aggregation.shape import Shape, compile_shape
+from fastgate.aggregation.values import ClientValues
+from fastgate.config import model
+from fastgate.config.json_paths import Path, read_path
+from fastgate.config.part_graph import needs_of, reads_client_body
+from fastgate.config.templates import Placeholder, placeholders_of, read_template
+
+__all__ = ["Gathering", "PartPlan", "Plan"]
+
+_SAFE: Final = ("GET", "HEAD")
+
+
+class Gathering(Protocol):
+    """What a run asks and answers by: ``_core.Gathering``."""
+
+    @property
+    def gone(self) -> bool: ...
+    @property
+    def traced(self) -> bool: ...
+    @property
+    def age_ns(self) -> int: ...
+    def charge(self, size: int, /) -> bool: ...
+    def ask(
+        self,
+        call: object,
+        upstream: Any,
+        method: str,
+        target: bytes,
+        lines: bytes,
+        body: bytes,
+        timeout_ns: int,
+        limit: int,
+        retry: Any = None,
+        /,
+    ) -> Any: ...
+    def give_up(self, side: Any, /) -> None: ...
+    def deliver(self, answer: Any, /) -> None: ...
+    def note(
+        self,
+        name: str,
+        began: int,
+        took: int,
+        status: int,
+        reason: str,
+        upstream: str,
+        endpoint: str,
+        attempts: int,
+        /,
+    ) -> None: ...
+    def respond(
+        self, status: int, lines: bytes, body: bytes, reason: str, detail: str | None = None, /
+    ) -> None: ...
+    def begin_stream(self, status: int, lines: bytes, body: bytes, /) -> None: ...
+    def write(self, piece: bytes, /) -> None: ...
+    def end_stream(self, piece: bytes, reason: str, detail: str | None = None, /) -> None: ...
+    def fail(self, reason: str, status: int, detail: str, members: dict[str, Any], /) -> None: ...
+
+
+class Counts:
+    """What a part has come to since the plan was made, in this worker; ``took_ns`` of its requests together."""
+
+    __slots__ = ("cached", "coalesced", "failed", "ok", "skipped", "took_ns")
+
+    def __init__(self) -> None:
+        self.ok = self.failed = self.skipped = self.cached = self.coalesced = self.took_ns = 0
+
+
+class PartPlan:
+    """One part. Numbers are those of the plan's parts."""
+
+    def __init__(
+        self,
+        index: int,
+        name: str,
+        part: model.Part,
+        upstreams: Mapping[str, _core.Upstream],
+        retry: _core.RetryPolicy | None,
+    ) -> None:
+        self.index: Final = index
+        self.name: Final = name
+        self.counts: Final = Counts()
+        # -- its request
+        self.request: Final[RequestTemplate] = compile_request(part)
+        self.safe: Final = self.request.method in _SAFE
+        self.first: Final = tuple(upstreams[one] for one in (part.upstream, *part.race))
+        self.fallback: Final = tuple(upstreams[one] for one in part.fallback)
+        self.retry: Final = retry
+        self.timeout_ns: Final = part.timeout
+        self.max_body: Final = part.max_body
+        self.coalesce: Final = part.coalesce and self.safe
+        self.cache_ns: Final = part.cache or 0
+        self.when: Final[Condition | None] = compile_when(part.when) if part.when else None
+        self.for_each: Final = part.for_each
+        self.items: Final[Placeholder | None] = _only(part.for_each)
+        # -- its place in the graph: filled in by the plan
+        self.needs: tuple[int, ...] = ()
+        self.needed_by: tuple[int, ...] = ()
+        # -- its answer
+        self.required: Final = part.required
+        self.success: Final = part.success
+        self.statuses: Final = part.statuses
+        self.default: Final[Value | Missing] = (
+            MISSING if part.default is None else decode_json(part.default.encode())
+        )
+        self.decode: Final = part.decode
+        self.graphql: Final = part.graphql
+        self.shape: Final[Shape | None] = compile_shape(part, compile_filter)
+        self.group: Final[Path] = read_path(part.group)
+        self.omit: Final = part.omit
+        self.headers: Final = frozenset(part.answer_headers)
+
+
+class Plan:
+    """upstreams: the running ones by name. compile_retry: of ``Part.retry``.
+
+    What a worker keeps of answers (``cache``) and of requests under way (``flights``) is the plan's: a reload
+    begins anew.
+    """
+
+    def __init__(
+        self,
+        route: str,
+        aggregate: model.Aggregate,
+        upstreams: Mapping[str, _core.Upstream],
+        compile_retry: Callable[[model.Retry], _core.RetryPolicy],
+    ) -> None:
+        self.route: Final = route
+        self.config: Final = aggregate
+        self.parts: Final = tuple(
+            PartPlan(i, name, part, upstreams, None if part.retry is None else compile_retry(part.retry))
+            for i, (name, part) in enumerate(aggregate.parts.items())
+        )
+        places = {part.name: part.index for part in self.parts}
+        for part in self.parts:
+            part.needs = tuple(sorted(places[name] for name in needs_of(aggregate.parts[part.name])))
+        for part in self.parts:
+            part.needed_by = tuple(one.index for one in self.parts if part.index in one.needs)
+        self.needs: Final = [len(part.needs) for part in self.parts]
+        self.timeout_ns: Final = aggregate.timeout
+        self.max_memory: Final = aggregate.max_memory
+        # -- the client's body
+        self.wants_body: Final = any(reads_client_body(part) for part in aggregate.parts.values())
+        self.max_body: Final = aggregate.max_body
+        # -- the fields of answers that anything looks at, in small letters
+        self.fields: Final = {name.encode() for name in _fields(aggregate)}
+        # -- shared by exchanges
+        self.flights: Final[dict[Any, Any]] = {}
+        self.cache: Final = PartCache() if any(part.cache_ns for part in self.parts) else None
+
+    def begin(self, gathering: Gathering, exchange: Any, body: bytes) -> Run:
+        return Run(self, gathering, ClientValues(exchange, body))
+
+
+def _only(each: model.ForEach | None) -> Placeholder | None:
+    if each is None:
+        return None
+    (placeholder,) = placeholders_of(read_template(each.list))
+    return placeholder
+
+
+def _fields(aggregate: model.Aggregate) -> set[str]:
+    found = {"content-type", "content-encoding", *CACHING_HEADERS}
+    for part in aggregate.parts.values():
+        found.update(part.answer_headers)
+        found.update(
+            str(one.path[0])
+            for one in placeholders_of([read_template(text) for text in _texts(part)])
+            if one.source == "part_header"
+        )
+    return found

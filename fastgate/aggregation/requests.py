@@ -1,0 +1,380 @@
+"""A part's request, made of its templates. What placeholders give is escaped for where it stands, so that no
+value can be more than a value:
+
+    path      percent-encoded but for unreserved characters (RFC 3986 2.3): it stays within its segment, and
+              a segment is never empty, "." or ".." because of it
+    query     percent-encoded in the same way, name and value
+    header    visible ASCII, and space and tab within (RFC 9110 5.5): anything else is refused
+    form      application/x-www-form-urlencoded (WHATWG URL 5.2)
+    JSON      encoded as JSON; what is nothing but a placeholder keeps its type
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, TypeAlias
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+from msgspec import Raw
+
+from fastgate.aggregation.documents import MISSING, Missing, Value, encode
+from fastgate.aggregation.failures import PartFailure
+from fastgate.aggregation.values import Values, compile_placeholder, compile_text, of_client, shown
+from fastgate.config.model import GraphQl, Part
+from fastgate.config.templates import (
+    Placeholder,
+    Template,
+    placeholders_of,
+    read_json_template,
+    read_template,
+)
+
+__all__ = ["MAX_HEAD", "PartRequest", "RequestTemplate", "compile_request"]
+
+#: Bytes of target and fields together; a request of the gateway's own has 64 KiB for its head.
+MAX_HEAD: Final = 60_000
+_MAX_FIELDS: Final = 160  # of the 200 of such a head
+# RFC 9110 5.5. What goes along as it came may have bytes beyond ASCII too.
+_FIELD: Final = re.compile(r"[\t\x20-\x7e]*")
+_FIELD_AS_IT_CAME: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_QUERY_AS_IT_CAME: Final = re.compile(r"[!-~]*")
+# RFC 6265 4.1.1: what ends a cookie, or its value in quotes.
+_NO_COOKIE: Final = re.compile(r'[\s",;\\]')
+
+_Text: TypeAlias = "str | Callable[[Values], str]"
+_Pieces: TypeAlias = "Callable[[Values], Iterable[str]]"
+_Body: TypeAlias = "bytes | Callable[[Values], bytes]"
+_Json: TypeAlias = "Callable[[Values], Value | Missing]"
+
+
+class PartRequest(NamedTuple):
+    """target: path and query. fields: whole lines "name: value" CRLF, Content-Type included; Host,
+    Content-Length and what a trace needs are not in them. Two that are equal are the same request."""
+
+    method: str
+    target: bytes
+    fields: bytes
+    body: bytes
+
+
+class RequestTemplate:
+    """``constant``: it names nothing, and each request is the same."""
+
+    __slots__ = ("_body", "_fields", "_path", "_query", "constant", "method")
+
+    def __init__(
+        self,
+        method: str,
+        path: _Text,
+        query: list[_Pieces],
+        fields: list[_Pieces],
+        body: _Body,
+        constant: bool,
+    ) -> None:
+        self.method: Final = method
+        self._path: Final = path
+        self._query: Final = query
+        self._fields: Final = fields
+        self._body: Final = body
+        self.constant: Final = self._make(_NOTHING) if constant else None
+
+    def build(self, values: Values) -> PartRequest:
+        """Raises PartFailure("part-value") for a value that is missing or cannot stand where it should."""
+        return self.constant or self._make(values)
+
+    def _make(self, values: Any) -> PartRequest:
+        path, body = self._path, self._body
+        target = path if isinstance(path, str) else path(values)
+        if self._query:
+            query = "&".join([pair for pieces in self._query for pair in pieces(values)])
+            if query:
+                target = f"{target}?{query}"
+        fields = "".join([line for pieces in self._fields for line in pieces(values)])
+        if len(target) + len(fields) > MAX_HEAD:
+            raise PartFailure("part-value", f"the request's head is longer than {MAX_HEAD} bytes")
+        return PartRequest(
+            self.method,
+            target.encode("ascii"),
+            fields.encode("latin-1"),
+            body if isinstance(body, bytes) else body(values),
+        )
+
+
+_NOTHING: Final = None  # in place of values, for what looks at none
+
+
+def compile_request(part: Part) -> RequestTemplate:
+    """Of a part that has passed the configuration's rules."""
+    fields = {name.lower() for name in (*part.headers, *part.pass_headers)}
+    defaults = [("Accept-Encoding", "identity")]  # no coding is undone
+    body, kind = _body(part)
+    if part.graphql is not None:
+        # GraphQL over HTTP, 6.1.
+        defaults.append(("Accept", "application/graphql-response+json, application/json;q=0.9"))
+    if kind:
+        defaults.append(("Content-Type", kind))
+    own = [f"{name}: {value}\r\n" for name, value in defaults if name.lower() not in fields]
+    lines = [_constant(own)] if own else []
+    lines += [_field(name, read_template(text)) for name, text in part.headers.items()]
+    passed = list(part.pass_headers)
+    if part.pass_body and "content-type" not in fields:
+        passed.append("Content-Type")
+    if passed:
+        lines.append(_passed_fields(passed))
+    query = [_parameter(name, read_template(text)) for name, text in part.query.items()]
+    if part.pass_query:
+        query.append(_passed_query(frozenset(part.pass_query)))
+    path = _path(read_template(part.path))
+    texts = [read_template(text) for text in (*part.query.values(), *part.headers.values())]
+    constant = (
+        isinstance(path, str)
+        and isinstance(body, bytes)
+        and not (part.pass_query or passed or any(placeholders_of(texts)))
+    )
+    method = part.method or ("POST" if part.pass_body or kind else "GET")
+    return RequestTemplate(method, path, query, lines, body, constant)
+
+
+def _constant(pieces: list[str]) -> _Pieces:
+    return lambda values: pieces
+
+
+def _refused(pieces: Iterable[Any], why: str) -> PartFailure:
+    """Of a value that cannot stand where it should; it is the client's only if all of the text is."""
+    named = list(placeholders_of(list(pieces)))
+    return PartFailure(
+        "part-value",
+        f"{' '.join(map(shown, named))}: {why}",
+        of_client=bool(named) and all(map(of_client, named)),
+    )
+
+
+# -- the target ----------------------------------------------------------------------------------------------
+
+
+def _path(template: Template) -> _Text:
+    """Segment by segment; neighbouring segments without placeholders are one text."""
+    segments: list[list[str | Placeholder]] = [[]]
+    for piece in template:
+        if isinstance(piece, str):
+            first, *others = piece.split("/")
+            segments[-1].append(first)
+            segments.extend([other] for other in others)
+        else:
+            segments[-1].append(piece)
+    pieces: list[_Text] = []
+    for place, segment in enumerate(segments):
+        slash = "/" if place else ""
+        own = [slash, *segment]
+        made: list[_Text] = (
+            [slash, _segment(tuple(filter(None, segment)))]
+            if any(placeholders_of(segment))
+            else ["".join(map(str, own))]
+        )
+        for one in made:
+            if pieces and isinstance(one, str) and isinstance(pieces[-1], str):
+                pieces[-1] += one
+            else:
+                pieces.append(one)
+    if len(pieces) == 1 and isinstance(pieces[0], str):
+        return pieces[0]
+    return lambda values: "".join([one if isinstance(one, str) else one(values) for one in pieces])
+
+
+def _segment(template: Template) -> Callable[[Values], str]:
+    texts = [(piece, piece if isinstance(piece, str) else compile_text((piece,))) for piece in template]
+
+    def segment(values: Values) -> str:
+        made = []
+        for piece, text in texts:
+            if isinstance(text, str):
+                made.append(text)
+                continue
+            value = text(values)
+            if value is MISSING:
+                raise _refused((piece,), "it has no value, and stands in a path")
+            if not (value.isascii() and value.isalnum()):
+                if "\0" in value:
+                    raise _refused((piece,), "a NUL cannot stand in a path")
+                value = _quoted(value, template)
+            made.append(value)
+        whole = "".join(made)
+        # Dots of values are themselves, those of the template may be percent-encoded (RFC 3986 6.2.2.2).
+        if len(whole) <= 6 and unquote(whole) in ("", ".", ".."):
+            raise _refused(template, f'the segment would be "{whole}"')
+        return whole
+
+    return segment
+
+
+def _quoted(text: str, template: Iterable[Any]) -> str:
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError:
+        raise _refused(template, "half a surrogate pair is no character") from None
+
+
+def _parameter(name: str, template: Template) -> _Pieces:
+    start = quote(name, safe="") + "="
+    if not any(placeholders_of(template)):
+        return _constant([start + quote("".join(map(str, template)), safe="")])
+    text = compile_text(template)
+
+    def pieces(values: Values) -> Iterable[str]:
+        value = text(values)
+        if value is MISSING:
+            return ()
+        if not (value.isascii() and value.isalnum()):
+            value = _quoted(value, template)
+        return (start + value,)
+
+    return pieces
+
+
+def _passed_query(names: frozenset[str]) -> _Pieces:
+    def pieces(values: Values) -> Iterable[str]:
+        raw = values.client.request.raw_query
+        if not raw:
+            return ()
+        if "#" in raw or not _QUERY_AS_IT_CAME.fullmatch(raw):
+            raise PartFailure("part-value", "the client's query is none (RFC 3986 3.4)", of_client=True)
+        return [pair for pair in raw.split("&") if unquote_plus(pair.partition("=")[0]) in names]
+
+    return pieces
+
+
+# -- the fields ----------------------------------------------------------------------------------------------
+
+
+def _field(name: str, template: Template) -> _Pieces:
+    start = f"{name}: "
+    if not any(placeholders_of(template)):
+        return _constant([f"{start}{''.join(map(str, template))}\r\n"])
+    text = compile_text(template)
+    # A value is one cookie's alone; a whole Cookie field may have many.
+    cookie = name.lower() == "cookie" and len(template) > 1
+    values_of = [compile_text((one,)) for one in placeholders_of(template)] if cookie else []
+
+    def pieces(values: Values) -> Iterable[str]:
+        value = text(values)
+        if value is MISSING:
+            return ()
+        if not _FIELD.fullmatch(value) or value != value.strip(" \t"):
+            raise _refused(template, f"it cannot stand in the header {name} (RFC 9110 5.5)")
+        if any(_NO_COOKIE.search(str(one(values))) for one in values_of):
+            raise _refused(template, "it cannot stand in a cookie (RFC 6265 4.1.1)")
+        return (f"{start}{value}\r\n",)
+
+    return pieces
+
+
+def _passed_fields(names: list[str]) -> _Pieces:
+    def pieces(values: Values) -> Iterable[str]:
+        get_all = values.client.request.headers.get_all
+        lines = []
+        for name in names:
+            for value in get_all(name):
+                if not _FIELD_AS_IT_CAME.fullmatch(value):
+                    raise PartFailure("part-value", f"the client's {name} is no field value", of_client=True)
+                lines.append(f"{name}: {value}\r\n")
+        if len(lines) > _MAX_FIELDS:
+            raise PartFailure("part-value", f"more than {_MAX_FIELDS} fields of the client", of_client=True)
+        return lines
+
+    return pieces
+
+
+# -- the body ------------------------------------------------------------------------------------------------
+
+
+def _body(part: Part) -> tuple[_Body, str]:
+    """It and its media type; that of the client's body comes with it."""
+    if part.graphql is not None:
+        return _graphql(part.graphql), "application/json"
+    if part.json is not None:
+        template = read_json_template(part.json)
+        return _encoded(_json(template), template, b""), "application/json"
+    if part.form:
+        return _form(part.form), "application/x-www-form-urlencoded"
+    if part.pass_body:
+        return lambda values: values.client.body or b"", ""
+    return b"", ""
+
+
+def _form(fields: dict[str, str]) -> _Body:
+    made = [(quote_plus(name), read_template(text)) for name, text in fields.items()]
+    compiled = [(name, template, compile_text(template)) for name, template in made]
+
+    def body(values: Values) -> bytes:
+        pairs = []
+        for name, template, text in compiled:
+            value = text(values)
+            if value is MISSING:
+                continue
+            try:
+                pairs.append(f"{name}={quote_plus(value)}")
+            except UnicodeEncodeError:
+                raise _refused(template, "half a surrogate pair is no character") from None
+        return "&".join(pairs).encode("ascii")
+
+    return body if any(placeholders_of([template for _, template in made])) else body(_NOTHING)  # type: ignore[arg-type]
+
+
+def _graphql(graphql: GraphQl) -> _Body:
+    """GraphQL over HTTP, 5.4: query, operationName, variables."""
+    request: dict[str, Value] = {"query": graphql.query}
+    if graphql.operation:
+        request["operationName"] = graphql.operation
+    if not graphql.variables:
+        return encode(request)
+    start = encode(request)[:-1] + b',"variables":'
+    variables = {name: read_template(text) for name, text in graphql.variables.items()}
+    return _encoded(_json(variables), variables, start, b"}")
+
+
+def _encoded(made: Value | _Json, template: Any, start: bytes, end: bytes = b"") -> _Body:
+    if not callable(made):
+        return start + encode(made) + end
+    build = made
+
+    def body(values: Values) -> bytes:
+        value = build(values)
+        if value is MISSING:
+            raise _refused((template,), "it has no value, and is the whole body")
+        try:
+            return start + encode(value) + end
+        except UnicodeEncodeError:
+            raise _refused((template,), "half a surrogate pair is no character") from None
+        except PartFailure as failure:
+            raise _refused((template,), failure.detail) from None
+
+    return body
+
+
+def _json(node: Any) -> Value | _Json:
+    """Of what ``read_json_template`` makes: a constant, encoded already, or what gives a value."""
+    if isinstance(node, tuple):
+        if len(node) == 1 and isinstance(node[0], Placeholder):
+            return compile_placeholder(node[0])
+        return compile_text(node) if any(placeholders_of(node)) else "".join(node)
+    if isinstance(node, dict):
+        members = [(name, _json(child)) for name, child in node.items()]
+        if not any(callable(child) for _, child in members):
+            return Raw(encode(dict(members)))  # type: ignore[arg-type]
+        return lambda values: {
+            name: value
+            for name, child in members
+            if (value := child(values) if callable(child) else child) is not MISSING
+        }
+    if isinstance(node, list):
+        elements = [_json(child) for child in node]
+        if not any(map(callable, elements)):
+            return Raw(encode(elements))  # type: ignore[arg-type]
+        return lambda values: [
+            value
+            for child in elements
+            if (value := child(values) if callable(child) else child) is not MISSING
+        ]
+    constant: Value = node
+    return constant
