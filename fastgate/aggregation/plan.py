@@ -1,4 +1,4 @@
-"""What a route's `aggregate` is made into, once: the parts with all that can be known before a request comes."""
+"""What a route's `aggregate` is made into, once: all that can be known before a request comes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fastgate import _core
 from fastgate.aggregation.caching import HEADERS as CACHING_HEADERS
 from fastgate.aggregation.conditions import Condition, compile_filter, compile_when
 from fastgate.aggregation.documents import MISSING, Missing, Value, decode_json
+from fastgate.aggregation.merge import Merger
 from fastgate.aggregation.part_cache import PartCache
 from fastgate.aggregation.requests import RequestTemplate, compile_request
 from fastgate.aggregation.run import Run
 from fastgate.aggregation.shape import Shape, compile_shape
 from fastgate.aggregation.values import ClientValues
 from fastgate.config import model
-from fastgate.config.json_paths import Path, read_path
-from fastgate.config.part_graph import needs_of, reads_client_body
+from fastgate.config.part_graph import needs_of, placeholders_in, reads_client_body
 from fastgate.config.templates import Placeholder, placeholders_of, read_template
 
 __all__ = ["Gathering", "PartPlan", "Plan"]
@@ -71,7 +71,7 @@ class Gathering(Protocol):
 
 
 class Counts:
-    """What a part has come to since the plan was made, in this worker; ``took_ns`` of its requests together."""
+    """What a part has come to since the plan was made, in this worker; ``took_ns``: its requests together."""
 
     __slots__ = ("cached", "coalesced", "failed", "ok", "skipped", "took_ns")
 
@@ -106,9 +106,10 @@ class PartPlan:
         self.when: Final[Condition | None] = compile_when(part.when) if part.when else None
         self.for_each: Final = part.for_each
         self.items: Final[Placeholder | None] = _only(part.for_each)
-        # -- its place in the graph: filled in by the plan
+        # -- filled in by the plan: its place in the graph, and whether its value had better be decoded open
         self.needs: tuple[int, ...] = ()
         self.needed_by: tuple[int, ...] = ()
+        self.opening = False
         # -- its answer
         self.required: Final = part.required
         self.success: Final = part.success
@@ -119,7 +120,6 @@ class PartPlan:
         self.decode: Final = part.decode
         self.graphql: Final = part.graphql
         self.shape: Final[Shape | None] = compile_shape(part, compile_filter)
-        self.group: Final[Path] = read_path(part.group)
         self.omit: Final = part.omit
         self.headers: Final = frozenset(part.answer_headers)
 
@@ -144,11 +144,13 @@ class Plan:
             PartPlan(i, name, part, upstreams, None if part.retry is None else compile_retry(part.retry))
             for i, (name, part) in enumerate(aggregate.parts.items())
         )
+        self.merger: Final = Merger(aggregate)
         places = {part.name: part.index for part in self.parts}
         for part in self.parts:
             part.needs = tuple(sorted(places[name] for name in needs_of(aggregate.parts[part.name])))
         for part in self.parts:
             part.needed_by = tuple(one.index for one in self.parts if part.index in one.needs)
+            part.opening = part.shape is None and not part.omit and self.merger.at_top(part.name)
         self.needs: Final = [len(part.needs) for part in self.parts]
         self.timeout_ns: Final = aggregate.timeout
         self.max_memory: Final = aggregate.max_memory
@@ -176,9 +178,5 @@ def _fields(aggregate: model.Aggregate) -> set[str]:
     found = {"content-type", "content-encoding", *CACHING_HEADERS}
     for part in aggregate.parts.values():
         found.update(part.answer_headers)
-        found.update(
-            str(one.path[0])
-            for one in placeholders_of([read_template(text) for text in _texts(part)])
-            if one.source == "part_header"
-        )
+        found.update(str(one.path[0]) for one in placeholders_in(part) if one.source == "part_header")
     return found

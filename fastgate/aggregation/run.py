@@ -1,9 +1,9 @@
 """One request's way through a plan, told of answers and saying what to ask. Theory of operation.
 
-A part is asked as soon as all parts that it needs are settled; `_settle` ends it, once, and begins those that have
-waited for it. What a part asks is an Asking: one, or with `for_each` one for each element. An Asking may send to
-several upstreams at a time (`race`) or one after the other (`fallback`), may be given an answer that is kept
-(`cache`), or wait for another Asking that has sent the very same request (a Flight).
+A part is asked as soon as all parts that it needs are settled; `_settle` ends it, once, and begins those
+that have waited for it. What a part asks is an Asking: one, or with `for_each` one for each element. It may
+send to several upstreams at a time (`race`) or one after the other (`fallback`), may be given an answer
+that is kept (`cache`), or wait for another Asking that has sent the very same request (a Flight).
 
     part      waiting -> asked -> ok | failed | skipped
     run       asking -> streaming -> over;  asking -> over
@@ -14,7 +14,7 @@ Nothing here suspends, sleeps or raises for what a client or an upstream does.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastgate import _core
@@ -35,13 +35,13 @@ _MIN_TIME_NS: Final = 1_000_000
 
 
 class Outcome(NamedTuple):
-    """How a part ended; without a failure and without a value it was skipped. shaped: what the answer has of it;
-    MISSING for nothing. fields: of its answers, those that were looked at."""
+    """How a part ended; without a failure and without a value it was skipped. shaped: what the answer has of
+    it; MISSING for nothing. fields: of its answers, those that were looked at."""
 
     ok: bool = False
     shaped: Any = MISSING
     failure: PartFailure | None = None
-    fields: list[list[tuple[str, str]]] = []
+    fields: Sequence[Sequence[tuple[str, str]]] = ()
 
 
 class Asking:
@@ -192,7 +192,8 @@ class Run:
             self._fail(part, failure)
 
     def _begin_items(self, part: PartPlan) -> None:
-        assert part.items is not None and part.for_each is not None
+        assert part.items is not None
+        assert part.for_each is not None
         elements = opened_list(compile_placeholder(part.items)(self._base))
         if len(elements) > part.for_each.max_items:
             raise PartFailure(
@@ -246,10 +247,8 @@ class Run:
         try:
             if not part.omit:
                 shaped = value if part.shape is None else part.shape(value, self._base)
-                if self.plan.config.answer == "object" and not part.group and not self._stream:
-                    shaped = opened(shaped)
-                    if not isinstance(shaped, dict):
-                        raise PartFailure("part-type", "its value is no object, and has no group")
+                if self._stream is None:
+                    shaped = self.plan.merger.fitted(part.name, shaped)
         except PartFailure as failure:
             self._fail(part, failure)
             return
@@ -322,7 +321,7 @@ class Run:
         return (asking.request, part.first, part.max_body, part.timeout_ns)
 
     def _join(self, asking: Asking) -> bool:
-        """False: it waits for a request that is under way. Within an exchange always, across them by `coalesce`."""
+        """False: it waits for a request that is under way. Across exchanges by `coalesce` alone."""
         flights = self.plan.flights if asking.part.coalesce else self._flights
         key = self._key(asking)
         flight = flights.get(key)
@@ -428,7 +427,7 @@ class Run:
                     "part-body", f"Content-Encoding: {text}, which nobody asked for", status=status
                 )
         try:
-            value = decode_body(answer.body, kind, part.decode)
+            value = decode_body(answer.body, kind, part.decode, opening=part.opening)
             if part.graphql is not None:
                 value = data_of(value, part.graphql.partial)
         except PartFailure as failure:
@@ -597,7 +596,8 @@ class _Refused(_Told):
 
     def __init__(self, asking: Asking, detail: str) -> None:
         self.call = asking
-        self.status, self.body, self.fields = 0, b"", []
+        self.status, self.body = 0, b""
+        self.fields: list[tuple[str, str]] = []
         self.reason, self.detail, self.endpoint = "part-value", detail, ""
         self.attempts = self.began = self.took = 0
 
