@@ -70,15 +70,6 @@ class Gathering(Protocol):
     def fail(self, reason: str, status: int, detail: str, members: dict[str, Any], /) -> None: ...
 
 
-class Counts:
-    """What a part has come to since the plan was made, in this worker; ``took_ns``: its requests together."""
-
-    __slots__ = ("cached", "coalesced", "failed", "ok", "skipped", "took_ns")
-
-    def __init__(self) -> None:
-        self.ok = self.failed = self.skipped = self.cached = self.coalesced = self.took_ns = 0
-
-
 class PartPlan:
     """One part. Numbers are those of the plan's parts."""
 
@@ -89,10 +80,11 @@ class PartPlan:
         part: model.Part,
         upstreams: Mapping[str, _core.Upstream],
         retry: _core.RetryPolicy | None,
+        tally: _core.PartTally,
     ) -> None:
         self.index: Final = index
         self.name: Final = name
-        self.counts: Final = Counts()
+        self.tally: Final = tally
         # -- its request
         self.request: Final[RequestTemplate] = compile_request(part)
         self.safe: Final = self.request.method in _SAFE
@@ -125,7 +117,8 @@ class PartPlan:
 
 
 class Plan:
-    """upstreams: the running ones by name. compile_retry: of ``Part.retry``.
+    """upstreams: the running ones by name. counters: where its parts are counted. compile_retry: of
+    ``Part.retry``.
 
     What a worker keeps of answers (``cache``) and of requests under way (``flights``) is the plan's: a reload
     begins anew.
@@ -136,12 +129,20 @@ class Plan:
         route: str,
         aggregate: model.Aggregate,
         upstreams: Mapping[str, _core.Upstream],
+        counters: _core.Counters,
         compile_retry: Callable[[model.Retry], _core.RetryPolicy],
     ) -> None:
         self.route: Final = route
         self.config: Final = aggregate
         self.parts: Final = tuple(
-            PartPlan(i, name, part, upstreams, None if part.retry is None else compile_retry(part.retry))
+            PartPlan(
+                i,
+                name,
+                part,
+                upstreams,
+                None if part.retry is None else compile_retry(part.retry),
+                counters.part(route, name),
+            )
             for i, (name, part) in enumerate(aggregate.parts.items())
         )
         self.merger: Final = Merger(aggregate)

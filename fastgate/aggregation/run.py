@@ -132,7 +132,7 @@ class Run:
                 if asking.pending:
                     self.gathering.give_up(side)
             self._askings.discard(asking)
-            asking.part.counts.took_ns += answer.took
+            asking.part.tally.took(answer.took)
             self._asking_ok(asking, value, answer.status, fields)
         self._advance()
 
@@ -252,19 +252,19 @@ class Run:
         except PartFailure as failure:
             self._fail(part, failure)
             return
-        part.counts.ok += 1
+        part.tally.ok()
         self.values[part.name] = PartValue(value, status, dict(reversed(fields[0])) if fields else {})
         self._successes += 1
         self._settle(part, Outcome(True, shaped, None, fields))
 
     def _skip(self, part: PartPlan) -> None:
-        part.counts.skipped += 1
+        part.tally.skipped()
         self._settle(part, Outcome())
 
     def _fail(self, part: PartPlan, failure: PartFailure) -> None:
         if self.outcomes[part.index] is not None:
             return
-        part.counts.failed += 1
+        part.tally.failed()
         shaped: Any = MISSING
         if part.default is not MISSING:
             self.values[part.name] = PartValue(part.default, 0)
@@ -308,7 +308,7 @@ class Run:
             assert self.plan.cache is not None
             kept = self.plan.cache.get(self._key(asking), _core.monotonic_ns())
             if kept is not None:
-                part.counts.cached += 1
+                part.tally.cached()
                 self.gathering.deliver(_Kept(asking, kept))
                 return
         if part.safe and len(part.first) == 1 and not self._join(asking):
@@ -328,7 +328,7 @@ class Run:
         if flight is not None:
             flight.followers.append((self, asking))
             asking.flight = flight
-            asking.part.counts.coalesced += 1
+            asking.part.tally.coalesced()
             return False
         asking.flight = flights[key] = Flight(key, self)
         return True
