@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import pytest
@@ -9,13 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.json import encode
+from support.aggregation import part, values
 
 from fastgate._core import parse_target
 from fastgate.aggregation.failures import PartFailure
 from fastgate.aggregation.requests import MAX_HEAD, compile_request
 from fastgate.aggregation.values import MAX_TEXT, Values
 from fastgate.config.model import GraphQl, Part
-from tests.support.aggregation import part, values
 
 NASTY = [
     "",
@@ -65,7 +67,10 @@ ANY = st.one_of(
 )
 
 
-def nasty(test):
+Test = Callable[[str], None]
+
+
+def nasty(test: Test) -> Test:
     for text in NASTY:
         test = example(text)(test)
     return test
@@ -80,7 +85,7 @@ def is_text(text: str) -> bool:
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def asked(template: Part, given: Values):
+def asked(template: Part, given: Values) -> Any:
     """The request; or the failure, which is always one of a value."""
     try:
         return compile_request(template).build(given)
@@ -90,7 +95,7 @@ def asked(template: Part, given: Values):
         return failure
 
 
-def a_part(**keys):
+def a_part(**keys: Any) -> Part:
     return Part(upstream="shop", **keys)
 
 
@@ -99,7 +104,7 @@ def a_part(**keys):
 
 @nasty
 @given(ANY)
-def test_a_value_stays_within_its_segment_of_the_path(text):
+def test_a_value_stays_within_its_segment_of_the_path(text: str) -> None:
     template = a_part(path="/users/{path.id}/orders/x-{path.id}", query={"a": "1"})
     made = asked(template, values(captures={"id": escaped(text)}))
     if isinstance(made, PartFailure):
@@ -128,7 +133,7 @@ def test_a_value_stays_within_its_segment_of_the_path(text):
         ("/a/{query.x}", "b/..%2Fc"),
     ],
 )
-def test_no_segment_becomes_one_of_dots_or_empty(path, text):
+def test_no_segment_becomes_one_of_dots_or_empty(path: str, text: str) -> None:
     made = asked(a_part(path=path), values(query=f"x={text}"))
     assert isinstance(made, PartFailure)
     assert made.of_client
@@ -136,7 +141,7 @@ def test_no_segment_becomes_one_of_dots_or_empty(path, text):
 
 @nasty
 @given(ANY)
-def test_a_value_stays_within_its_parameter(text):
+def test_a_value_stays_within_its_parameter(text: str) -> None:
     template = a_part(path="/find", query={"first": "{query.q}", "a&b": "<{query.q}>", "last": "1"})
     made = asked(template, values(query=f"other=2&q={escaped(text)}&q=second"))
     if isinstance(made, PartFailure):
@@ -154,7 +159,7 @@ def test_a_value_stays_within_its_parameter(text):
 
 @nasty
 @given(ANY)
-def test_a_value_adds_no_line_to_the_head(text):
+def test_a_value_adds_no_line_to_the_head(text: str) -> None:
     template = a_part(headers={"X-One": "{query.q}", "X-Two": "a {query.q} b", "Cookie": "s={query.q}; t=1"})
     made = asked(template, values(query=f"q={escaped(text)}"))
     if isinstance(made, PartFailure):
@@ -176,7 +181,7 @@ def test_a_value_adds_no_line_to_the_head(text):
 
 @nasty
 @given(ANY)
-def test_a_cookie_of_the_client_is_no_more_than_a_value(text):
+def test_a_cookie_of_the_client_is_no_more_than_a_value(text: str) -> None:
     template = a_part(path="/s/{cookie.sid}", headers={"X-Sid": "{cookie.sid}"})
     raw = text.encode("utf-8", "surrogatepass").decode("latin-1")
     made = asked(template, values(cookies={"sid": raw}))
@@ -189,7 +194,7 @@ def test_a_cookie_of_the_client_is_no_more_than_a_value(text):
 
 @nasty
 @given(ANY)
-def test_a_value_stays_within_its_field_of_a_form(text):
+def test_a_value_stays_within_its_field_of_a_form(text: str) -> None:
     made = asked(a_part(form={"a=b": "{query.q}", "last": "x{query.q}"}), values(query=f"q={escaped(text)}"))
     if isinstance(made, PartFailure):
         assert len(text) > MAX_TEXT or not is_text(text)
@@ -202,7 +207,7 @@ def test_a_value_stays_within_its_field_of_a_form(text):
 
 @nasty
 @given(ANY)
-def test_a_value_stays_within_its_string_of_json(text):
+def test_a_value_stays_within_its_string_of_json(text: str) -> None:
     template = a_part(
         json='{"a": "{query.q}", "b": ["-{query.q}-", {"c": null}], "d": 1.10, "e{{": "{query.no}"}'
     )
@@ -215,7 +220,7 @@ def test_a_value_stays_within_its_string_of_json(text):
 
 @nasty
 @given(ANY)
-def test_a_value_stays_within_its_variable_of_graphql(text):
+def test_a_value_stays_within_its_variable_of_graphql(text: str) -> None:
     query = 'query Q($q: String) { find(q: $q) { id name(of: "x{y}") } }'
     template = a_part(
         graphql=GraphQl(query=query, operation="Q", variables={"q": "{query.q}", "n": "{query.n}"})
@@ -239,7 +244,7 @@ JSON = st.recursive(
 
 
 @given(JSON, JSON)
-def test_a_json_value_keeps_its_type_and_its_text(mine, other):
+def test_a_json_value_keeps_its_type_and_its_text(mine: Any, other: Any) -> None:
     mine_text, other_text = json.dumps(mine).encode(), json.dumps(other).encode()
     given_values = values(
         body=b'{"in": [' + mine_text + b"]}", parts={"p": part(b'{"v":' + other_text + b"}")}
@@ -253,7 +258,7 @@ def test_a_json_value_keeps_its_type_and_its_text(mine, other):
 # -- what is sent --------------------------------------------------------------------------------------------
 
 
-def test_a_request_without_placeholders_is_made_once():
+def test_a_request_without_placeholders_is_made_once() -> None:
     template = compile_request(
         a_part(path="/a%20b", query={"q": "x y", "z": ""}, headers={"X-A": "1"}, json='{"n": 1.50}')
     )
@@ -279,7 +284,7 @@ def test_a_request_without_placeholders_is_made_once():
         {"graphql": GraphQl(query="{a}", variables={"a": "{path.id}"})},
     ],
 )
-def test_one_that_takes_anything_of_the_client_is_made_anew(keys):
+def test_one_that_takes_anything_of_the_client_is_made_anew(keys: dict[str, Any]) -> None:
     template = compile_request(a_part(**keys))
     first = template.build(values(captures={"id": "1"}, query="a=1", headers=[("a", "1")], body=b"1"))
     assert template.build(values(captures={"id": "2"}, query="a=2", headers=[("a", "2")], body=b"2")) != first
@@ -297,11 +302,11 @@ def test_one_that_takes_anything_of_the_client_is_made_anew(keys):
         ({"method": "HEAD"}, "HEAD"),
     ],
 )
-def test_the_method(keys, method):
+def test_the_method(keys: dict[str, Any], method: str) -> None:
     assert compile_request(a_part(**keys)).method == method
 
 
-def test_what_has_no_value_is_left_out():
+def test_what_has_no_value_is_left_out() -> None:
     made = asked(
         a_part(
             query={"a": "{query.no}", "b": "{part.p.no}"},
@@ -326,27 +331,27 @@ def test_what_has_no_value_is_left_out():
         ({"json": '["-{part.p.no}"]'}, False),
     ],
 )
-def test_what_has_no_value_where_one_is_needed_fails_the_part(keys, of_client):
+def test_what_has_no_value_where_one_is_needed_fails_the_part(keys: dict[str, Any], of_client: bool) -> None:
     with pytest.raises(PartFailure) as failure:
         compile_request(a_part(**keys)).build(values(parts={"p": part(b"{}")}))
     assert (failure.value.reason, failure.value.of_client) == ("part-value", of_client)
 
 
-def test_parameters_of_the_client_go_along_as_they_came():
+def test_parameters_of_the_client_go_along_as_they_came() -> None:
     template = a_part(query={"v": "2"}, pass_query=("page", "sort by"))
     made = asked(template, values(query="page=%31&x=1&sort+by=a%2cb&page=2&pag%65=3&page"))
     assert made.target == b"/?v=2&page=%31&sort+by=a%2cb&page=2&pag%65=3&page"
     assert asked(template, values(query="x=1")).target == b"/?v=2"
 
 
-def test_fields_of_the_client_go_along_each_as_a_line():
+def test_fields_of_the_client_go_along_each_as_a_line() -> None:
     template = a_part(pass_headers=("Authorization", "X-Tag", "X-None", "Accept-Encoding"))
     fields = [("authorization", "Bearer t"), ("X-Tag", "a"), ("x-tag", "\xe9"), ("cookie", "secret")]
     made = asked(template, values(headers=fields))
     assert made.fields == b"Authorization: Bearer t\r\nX-Tag: a\r\nX-Tag: \xe9\r\n"
 
 
-def test_nothing_of_the_client_goes_along_unasked():
+def test_nothing_of_the_client_goes_along_unasked() -> None:
     fields = [("authorization", "Bearer t"), ("cookie", "a=b"), ("x-real-ip", "1.2.3.4")]
     made = asked(
         a_part(path="/{path.id}"), values(captures={"id": "1"}, headers=fields, query="a=b", body=b"x")
@@ -354,7 +359,7 @@ def test_nothing_of_the_client_goes_along_unasked():
     assert made == ("GET", b"/1", b"Accept-Encoding: identity\r\n", b"")
 
 
-def test_the_body_of_the_client_goes_along_with_its_type():
+def test_the_body_of_the_client_goes_along_with_its_type() -> None:
     template = a_part(pass_body=True)
     made = asked(template, values(headers=[("content-type", "text/csv; a=b")], body=b"\x00\xff"))
     assert made.body == b"\x00\xff"
@@ -365,7 +370,7 @@ def test_the_body_of_the_client_goes_along_with_its_type():
     assert made.fields == b"Accept-Encoding: identity\r\ncontent-type: text/plain\r\n"
 
 
-def test_graphql_is_asked_as_graphql_over_http_says():
+def test_graphql_is_asked_as_graphql_over_http_says() -> None:
     made = asked(
         a_part(graphql=GraphQl(query="query A($id: ID!) { a }", variables={"id": "{part.p.id}", "n": "7"})),
         values(parts={"p": part(b'{"id": 12345678901234567890}')}),
@@ -376,13 +381,13 @@ def test_graphql_is_asked_as_graphql_over_http_says():
     assert b"\r\nAccept: application/graphql-response+json, application/json;q=0.9\r\n" in made.fields
 
 
-def test_a_head_too_long_fails_the_part():
+def test_a_head_too_long_fails_the_part() -> None:
     made = asked(a_part(query={str(i): "{body}" for i in range(9)}), values(body=encode("a" * 8000)))
     assert isinstance(made, PartFailure)
     assert str(MAX_HEAD) in made.detail
 
 
-def test_an_element_and_its_place_are_values():
+def test_an_element_and_its_place_are_values() -> None:
     made = asked(
         a_part(path="/items/{item.sku}", query={"n": "{index}"}),
         values(item=Raw(b'{"sku": "a/b"}'), index=3),
@@ -390,6 +395,6 @@ def test_an_element_and_its_place_are_values():
     assert made.target == b"/items/a%2Fb?n=3"
 
 
-def test_the_whole_cookie_field_may_have_many():
+def test_the_whole_cookie_field_may_have_many() -> None:
     made = asked(a_part(headers={"Cookie": "{header.cookie}"}), values(headers=[("cookie", "a=1; b=2")]))
     assert b"\r\nCookie: a=1; b=2\r\n" in made.fields

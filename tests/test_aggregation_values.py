@@ -1,18 +1,19 @@
 """What placeholders and conditions give."""
 
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from msgspec import Raw
+from support.aggregation import part, values
 
 from fastgate.aggregation.conditions import compile_filter, compile_when
 from fastgate.aggregation.documents import MISSING, encode
 from fastgate.aggregation.failures import PartFailure
-from fastgate.aggregation.values import compile_text
+from fastgate.aggregation.values import Values, compile_text
 from fastgate.config.model import ListFilter, When
-from fastgate.config.templates import read_template
+from fastgate.config.templates import Placeholder, read_template
 from fastgate.plugins.api import Consumer
-from tests.support.aggregation import part, values
 
 CONSUMER = Consumer(
     name="ann",
@@ -39,8 +40,9 @@ GIVEN = values(
 )
 
 
-def got(text, given=GIVEN):
+def got(text: str, given: Values = GIVEN) -> Any:
     (placeholder,) = read_template(text)
+    assert isinstance(placeholder, Placeholder)
     value = given.get(placeholder)
     return value if value is MISSING else encode(value).decode()
 
@@ -102,18 +104,18 @@ def got(text, given=GIVEN):
         ("{claim.on|bool}", "true"),
     ],
 )
-def test_each_source(text, value):
+def test_each_source(text: str, value: Any) -> None:
     assert got(text) == value
 
 
 @pytest.mark.parametrize(
     "text", ["{item}", "{item.a}", "{index}", "{consumer.name}", "{claim.a}", "{body}", "{body.a}"]
 )
-def test_what_is_not_there(text):
+def test_what_is_not_there(text: str) -> None:
     assert got(text, values()) is MISSING
 
 
-def test_what_says_nothing_is_missing():
+def test_what_says_nothing_is_missing() -> None:
     given = values(host="", client_ip="", consumer=Consumer(name="x"), body=b"")
     assert [got(t, given) for t in ("{host}", "{client_ip}", "{consumer.plan}", "{body}")] == [MISSING] * 4
 
@@ -150,7 +152,7 @@ def test_what_says_nothing_is_missing():
         ("string", "5", '"5"'),
     ],
 )
-def test_types(cast, text, value):
+def test_types(cast: str, text: str, value: Any) -> None:
     given = values(query=f"x={text}")
     if value is not None:
         assert got(f"{{query.x|{cast}}}", given) == value
@@ -172,13 +174,13 @@ def test_types(cast, text, value):
         ("{claim.odd}", True),
     ],
 )
-def test_values_that_are_none(text, of_client):
+def test_values_that_are_none(text: str, of_client: bool) -> None:
     with pytest.raises(PartFailure) as failure:
         got(text)
     assert (failure.value.reason, failure.value.of_client) == ("part-value", of_client)
 
 
-def test_a_body_that_is_no_json_is_the_clients_fault_each_time():
+def test_a_body_that_is_no_json_is_the_clients_fault_each_time() -> None:
     given = values(body=b'{"a": 1')
     for _ in range(2):
         with pytest.raises(PartFailure) as failure:
@@ -186,12 +188,12 @@ def test_a_body_that_is_no_json_is_the_clients_fault_each_time():
         assert (failure.value.reason, failure.value.of_client) == ("part-value", True)
 
 
-def test_a_body_that_nobody_names_is_not_read():
+def test_a_body_that_nobody_names_is_not_read() -> None:
     assert compile_text(read_template("a{query.x}"))(values(query="x=1", body=b"no json")) == "a1"
 
 
 @pytest.mark.parametrize("text", ["{part.user.list}", "{part.gone}", "{body.a}"])
-def test_what_has_no_text_is_no_text(text):
+def test_what_has_no_text_is_no_text(text: str) -> None:
     with pytest.raises(PartFailure):
         compile_text(read_template(f"x{text}"))(GIVEN)
 
@@ -223,21 +225,21 @@ def test_what_has_no_text_is_no_text(text):
         (When(value="{query.a|int}", equals="1"), True),
     ],
 )
-def test_a_condition(condition, holds):
+def test_a_condition(condition: When, holds: bool) -> None:
     assert compile_when((condition,))(GIVEN) is holds
 
 
-def test_all_conditions_hold_or_none():
+def test_all_conditions_hold_or_none() -> None:
     yes, no = When(value="{query.a}", equals="1"), When(value="{query.a}", equals="2")
     assert compile_when((yes, yes))(GIVEN)
     assert not compile_when((yes, no))(GIVEN)
     assert not compile_when((no, yes))(GIVEN)
 
 
-def test_a_filter_looks_at_each_element():
+def test_a_filter_looks_at_each_element() -> None:
     elements = [Raw(b'{"p": 1}'), Raw(b'{"p": 2}'), Raw(b"null"), Raw(b'{"p": 1}')]
 
-    def kept(**keys):
+    def kept(**keys: Any) -> list[int]:
         holds = compile_filter(ListFilter(**keys))
         return [i for i, one in enumerate(elements) if holds(GIVEN, one, i)]
 
