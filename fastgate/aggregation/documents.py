@@ -49,8 +49,9 @@ _BOM: Final = b"\xef\xbb\xbf"
 _OPEN_OBJECT, _OPEN_LIST, _QUOTE, _TRUE, _FALSE, _NULL = b'{["tfn'
 
 
-def decode_json(body: bytes) -> Raw:
-    """The whole body as one valid value (RFC 8259); a byte order mark before it is ignored (8.1).
+def decode_json(body: bytes, *, opening: bool = False) -> Value:
+    """The whole body as one valid value (RFC 8259); a byte order mark before it is ignored (8.1). opening:
+    an object is opened at once, which spares what is opened anyway a second look.
 
     Of members that stand twice in one object the last counts, where that object is opened (RFC 8259 4).
     Raises PartFailure("part-body"): bad syntax, bad UTF-8, half a surrogate pair, nested too deep.
@@ -60,7 +61,9 @@ def decode_json(body: bytes) -> Raw:
     try:
         if not body.isascii():
             body.decode()  # msgspec does not look into strings that it leaves as they are
-        return cast(Raw, _RAW(body))
+        if opening and body.startswith(b"{"):
+            return cast(Value, _OBJECT(body))
+        return cast(Value, _RAW(body))
     except UnicodeDecodeError as error:
         raise PartFailure("part-body", f"no UTF-8 (RFC 8259 8.1): byte {error.start}") from None
     except DecodeError as error:

@@ -81,7 +81,7 @@ FORMS: Final[dict[str, Form]] = {
         lambda text, options: json_paths.parse_json_path(text, {**options, "or_root": True}),
         "path in a JSON value, or nothing",
     ),
-    "jmespath": _form(texts.parse_text, "JMESPath expression"),
+    "jmespath": _form(texts.parse_jmespath, "JMESPath expression"),
     "part-name": _form(templates.parse_part_name, "name of a part", r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$"),
     "part-ref": _form(templates.parse_part_name, "name of a part"),
     "failure-class": _form(

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastgate.config.problems import quote
 from fastgate.config.units import BadValue
 
-__all__ = ["EACH", "MAX_STEPS", "Path", "parse_json_path", "read_path"]
+__all__ = ["EACH", "MAX_STEPS", "Path", "parse_json_path", "read_path", "write_path"]
 
 #: The step into each element of a list.
 EACH: Final = None
@@ -44,6 +44,18 @@ def read_path(text: str, *, each: bool = True) -> Path:
     if len(steps) > MAX_STEPS:
         raise BadValue(f"a path has at most {MAX_STEPS} steps, this one has {len(steps)}")
     return tuple(steps)
+
+
+def write_path(path: Path) -> str:
+    """The text that ``read_path`` reads."""
+    text = ""
+    for step in path:
+        if not isinstance(step, str):
+            text += "[]" if step is EACH else f"[{step}]"
+        else:
+            plain = re.fullmatch(r"[A-Za-z0-9_$@-]+", step)
+            text += "." * bool(text) + (step if plain else '"' + re.sub(r'(["\\])', r"\\\1", step) + '"')
+    return text
 
 
 def parse_json_path(text: str, options: dict[str, Any]) -> str:

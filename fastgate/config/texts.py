@@ -282,6 +282,13 @@ def parse_regex(text: str, options: dict[str, Any]) -> str:
     return text
 
 
+def parse_jmespath(text: str, options: dict[str, Any]) -> str:
+    """A JMESPath expression; whoever uses it compiles it anew."""
+    from fastgate.aggregation.expressions import Expression
+
+    return Expression(text).text
+
+
 def parse_rate_key(text: str, options: dict[str, Any]) -> str:
     return _parse_key(text, ("client-ip", "consumer", "global"), ("header", "cookie", "path"))
 
