@@ -66,7 +66,7 @@ class ClientValues:
         self.body: Final = body
         self._captures: Mapping[str, str] | None = None
         self._query: dict[str, str] | None = None
-        self._json: Raw | None = None
+        self._json: Value | Missing = MISSING
         self._failure: PartFailure | None = None
 
     def capture(self, name: str) -> str | None:
@@ -88,9 +88,9 @@ class ClientValues:
             self._query = found
         return self._query.get(name)
 
-    def json(self) -> Raw | Missing:
+    def json(self) -> Value | Missing:
         """The body. MISSING if there is none; raises PartFailure if it is no JSON."""
-        if self._json is None:
+        if self._json is MISSING:
             if not self.body:
                 return MISSING
             if self._failure is not None:
