@@ -16,7 +16,7 @@ from fastgate.aggregation.run import Run
 from fastgate.aggregation.shape import Shape, compile_shape
 from fastgate.aggregation.values import ClientValues
 from fastgate.config import model
-from fastgate.config.part_graph import needs_of, placeholders_in, reads_client_body
+from fastgate.config.part_graph import needs_of, reads_client_body, texts_of
 from fastgate.config.templates import Placeholder, placeholders_of, read_template
 
 __all__ = ["Gathering", "PartPlan", "Plan"]
@@ -179,5 +179,10 @@ def _fields(aggregate: model.Aggregate) -> set[str]:
     found = {"content-type", "content-encoding", *CACHING_HEADERS}
     for part in aggregate.parts.values():
         found.update(part.answer_headers)
-        found.update(str(one.path[0]) for one in placeholders_in(part) if one.source == "part_header")
+        found.update(
+            str(one.path[0])
+            for text in texts_of(part)
+            for one in text.placeholders()
+            if one.source == "part_header"
+        )
     return found
