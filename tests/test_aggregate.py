@@ -191,7 +191,7 @@ def told(response: Response) -> Any:
     return response.json()
 
 
-# -- one answer of several ---------------------------------------------------------------------------------------------
+# -- one answer of several ------------------------------------------------------------
 
 
 def test_members_of_parts_are_merged_in_the_order_of_the_file(world: World) -> None:
@@ -242,7 +242,7 @@ def test_head_has_no_body(world: World) -> None:
     assert {request.method for request in world.parts.requests("/a")} == {"GET"}
 
 
-# -- the graph ---------------------------------------------------------------------------------------------------------
+# -- the graph ------------------------------------------------------------
 
 
 def test_parts_wait_for_what_they_name(world: World) -> None:
@@ -342,7 +342,7 @@ def test_an_element_that_fails(world: World) -> None:
     assert [one["part"] for one in response.json()["parts"]] == ["item"]
 
 
-# -- failures ----------------------------------------------------------------------------------------------------------
+# -- failures ------------------------------------------------------------
 
 
 def test_an_optional_part_that_fails(world: World) -> None:
@@ -459,7 +459,7 @@ def test_a_client_that_leaves_gives_up_all_parts(world: World) -> None:
     assert world.gateway.wait_log(since)[0]["reason"] == "client-gone"
 
 
-# -- who is asked ------------------------------------------------------------------------------------------------------
+# -- who is asked ------------------------------------------------------------
 
 
 def test_a_race_is_won_by_whoever_answers(world: World) -> None:
@@ -516,7 +516,7 @@ def test_retries(world: World) -> None:
     assert world.parts.asked == ["/a", "/a"]
 
 
-# -- requests and fields -----------------------------------------------------------------------------------------------
+# -- requests and fields ------------------------------------------------------------
 
 
 def test_what_goes_along(world: World) -> None:
@@ -580,7 +580,7 @@ def test_graphql_errors(world: World, answer: Any) -> None:
     assert [one["reason"] for one in response.json()["parts"]] == ["part-graphql"]
 
 
-# -- as they arrive ----------------------------------------------------------------------------------------------------
+# -- as they arrive ------------------------------------------------------------
 
 
 def test_lines_come_as_parts_arrive(world: World) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from fastgate.aggregation.caching import combine
-from fastgate.aggregation.documents import MISSING
+from fastgate.aggregation.documents import MISSING, Value
 from fastgate.aggregation.failures import PartFailure
-from fastgate.aggregation.merge import merge
+from fastgate.aggregation.merge import Merged
 
 if TYPE_CHECKING:
     from fastgate.aggregation.plan import PartPlan, Plan
@@ -34,14 +34,11 @@ def compose(plan: Plan, ended: Sequence[tuple[PartPlan, Outcome]]) -> tuple[int,
     PartFailure("aggregate-collision")."""
     config = plan.config
     failed = [(part.name, outcome.failure) for part, outcome in ended if outcome.failure is not None]
-    extra = (config.errors_member, failures_of(failed)) if config.errors_member and failed else None
-    body, collisions = merge(
-        [(part.name, part.group, outcome.shaped) for part, outcome in ended if outcome.shaped is not MISSING],
-        answer=config.answer,
-        deep=config.merge == "deep",
-        on_collision=config.on_collision,
-        extra=extra,
+    merged = plan.merger.merge(
+        {part.name: outcome.shaped for part, outcome in ended if outcome.shaped is not MISSING}
     )
+    if failed and config.errors_member and isinstance(merged.value, dict):
+        merged.value[config.errors_member] = cast(Value, failures_of(failed))
     lines = [_JSON]
     if failed:
         lines.append(b"Cache-Control: no-store\r\n")
@@ -51,7 +48,14 @@ def compose(plan: Plan, ended: Sequence[tuple[PartPlan, Outcome]]) -> tuple[int,
         if said:
             lines.append(f"Cache-Control: {said}\r\n".encode())
     lines += _passed(ended)
-    return config.partial_status if failed else config.status, b"".join(lines), body, "; ".join(collisions)
+    status = config.partial_status if failed else config.status
+    return status, b"".join(lines), merged.encode(), _told(merged) if merged.collided else ""
+
+
+def _told(merged: Merged) -> str:
+    """For the log."""
+    first = ", ".join(f"{one.member} of {one.kept}, not of {one.lost}" for one in merged.collisions[:5])
+    return f"{merged.collided} collisions: {first}"
 
 
 def _passed(ended: Iterable[tuple[PartPlan, Outcome]]) -> Iterable[bytes]:

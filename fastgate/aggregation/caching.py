@@ -34,7 +34,7 @@ class Freshness(NamedTuple):
 
     @classmethod
     def of(cls, fields: Fields, *, shared: bool = True) -> Freshness:
-        """fields: (name in small letters, value). shared: s-maxage counts before max-age (RFC 9111 5.2.2.10)."""
+        """fields: (name in small letters, value). shared: s-maxage goes first (RFC 9111 5.2.2.10)."""
         directives: dict[str, str] = {}
         age, expires, date, vary = 0, "", "", False
         for name, value in fields:
@@ -81,8 +81,8 @@ def _until(expires: str, date: str) -> int:
 
 
 def combine(answers: Iterable[Fields]) -> str:
-    """The Cache-Control of an answer made of these; "" where one of them does not say how long it is fresh, and
-    none forbids to keep it. A max-age is the least that is left of any, whichever of s-maxage, max-age and
+    """The Cache-Control of an answer made of these; "" where one of them does not say how long it is fresh,
+    and none forbids to keep it. A max-age is the least that is left of any, of s-maxage, max-age and
     Expires it comes from."""
     found = [Freshness.of(fields) for fields in answers]
     if not found:

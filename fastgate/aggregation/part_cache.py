@@ -55,8 +55,8 @@ class PartCache:
         lifetime_ns: int,
         now_ns: int,
     ) -> None:
-        """Unless the answer forbids it (no-store, private, no-cache; RFC 9111 5.2.2), and never longer than it
-        says that it is fresh. What sets a cookie is somebody's own."""
+        """Unless the answer forbids it (no-store, private, no-cache; RFC 9111 5.2.2), and never longer than
+        it says that it is fresh. What sets a cookie is somebody's own."""
         fresh = Freshness.of(fields)
         if not fresh.storable or any(name == "set-cookie" for name, _ in fields):
             return

@@ -1,4 +1,4 @@
-"""What a route's `aggregate` is made into, once: the parts with all that can be known before a request comes."""
+"""What a route's `aggregate` is made into, once: all that can be known before a request comes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fastgate import _core
 from fastgate.aggregation.caching import HEADERS as CACHING_HEADERS
 from fastgate.aggregation.conditions import Condition, compile_filter, compile_when
 from fastgate.aggregation.documents import MISSING, Missing, Value, decode_json
+from fastgate.aggregation.merge import Merger
 from fastgate.aggregation.part_cache import PartCache
 from fastgate.aggregation.requests import RequestTemplate, compile_request
 from fastgate.aggregation.run import Run
 from fastgate.aggregation.shape import Shape, compile_shape
 from fastgate.aggregation.values import ClientValues
 from fastgate.config import model
-from fastgate.config.json_paths import Path, read_path
-from fastgate.config.part_graph import needs_of, reads_client_body
+from fastgate.config.part_graph import needs_of, reads_client_body, texts_of
 from fastgate.config.templates import Placeholder, placeholders_of, read_template
 
 __all__ = ["Gathering", "PartPlan", "Plan"]
@@ -70,15 +70,6 @@ class Gathering(Protocol):
     def fail(self, reason: str, status: int, detail: str, members: dict[str, Any], /) -> None: ...
 
 
-class Counts:
-    """What a part has come to since the plan was made, in this worker; ``took_ns`` of its requests together."""
-
-    __slots__ = ("cached", "coalesced", "failed", "ok", "skipped", "took_ns")
-
-    def __init__(self) -> None:
-        self.ok = self.failed = self.skipped = self.cached = self.coalesced = self.took_ns = 0
-
-
 class PartPlan:
     """One part. Numbers are those of the plan's parts."""
 
@@ -89,10 +80,11 @@ class PartPlan:
         part: model.Part,
         upstreams: Mapping[str, _core.Upstream],
         retry: _core.RetryPolicy | None,
+        tally: _core.PartTally,
     ) -> None:
         self.index: Final = index
         self.name: Final = name
-        self.counts: Final = Counts()
+        self.tally: Final = tally
         # -- its request
         self.request: Final[RequestTemplate] = compile_request(part)
         self.safe: Final = self.request.method in _SAFE
@@ -106,9 +98,10 @@ class PartPlan:
         self.when: Final[Condition | None] = compile_when(part.when) if part.when else None
         self.for_each: Final = part.for_each
         self.items: Final[Placeholder | None] = _only(part.for_each)
-        # -- its place in the graph: filled in by the plan
+        # -- filled in by the plan: its place in the graph, and whether its value had better be decoded open
         self.needs: tuple[int, ...] = ()
         self.needed_by: tuple[int, ...] = ()
+        self.opening = False
         # -- its answer
         self.required: Final = part.required
         self.success: Final = part.success
@@ -119,13 +112,13 @@ class PartPlan:
         self.decode: Final = part.decode
         self.graphql: Final = part.graphql
         self.shape: Final[Shape | None] = compile_shape(part, compile_filter)
-        self.group: Final[Path] = read_path(part.group)
         self.omit: Final = part.omit
         self.headers: Final = frozenset(part.answer_headers)
 
 
 class Plan:
-    """upstreams: the running ones by name. compile_retry: of ``Part.retry``.
+    """upstreams: the running ones by name. counters: where its parts are counted. compile_retry: of
+    ``Part.retry``.
 
     What a worker keeps of answers (``cache``) and of requests under way (``flights``) is the plan's: a reload
     begins anew.
@@ -136,19 +129,29 @@ class Plan:
         route: str,
         aggregate: model.Aggregate,
         upstreams: Mapping[str, _core.Upstream],
+        counters: _core.Counters,
         compile_retry: Callable[[model.Retry], _core.RetryPolicy],
     ) -> None:
         self.route: Final = route
         self.config: Final = aggregate
         self.parts: Final = tuple(
-            PartPlan(i, name, part, upstreams, None if part.retry is None else compile_retry(part.retry))
+            PartPlan(
+                i,
+                name,
+                part,
+                upstreams,
+                None if part.retry is None else compile_retry(part.retry),
+                counters.part(route, name),
+            )
             for i, (name, part) in enumerate(aggregate.parts.items())
         )
+        self.merger: Final = Merger(aggregate)
         places = {part.name: part.index for part in self.parts}
         for part in self.parts:
             part.needs = tuple(sorted(places[name] for name in needs_of(aggregate.parts[part.name])))
         for part in self.parts:
             part.needed_by = tuple(one.index for one in self.parts if part.index in one.needs)
+            part.opening = part.shape is None and not part.omit and self.merger.at_top(part.name)
         self.needs: Final = [len(part.needs) for part in self.parts]
         self.timeout_ns: Final = aggregate.timeout
         self.max_memory: Final = aggregate.max_memory
@@ -178,7 +181,8 @@ def _fields(aggregate: model.Aggregate) -> set[str]:
         found.update(part.answer_headers)
         found.update(
             str(one.path[0])
-            for one in placeholders_of([read_template(text) for text in _texts(part)])
+            for text in texts_of(part)
+            for one in text.placeholders()
             if one.source == "part_header"
         )
     return found

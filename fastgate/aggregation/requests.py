@@ -39,6 +39,8 @@ _MAX_FIELDS: Final = 160  # of the 200 of such a head
 _FIELD: Final = re.compile(r"[\t\x20-\x7e]*")
 _FIELD_AS_IT_CAME: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _QUERY_AS_IT_CAME: Final = re.compile(r"[!-~]*")
+# "." or "..", for a server too that takes an escaped slash or a backslash for a slash, or drops parameters.
+_DOT_SEGMENT: Final = re.compile(r"(?:\A|[/\\])\.\.?(?:[;/\\]|\Z)")
 # RFC 6265 4.1.1: what ends a cookie, or its value in quotes.
 _NO_COOKIE: Final = re.compile(r'[\s",;\\]')
 
@@ -64,44 +66,37 @@ class RequestTemplate:
     __slots__ = ("_body", "_fields", "_path", "_query", "constant", "method")
 
     def __init__(
-        self,
-        method: str,
-        path: _Text,
-        query: list[_Pieces],
-        fields: list[_Pieces],
-        body: _Body,
-        constant: bool,
+        self, method: str, path: _Text, query: list[_Pieces], fields: bytes | list[_Pieces], body: _Body
     ) -> None:
         self.method: Final = method
         self._path: Final = path
         self._query: Final = query
         self._fields: Final = fields
         self._body: Final = body
-        self.constant: Final = self._make(_NOTHING) if constant else None
+        constant = isinstance(path, str) and isinstance(fields, bytes) and isinstance(body, bytes)
+        self.constant: Final = self._make(_NOTHING) if constant and not query else None
 
     def build(self, values: Values) -> PartRequest:
         """Raises PartFailure("part-value") for a value that is missing or cannot stand where it should."""
         return self.constant or self._make(values)
 
     def _make(self, values: Any) -> PartRequest:
-        path, body = self._path, self._body
+        path, fields, body = self._path, self._fields, self._body
         target = path if isinstance(path, str) else path(values)
         if self._query:
             query = "&".join([pair for pieces in self._query for pair in pieces(values)])
             if query:
                 target = f"{target}?{query}"
-        fields = "".join([line for pieces in self._fields for line in pieces(values)])
+        if not isinstance(fields, bytes):
+            fields = "".join([line for pieces in fields for line in pieces(values)]).encode("latin-1")
         if len(target) + len(fields) > MAX_HEAD:
             raise PartFailure("part-value", f"the request's head is longer than {MAX_HEAD} bytes")
         return PartRequest(
-            self.method,
-            target.encode("ascii"),
-            fields.encode("latin-1"),
-            body if isinstance(body, bytes) else body(values),
+            self.method, target.encode("ascii"), fields, body if isinstance(body, bytes) else body(values)
         )
 
 
-_NOTHING: Final = None  # in place of values, for what looks at none
+_NOTHING: Final[Any] = None  # in place of values, for what looks at none
 
 
 def compile_request(part: Part) -> RequestTemplate:
@@ -115,25 +110,38 @@ def compile_request(part: Part) -> RequestTemplate:
     if kind:
         defaults.append(("Content-Type", kind))
     own = [f"{name}: {value}\r\n" for name, value in defaults if name.lower() not in fields]
-    lines = [_constant(own)] if own else []
-    lines += [_field(name, read_template(text)) for name, text in part.headers.items()]
+    templates = {name: read_template(text) for name, text in part.headers.items()}
+    own += [_line(name, template) for name, template in templates.items() if not _named(template)]
+    lines = [_field(name, template) for name, template in templates.items() if _named(template)]
     passed = list(part.pass_headers)
     if part.pass_body and "content-type" not in fields:
         passed.append("Content-Type")
     if passed:
         lines.append(_passed_fields(passed))
-    query = [_parameter(name, read_template(text)) for name, text in part.query.items()]
+    path: _Text = _path(read_template(part.path))
+    parameters = {name: read_template(text) for name, text in part.query.items()}
+    query = [_parameter(name, template) for name, template in parameters.items()]
     if part.pass_query:
         query.append(_passed_query(frozenset(part.pass_query)))
-    path = _path(read_template(part.path))
-    texts = [read_template(text) for text in (*part.query.values(), *part.headers.values())]
-    constant = (
-        isinstance(path, str)
-        and isinstance(body, bytes)
-        and not (part.pass_query or passed or any(placeholders_of(texts)))
+    elif isinstance(path, str) and query and not any(map(_named, parameters.values())):
+        path = f"{path}?{'&'.join([pair for pieces in query for pair in pieces(_NOTHING)])}"
+        query = []
+    return RequestTemplate(
+        part.method or ("POST" if part.pass_body or kind else "GET"),
+        path,
+        query,
+        [_constant(own), *lines] if lines else "".join(own).encode("ascii"),
+        body,
     )
-    method = part.method or ("POST" if part.pass_body or kind else "GET")
-    return RequestTemplate(method, path, query, lines, body, constant)
+
+
+def _named(template: Any) -> bool:
+    """It names something."""
+    return any(placeholders_of(template))
+
+
+def _line(name: str, template: Template) -> str:
+    return f"{name}: {''.join(map(str, template))}\r\n"
 
 
 def _constant(pieces: list[str]) -> _Pieces:
@@ -168,9 +176,7 @@ def _path(template: Template) -> _Text:
         slash = "/" if place else ""
         own = [slash, *segment]
         made: list[_Text] = (
-            [slash, _segment(tuple(filter(None, segment)))]
-            if any(placeholders_of(segment))
-            else ["".join(map(str, own))]
+            [slash, _segment(tuple(filter(None, segment)))] if _named(segment) else ["".join(map(str, own))]
         )
         for one in made:
             if pieces and isinstance(one, str) and isinstance(pieces[-1], str):
@@ -179,33 +185,44 @@ def _path(template: Template) -> _Text:
                 pieces.append(one)
     if len(pieces) == 1 and isinstance(pieces[0], str):
         return pieces[0]
+    if len(pieces) == 2:
+        before, dynamic = pieces
+        assert isinstance(before, str)
+        assert not isinstance(dynamic, str)
+        return lambda values: before + dynamic(values)
     return lambda values: "".join([one if isinstance(one, str) else one(values) for one in pieces])
 
 
 def _segment(template: Template) -> Callable[[Values], str]:
-    texts = [(piece, piece if isinstance(piece, str) else compile_text((piece,))) for piece in template]
+    texts = [piece if isinstance(piece, str) else compile_text((piece,)) for piece in template]
 
     def segment(values: Values) -> str:
-        made = []
-        for piece, text in texts:
-            if isinstance(text, str):
-                made.append(text)
-                continue
-            value = text(values)
-            if value is MISSING:
-                raise _refused((piece,), "it has no value, and stands in a path")
-            if not (value.isascii() and value.isalnum()):
-                if "\0" in value:
-                    raise _refused((piece,), "a NUL cannot stand in a path")
-                value = _quoted(value, template)
-            made.append(value)
-        whole = "".join(made)
-        # Dots of values are themselves, those of the template may be percent-encoded (RFC 3986 6.2.2.2).
-        if len(whole) <= 6 and unquote(whole) in ("", ".", ".."):
-            raise _refused(template, f'the segment would be "{whole}"')
+        made, plain = [], True
+        for place, text in enumerate(texts):
+            one = text if isinstance(text, str) else text(values)
+            if one is MISSING:
+                raise _refused((template[place],), "it has no value, and stands in a path")
+            if text is not one and not (one.isalnum() and one.isascii()):
+                plain = False
+                one = _quoted(one, template)
+            made.append(one)
+        whole = made[0] if len(made) == 1 else "".join(made)
+        if not plain:
+            _check_segment(whole, template)
         return whole
 
     return segment
+
+
+def _check_segment(whole: str, template: Template) -> None:
+    """What core/target.pyx refuses too, of a segment as it is sent."""
+    decoded = unquote(whole)
+    if not decoded:
+        raise _refused(template, "the segment of the path would be empty")
+    if "\0" in decoded:
+        raise _refused(template, "a NUL cannot stand in a path")
+    if _DOT_SEGMENT.search(decoded):
+        raise _refused(template, "the path would have a segment of dots (RFC 3986 3.3)")
 
 
 def _quoted(text: str, template: Iterable[Any]) -> str:
@@ -217,7 +234,7 @@ def _quoted(text: str, template: Iterable[Any]) -> str:
 
 def _parameter(name: str, template: Template) -> _Pieces:
     start = quote(name, safe="") + "="
-    if not any(placeholders_of(template)):
+    if not _named(template):
         return _constant([start + quote("".join(map(str, template)), safe="")])
     text = compile_text(template)
 
@@ -225,9 +242,7 @@ def _parameter(name: str, template: Template) -> _Pieces:
         value = text(values)
         if value is MISSING:
             return ()
-        if not (value.isascii() and value.isalnum()):
-            value = _quoted(value, template)
-        return (start + value,)
+        return (start + (value if value.isalnum() and value.isascii() else _quoted(value, template)),)
 
     return pieces
 
@@ -248,9 +263,6 @@ def _passed_query(names: frozenset[str]) -> _Pieces:
 
 
 def _field(name: str, template: Template) -> _Pieces:
-    start = f"{name}: "
-    if not any(placeholders_of(template)):
-        return _constant([f"{start}{''.join(map(str, template))}\r\n"])
     text = compile_text(template)
     # A value is one cookie's alone; a whole Cookie field may have many.
     cookie = name.lower() == "cookie" and len(template) > 1
@@ -264,7 +276,7 @@ def _field(name: str, template: Template) -> _Pieces:
             raise _refused(template, f"it cannot stand in the header {name} (RFC 9110 5.5)")
         if any(_NO_COOKIE.search(str(one(values))) for one in values_of):
             raise _refused(template, "it cannot stand in a cookie (RFC 6265 4.1.1)")
-        return (f"{start}{value}\r\n",)
+        return (f"{name}: {value}\r\n",)
 
     return pieces
 
@@ -318,7 +330,7 @@ def _form(fields: dict[str, str]) -> _Body:
                 raise _refused(template, "half a surrogate pair is no character") from None
         return "&".join(pairs).encode("ascii")
 
-    return body if any(placeholders_of([template for _, template in made])) else body(_NOTHING)  # type: ignore[arg-type]
+    return body if _named([template for _, template in made]) else body(_NOTHING)
 
 
 def _graphql(graphql: GraphQl) -> _Body:
@@ -357,7 +369,7 @@ def _json(node: Any) -> Value | _Json:
     if isinstance(node, tuple):
         if len(node) == 1 and isinstance(node[0], Placeholder):
             return compile_placeholder(node[0])
-        return compile_text(node) if any(placeholders_of(node)) else "".join(node)
+        return compile_text(node) if _named(node) else "".join(node)
     if isinstance(node, dict):
         members = [(name, _json(child)) for name, child in node.items()]
         if not any(callable(child) for _, child in members):

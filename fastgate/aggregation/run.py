@@ -1,9 +1,9 @@
 """One request's way through a plan, told of answers and saying what to ask. Theory of operation.
 
-A part is asked as soon as all parts that it needs are settled; `_settle` ends it, once, and begins those that have
-waited for it. What a part asks is an Asking: one, or with `for_each` one for each element. An Asking may send to
-several upstreams at a time (`race`) or one after the other (`fallback`), may be given an answer that is kept
-(`cache`), or wait for another Asking that has sent the very same request (a Flight).
+A part is asked as soon as all parts that it needs are settled; `_settle` ends it, once, and begins those
+that have waited for it. What a part asks is an Asking: one, or with `for_each` one for each element. It may
+send to several upstreams at a time (`race`) or one after the other (`fallback`), may be given an answer
+that is kept (`cache`), or wait for another Asking that has sent the very same request (a Flight).
 
     part      waiting -> asked -> ok | failed | skipped
     run       asking -> streaming -> over;  asking -> over
@@ -14,7 +14,7 @@ Nothing here suspends, sleeps or raises for what a client or an upstream does.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastgate import _core
@@ -35,13 +35,13 @@ _MIN_TIME_NS: Final = 1_000_000
 
 
 class Outcome(NamedTuple):
-    """How a part ended; without a failure and without a value it was skipped. shaped: what the answer has of it;
-    MISSING for nothing. fields: of its answers, those that were looked at."""
+    """How a part ended; without a failure and without a value it was skipped. shaped: what the answer has of
+    it; MISSING for nothing. fields: of its answers, those that were looked at."""
 
     ok: bool = False
     shaped: Any = MISSING
     failure: PartFailure | None = None
-    fields: list[list[tuple[str, str]]] = []
+    fields: Sequence[Sequence[tuple[str, str]]] = ()
 
 
 class Asking:
@@ -132,7 +132,7 @@ class Run:
                 if asking.pending:
                     self.gathering.give_up(side)
             self._askings.discard(asking)
-            asking.part.counts.took_ns += answer.took
+            asking.part.tally.took(answer.took)
             self._asking_ok(asking, value, answer.status, fields)
         self._advance()
 
@@ -192,7 +192,8 @@ class Run:
             self._fail(part, failure)
 
     def _begin_items(self, part: PartPlan) -> None:
-        assert part.items is not None and part.for_each is not None
+        assert part.items is not None
+        assert part.for_each is not None
         elements = opened_list(compile_placeholder(part.items)(self._base))
         if len(elements) > part.for_each.max_items:
             raise PartFailure(
@@ -246,26 +247,24 @@ class Run:
         try:
             if not part.omit:
                 shaped = value if part.shape is None else part.shape(value, self._base)
-                if self.plan.config.answer == "object" and not part.group and not self._stream:
-                    shaped = opened(shaped)
-                    if not isinstance(shaped, dict):
-                        raise PartFailure("part-type", "its value is no object, and has no group")
+                if self._stream is None:
+                    shaped = self.plan.merger.fitted(part.name, shaped)
         except PartFailure as failure:
             self._fail(part, failure)
             return
-        part.counts.ok += 1
+        part.tally.ok()
         self.values[part.name] = PartValue(value, status, dict(reversed(fields[0])) if fields else {})
         self._successes += 1
         self._settle(part, Outcome(True, shaped, None, fields))
 
     def _skip(self, part: PartPlan) -> None:
-        part.counts.skipped += 1
+        part.tally.skipped()
         self._settle(part, Outcome())
 
     def _fail(self, part: PartPlan, failure: PartFailure) -> None:
         if self.outcomes[part.index] is not None:
             return
-        part.counts.failed += 1
+        part.tally.failed()
         shaped: Any = MISSING
         if part.default is not MISSING:
             self.values[part.name] = PartValue(part.default, 0)
@@ -309,7 +308,7 @@ class Run:
             assert self.plan.cache is not None
             kept = self.plan.cache.get(self._key(asking), _core.monotonic_ns())
             if kept is not None:
-                part.counts.cached += 1
+                part.tally.cached()
                 self.gathering.deliver(_Kept(asking, kept))
                 return
         if part.safe and len(part.first) == 1 and not self._join(asking):
@@ -322,14 +321,14 @@ class Run:
         return (asking.request, part.first, part.max_body, part.timeout_ns)
 
     def _join(self, asking: Asking) -> bool:
-        """False: it waits for a request that is under way. Within an exchange always, across them by `coalesce`."""
+        """False: it waits for a request that is under way. Across exchanges by `coalesce` alone."""
         flights = self.plan.flights if asking.part.coalesce else self._flights
         key = self._key(asking)
         flight = flights.get(key)
         if flight is not None:
             flight.followers.append((self, asking))
             asking.flight = flight
-            asking.part.counts.coalesced += 1
+            asking.part.tally.coalesced()
             return False
         asking.flight = flights[key] = Flight(key, self)
         return True
@@ -428,7 +427,7 @@ class Run:
                     "part-body", f"Content-Encoding: {text}, which nobody asked for", status=status
                 )
         try:
-            value = decode_body(answer.body, kind, part.decode)
+            value = decode_body(answer.body, kind, part.decode, opening=part.opening)
             if part.graphql is not None:
                 value = data_of(value, part.graphql.partial)
         except PartFailure as failure:
@@ -597,7 +596,8 @@ class _Refused(_Told):
 
     def __init__(self, asking: Asking, detail: str) -> None:
         self.call = asking
-        self.status, self.body, self.fields = 0, b"", []
+        self.status, self.body = 0, b""
+        self.fields: list[tuple[str, str]] = []
         self.reason, self.detail, self.endpoint = "part-value", detail, ""
         self.attempts = self.began = self.took = 0
 

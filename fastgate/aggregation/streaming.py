@@ -1,11 +1,13 @@
 """Answers that are sent part by part, as parts arrive (`stream`).
 
-ndjson   a line for each part, {"part": NAME, "value": ...} or {"part": NAME, "error": {...}}, and at the end {"end": true}
+ndjson   a line for each part, {"part": NAME, "value": ...} or {"part": NAME, "error": {...}}; and a last one,
+         {"end": true}
 events   the same as server-sent events: event "part", "error" and "end"
-json     one object with a member for each part, in the order of the file; one that failed is null, or its `default`
+json     one object with a member for each part, in the order of the file; of one that failed null, or its
+         `default`
 
-The end of the first two names the parts that failed: {"end": true, "failed": [...]}. Where a part fails without which
-there is no answer, they end with that; the third one is cut short, as it could not say so.
+The end of the first two names the parts that failed: {"end": true, "failed": [...]}. Where a part fails
+without which there is no answer, they end with that; the third is cut short, as it could not say so.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus, unquote_to_bytes
 
 from msgspec import Raw
 
-from fastgate.aggregation.documents import MISSING, Missing, Value, decode_json, find, scalar_text
+from fastgate.aggregation.documents import MISSING, Missing, Value, decode_json, find, opened, scalar_text
 from fastgate.aggregation.failures import PartFailure
 from fastgate.config.templates import Placeholder, Template
 
@@ -58,7 +58,7 @@ class ClientValues:
     """The client's request, by what an ``ExchangeView`` shows of it. body: all of it; None if no part reads
     it or there is none."""
 
-    __slots__ = ("_captures", "_failure", "_json", "_query", "body", "exchange", "request")
+    __slots__ = ("_captures", "_failure", "_json", "_opened", "_query", "body", "exchange", "request")
 
     def __init__(self, exchange: Any, body: bytes | None = None) -> None:
         self.exchange: Final = exchange
@@ -66,7 +66,8 @@ class ClientValues:
         self.body: Final = body
         self._captures: Mapping[str, str] | None = None
         self._query: dict[str, str] | None = None
-        self._json: Raw | None = None
+        self._json: Value | Missing = MISSING
+        self._opened: Value | Missing = MISSING
         self._failure: PartFailure | None = None
 
     def capture(self, name: str) -> str | None:
@@ -88,9 +89,9 @@ class ClientValues:
             self._query = found
         return self._query.get(name)
 
-    def json(self) -> Raw | Missing:
+    def json(self) -> Value | Missing:
         """The body. MISSING if there is none; raises PartFailure if it is no JSON."""
-        if self._json is None:
+        if self._json is MISSING:
             if not self.body:
                 return MISSING
             if self._failure is not None:
@@ -103,6 +104,13 @@ class ClientValues:
                 )
                 raise self._failure from None
         return self._json
+
+    def members(self) -> Value | Missing:
+        """As ``json``, opened once for all that look into it."""
+        if self._opened is MISSING:
+            whole = self.json()
+            self._opened = whole if whole is MISSING else opened(whole)
+        return self._opened
 
 
 class Values:
@@ -324,12 +332,14 @@ def _body(placeholder: Placeholder) -> Getter:
     path = placeholder.path
 
     def get(values: Values) -> Value | Missing:
-        body = values.client.json()
-        if not path or body is MISSING:
-            return body
+        if not path:
+            return values.client.json()
         try:
-            return find(body, path)
+            body = values.client.members()
+            return body if body is MISSING else find(body, path)
         except PartFailure as failure:
+            if failure.of_client:
+                raise
             raise _wrong(placeholder, failure.detail) from None
 
     return get

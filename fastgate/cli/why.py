@@ -1,8 +1,9 @@
 """Tell why the running gateway answered a request as it did, through its admin API.
 
 With a request's id (X-Request-ID; the `request_id` of answers and of the access log): its route and why,
-what its plugins said, each attempt with its outcome, and when. Failures are kept for a while, other requests
-if they are sampled, kept by chance (`why.keep`) or asked for it. Without an id: the latest failures.
+what its plugins said, each attempt with its outcome, the parts of an aggregation side by side, and when.
+Failures are kept for a while, other requests if they are sampled, kept by chance (`why.keep`) or asked for
+it. Without an id: the latest failures.
 
 With --sign: prints the header by which a request asks for its own trace; it needs the `why.key` of the
 configuration, and no running gateway.
@@ -14,10 +15,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastgate.cli.admin_client import Failed, add_admin_options, call, table, tell_failure
 from fastgate.cli.common import load_or_tell
+
+WIDTH: Final = 50  # of the waterfall
 
 if TYPE_CHECKING:
     from fastgate.telemetry.trail import ExchangeTrace, Step
@@ -99,6 +102,7 @@ def describe(trace: ExchangeTrace) -> list[str]:
     lines.append(_outcome(trace))
     lines.append("no route" if trace.route is None else f'route "{trace.route}"')
     lines += [f"  {why}" for why in trace.route_why]
+    lines += _waterfall(trace)
     lines.append("steps, in milliseconds")
     number = 0
     for step in trace.steps:
@@ -109,6 +113,21 @@ def describe(trace: ExchangeTrace) -> list[str]:
     lines.append(
         f"  {_ms(trace.total_ns):>10}  ended, {trace.bytes_in} bytes of body in, {trace.bytes_out} out"
     )
+    return lines
+
+
+def _waterfall(trace: ExchangeTrace) -> list[str]:
+    """The parts of an aggregation, side by side in time."""
+    parts = [step for step in trace.steps if step.step == "part"]
+    if not parts:
+        return []
+    scale = WIDTH / max(1, *(step.at + (step.took or 0) for step in parts))
+    widest = max(len(step.name) for step in parts)
+    lines = [f"parts, {WIDTH} characters are {_ms(round(WIDTH / scale))} ms"]
+    for step in parts:
+        start, length = round(step.at * scale), max(1, round((step.took or 0) * scale))
+        bar = " " * min(start, WIDTH - 1) + ("x" if step.reason else "=") * length
+        lines.append(f"  {step.name:{widest}}  |{bar[:WIDTH]:{WIDTH}}|")
     return lines
 
 
@@ -125,6 +144,8 @@ def _step(step: Step, number: int) -> str:
     words = [step.step]
     if step.name:
         words.append(f'"{step.name}"')
+    if step.upstream:
+        words.append(f"from {step.endpoint or 'nobody'} of {step.upstream}")
     if step.phase:
         words.append(f"({step.phase})")
     if step.verdict:
@@ -137,6 +158,8 @@ def _step(step: Step, number: int) -> str:
         words.append(f"({step.detail})")
     if step.took is not None:
         words.append(f"in {_ms(step.took)}")
+    if step.attempts is not None:
+        words.append(f"at {step.attempts} attempts")
     return " ".join(words)
 
 

@@ -118,7 +118,17 @@ def upstreams_of(route: Route) -> tuple[str, ...]:
 
 
 def every_upstream_of(route: Route) -> tuple[str, ...]:
-    """As ``upstreams_of``, with those of its fallback and its mirror."""
+    """As ``upstreams_of``, with those of its fallback, its mirror, and the parts of its aggregation."""
     fallback = route.fallback.upstream if route.fallback is not None else None
     mirror = route.mirror.upstream if route.mirror is not None else None
-    return (*upstreams_of(route), *(name for name in (fallback, mirror) if name is not None))
+    parts = route.aggregate.parts if route.aggregate is not None else None
+    asked = [one for part in (parts or {}).values() for one in (part.upstream, *part.race, *part.fallback)]
+    return (*upstreams_of(route), *(name for name in (fallback, mirror, *asked) if name is not None))
+
+
+def segment_hint(name: str, known: Collection[str], before: str = "") -> str:
+    """To the {NAME} segments of a path. before: what stands before a name where it is used."""
+    hint = did_you_mean(name, known)
+    if hint:
+        return f"did you mean {{{before}" + hint.removeprefix('did you mean "').removesuffix('"?') + "}?"
+    return f"it has {', '.join('{' + k + '}' for k in known)}" if known else ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from fastgate.config import reflect
 from fastgate.config.decode import label_of
 from fastgate.config.model import HeaderRules, RateLimit, Rewrite, Route
-from fastgate.config.problems import Path, did_you_mean, either, quote
-from fastgate.config.rules_context import Context, upstreams_of
+from fastgate.config.problems import Path, either, quote
+from fastgate.config.rules_aggregate import check_aggregate
+from fastgate.config.rules_context import Context, segment_hint, upstreams_of
 from fastgate.config.rules_split import check_fallback, check_fault, check_mirror, check_split
 from fastgate.config.rules_upstream import check_retry
 from fastgate.config.texts import NORMAL_FORM, normal_path, segment_names
@@ -26,6 +25,8 @@ def check_route(context: Context, path: Path, route: Route) -> None:
         context.exists((*path, "upstream"), "upstream", route.upstream, context.upstream_names)
     if route.split is not None:
         check_split(context, (*path, "split"), route.split)
+    if route.aggregate is not None:
+        check_aggregate(context, (*path, "aggregate"), route.aggregate, route)
     if route.fallback is not None:
         check_fallback(context, (*path, "fallback"), route.fallback, route)
     if route.mirror is not None:
@@ -168,7 +169,7 @@ def _check_captures(context: Context, path: Path, template: str, route: Route) -
     for name in segment_names(template):
         if name not in known:
             context.problems.error(
-                path, f"{label_of(path)}: match.path has no segment {{{name}}}", _braced_hint(name, known)
+                path, f"{label_of(path)}: match.path has no segment {{{name}}}", segment_hint(name, known)
             )
 
 
@@ -185,7 +186,7 @@ def _check_rate_keys(context: Context, path: Path, route: Route) -> None:
                     (*path, "plugins", i),
                     f"plugins[{i}]: {quote(plugin_name)} counts by {quote(key)}, but match.path "
                     f"has no segment {{{name}}}",
-                    _braced_hint(name, known),
+                    segment_hint(name, known),
                 )
 
 
@@ -201,10 +202,3 @@ def _check_header_rules(context: Context, path: Path, rules: HeaderRules) -> Non
             context.problems.warning(
                 (*path, "add", name), f"{label_of(path)}.add: {quote(name)} is also set", at_key=True
             )
-
-
-def _braced_hint(name: str, known: Collection[str]) -> str:
-    hint = did_you_mean(name, known)
-    if hint:
-        return "did you mean {" + hint.removeprefix('did you mean "').removesuffix('"?') + "}?"
-    return f"it has {', '.join('{' + k + '}' for k in known)}" if known else ""

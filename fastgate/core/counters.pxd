@@ -88,6 +88,23 @@ cdef struct EndpointCounts:
     uint64_t[HISTOGRAM_BUCKETS] head
     uint64_t[4] spare
 
+cdef enum PartResult:
+    # How a part of an aggregation ended,
+    PART_OK
+    PART_FAILED
+    PART_SKIPPED
+    # and how a request of it was spared.
+    PART_CACHED
+    PART_COALESCED
+    PART_RESULTS
+
+cdef struct PartCounts:
+    # One worker's, of one part of an aggregation; in whole cache lines.
+    uint64_t took_sum_ns
+    uint64_t[PART_RESULTS] results
+    uint64_t[HISTOGRAM_BUCKETS] took        # of its requests
+    uint64_t[2] spare
+
 cdef struct CountersHead:
     # What lies where, at the start of the mapping: a reader needs nothing else. Offsets and strides in bytes;
     # a block has its exchanges (one number for each route), gauges, upstreams, their times, routes, in this
@@ -130,6 +147,8 @@ cdef class Counters:
     # -- endpoints: found by their names in every process, since each discovers its own
     cdef Tallies endpoints
     cdef Tally endpoint_other       # of those that there was no room for
+    # -- parts of aggregations, by route and part
+    cdef Tallies parts
     # -- what plugins count, by plugin and what
     cdef Tallies plugins
     cdef dict plugin_tallies        # of this process
@@ -150,3 +169,11 @@ cdef class Counters:
     cdef dict _sum_endpoints(self)
     cdef int _forget_route(self, int route) except -1
     cdef int _forget_upstream(self, int upstream) except -1
+
+@cython.final
+cdef class PartTally:
+    # What the run of an aggregation counts for one of its parts.
+    cdef Tally tally                # None: there was no room for it
+    cdef PartCounts* counts         # NULL then
+
+    cdef void _count(self, int result) noexcept

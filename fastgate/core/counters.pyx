@@ -14,6 +14,7 @@ cdef enum:
     # Endpoints with numbers of their own, over all upstreams; and pairs of a plugin and what it counts.
     _ENDPOINT_PLACES = 1024
     _PLUGIN_PLACES = 512
+    _PART_PLACES = 2048
     # An exemplar is taken from the first exchanges of a bucket, then from one in so many (a power of two).
     _EXEMPLARS_FIRST = 32
     _EXEMPLARS_EVERY = 256
@@ -101,6 +102,7 @@ cdef class Counters:
         self.upstream_slots = SlotTable(self.upstream_room)
         self.endpoints = Tallies(workers, sizeof(EndpointCounts), _ENDPOINT_PLACES)
         self.endpoint_other = self.endpoints.hold("", "other")
+        self.parts = Tallies(workers, sizeof(PartCounts), _PART_PLACES)
         self.plugins = Tallies(workers, sizeof(uint64_t), _PLUGIN_PLACES)
         self.plugin_tallies = {}
         self.route_slots.take(routes)
@@ -308,6 +310,16 @@ cdef class Counters:
         """`gauge_add` by name (of GAUGES)."""
         self.gauge_add(GAUGES.index(gauge), by)
 
+    def part(self, route: str, part: str) -> PartTally:
+        """What counts for this part of an aggregation; nothing, where there is no more room for names."""
+        cdef PartTally made = PartTally.__new__(PartTally)
+        try:
+            made.tally = self.parts.hold(route, part)
+        except (MemoryError, ValueError):
+            return made
+        made.counts = <PartCounts*>made.tally.own(self.place)
+        return made
+
     def add_plugin(self, plugin: str, what: str, by: int) -> None:
         """Counts what a plugin has decided; nothing, where there is no more room for names."""
         tally = self.plugin_tallies.get((plugin, what))
@@ -462,3 +474,32 @@ cdef dict _histogram_dict(const uint64_t* counts, uint64_t sum_ns):
     cdef int i
     buckets = [counts[i] for i in range(HISTOGRAM_BUCKETS)]
     return {"count": sum(buckets), "sum_ns": sum_ns, "buckets": buckets}
+
+
+cdef class PartTally:
+    """See Counters.part."""
+
+    def ok(self) -> None:
+        self._count(PART_OK)
+
+    def failed(self) -> None:
+        self._count(PART_FAILED)
+
+    def skipped(self) -> None:
+        self._count(PART_SKIPPED)
+
+    def cached(self) -> None:
+        self._count(PART_CACHED)
+
+    def coalesced(self) -> None:
+        self._count(PART_COALESCED)
+
+    def took(self, int64_t ns) -> None:
+        """A request of it has ended."""
+        if self.counts != NULL:
+            self.counts.took_sum_ns += <uint64_t>ns
+            self.counts.took[_histogram_bucket(ns)] += 1
+
+    cdef void _count(self, int result) noexcept:
+        if self.counts != NULL:
+            self.counts.results[result] += 1

@@ -32,6 +32,10 @@ cdef enum MetricFamily:
     METRIC_ENDPOINT_IDLE
     METRIC_ENDPOINT_STATE
     METRIC_ENDPOINT_HEAD
+    # -- of each part of an aggregation
+    METRIC_PART
+    METRIC_PART_SPARED
+    METRIC_PART_TOOK
     # -- of each plugin
     METRIC_PLUGIN
     METRIC_COUNT

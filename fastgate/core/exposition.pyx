@@ -12,6 +12,7 @@ METRIC_FAMILIES: tuple[str, ...] = (
     "upstream_open", "upstream_idle", "upstream_waiting", "upstream_active", "upstream_retrying", "upstream_refused",
     "upstream_retries_refused", "upstream_breaker", "upstream_connect", "upstream_queue",
     "endpoint_requests", "endpoint_active", "endpoint_open", "endpoint_idle", "endpoint_state", "endpoint_head",
+    "part", "part_spared", "part_took",
     "plugin",
 )
 if len(METRIC_FAMILIES) != METRIC_COUNT:
@@ -47,6 +48,7 @@ cdef tuple _STATUS_LABELS = tuple([name.encode() for name in _STATUS_CLASSES])
 cdef tuple _METHOD_LABELS = tuple([name.encode() for name in METHOD_CLASSES])
 cdef tuple _ENDPOINT_LABELS = tuple([name.encode() for name in ENDPOINT_STATUSES])
 cdef tuple _BREAKER_LABELS = tuple([name.encode() for name in _BREAKER_STATES])
+cdef tuple _PART_LABELS = (b"ok", b"failed", b"skipped", b"cached", b"coalesced")
 cdef tuple _REASON_LABELS = tuple([info.code.encode() for info in REASONS])
 
 
@@ -62,7 +64,7 @@ cdef void _out_escaped(Out* out, Span value) noexcept nogil:
 
 
 cdef class MetricsText:
-    """The samples of routes, upstreams, endpoints and plugins.
+    """The samples of routes, upstreams, endpoints, parts of aggregations and plugins.
 
     names: of the samples of each of METRIC_FAMILIES, by its key. openmetrics: with exemplars. live: the workers whose
     gauges count; None: all.
@@ -133,6 +135,32 @@ cdef class MetricsText:
                 self._label(b"endpoint", span_of(head.text + head.lengths[0], head.lengths[1]))
                 self._endpoint(head, states, now)
         return last < self.counters.endpoints.table.capacity
+
+    def add_parts(self) -> None:
+        cdef TallyHead* head
+        cdef PartCounts total
+        cdef uint64_t* sums = <uint64_t*>&total
+        cdef uint64_t* other
+        cdef uint64_t place
+        cdef int worker, i
+        for place in range(self.counters.parts.table.capacity):
+            head = self.counters.parts.at(place)
+            if head == NULL:
+                continue
+            memset(&total, 0, sizeof(total))
+            for worker in range(self.counters.parts.workers):
+                other = <uint64_t*>self.counters.parts.block(head, worker)
+                for i in range(<int>(sizeof(PartCounts) // sizeof(uint64_t))):
+                    sums[i] += other[i]
+            self._begin_labels()
+            self._label(b"route", span_of(head.text, head.lengths[0]))
+            self._label(b"part", span_of(head.text + head.lengths[0], head.lengths[1]))
+            for i in range(<int>PART_RESULTS):
+                if total.results[i] or i <= PART_FAILED:
+                    self._number(METRIC_PART if i <= PART_SKIPPED else METRIC_PART_SPARED,
+                                 b"result" if i <= PART_SKIPPED else b"how", <bytes>_PART_LABELS[i],
+                                 <int64_t>total.results[i])
+            self._histogram(METRIC_PART_TOOK, total.took, total.took_sum_ns, NULL)
 
     def add_plugins(self) -> None:
         cdef TallyHead* head

@@ -8,6 +8,9 @@
 
 from collections import deque
 
+cdef enum:
+    TIMINGS_ROOM = 4096         # bytes of Server-Timing for a request that asked for its trace
+
 
 cdef int begin_gathering(Exchange x, const char* body, size_t length, bint end) except -1:
     cdef Gathering gathering = Gathering.__new__(Gathering)
@@ -91,6 +94,10 @@ cdef class PartSide(InnerSide):
             gathering.held -= self.taken
         gathering.arrived.append(answer)
         return gathering.pump()
+
+
+cdef class PartAnswer:
+    """What has become of a request."""
 
 
 cdef class Gathering(EndpointSide):
@@ -296,8 +303,14 @@ cdef class Gathering(EndpointSide):
     def note(self, str name not None, int64_t began, int64_t took, int status, str reason not None, str upstream not None,
              str endpoint not None, int attempts):
         """A step of the exchange's trail: a part, or one of its requests."""
-        if self.x is not None:
-            note_part(self.x, name, began, took, status, reason, upstream, endpoint, attempts)
+        cdef Exchange x = self.x
+        cdef bytes timing
+        if x is None:
+            return
+        note_part(x, name, began, took, status, reason, upstream, endpoint, attempts)
+        if x.traced & TRACED_ASKED and not self.begun and x.extra.len < TIMINGS_ROOM:
+            timing = b'Server-Timing: part;desc="%s";dur=%.3f\r\n' % (name.encode("ascii"), took / 1e6)
+            out_put(&x.extra, PyBytes_AS_STRING(timing), <size_t>len(timing))
 
     def respond(self, int status, bytes lines not None, bytes body not None, str reason not None, str detail=None):
         """The whole answer. lines: field lines, each with its CRLF. reason: a code of REASONS that tells how it lacks

@@ -114,8 +114,9 @@ def build(
         for route in config.routes
         if route.split is not None
     }
+    counters = estate.common.counters
     aggregates = {
-        route.name: Plan(route.name, route.aggregate, ground.cores, compile_retry)
+        route.name: Plan(route.name, route.aggregate, ground.cores, counters, compile_retry)
         for route in config.routes
         if route.aggregate is not None
     }

@@ -44,6 +44,7 @@ def _group(title: str, *families: tuple[str, str, Kind, tuple[str, ...], str]) -
 _ROUTE = ("route",)
 _UPSTREAM = ("upstream",)
 _ENDPOINT = ("upstream", "endpoint")
+_PART = ("route", "part")
 _WORKER = ("worker",)
 
 # In the order of the text. Help is one sentence, without a dot.
@@ -107,6 +108,15 @@ FAMILIES: Final[tuple[Family, ...]] = (
          "1 for what the endpoint is, all told: ready, draining, down or ejected"),
         ("endpoint_head", "fastgate_endpoint_response_head_seconds", "histogram", _ENDPOINT,
          "From an attempt's head sent to the head of its answer, retries and hedges each"),
+    ),
+    *_group(
+        "Aggregations",
+        ("part", "fastgate_aggregate_parts_total", "counter", (*_PART, "result"),
+         "Parts by how they ended: ok, failed, or skipped by a condition"),
+        ("part_spared", "fastgate_aggregate_part_requests_spared_total", "counter", (*_PART, "how"),
+         "Requests of parts that were not sent: cached, or coalesced with another one's"),
+        ("part_took", "fastgate_aggregate_part_request_duration_seconds", "histogram", _PART,
+         "Requests of parts, from their sending to the last byte of the answer"),
     ),
     *_group(
         "Plugins",

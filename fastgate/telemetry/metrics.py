@@ -101,6 +101,7 @@ class Metrics:
         while compiled.add_endpoints(self._endpoints, _core.monotonic_ns(), place, place + SLICE):
             place += SLICE
             await asyncio.sleep(0)
+        compiled.add_parts()
         compiled.add_plugins()
         texts: dict[str, bytes] = {}
         for key in _core.METRIC_FAMILIES:

@@ -17,9 +17,10 @@ class Step(Struct, frozen=True, kw_only=True):
 
     at: since the exchange began. took: how long, where that is known. step: `matched` (a route was looked
     for), `filter` and `plugin` (name, phase, verdict), `delayed`, `queued`, `unresolved`, `backoff`,
-    `fallback`, `answering` (the answer's head goes to the client), `attempt`. Of an attempt: sent (since
-    `at`: its request went out; None: it never did), connect (a connection was made for it), head (from `sent`
-    to the answer's head).
+    `fallback`, `answering` (the answer's head goes to the client), `attempt`, `part` (a request of an
+    aggregation: name, with its place where it is one of several; attempts, if more than one). Of an attempt:
+    sent (since `at`: its request went out; None: it never did), connect (a connection was made for it), head
+    (from `sent` to the answer's head).
     """
 
     step: str
@@ -37,6 +38,8 @@ class Step(Struct, frozen=True, kw_only=True):
     head: int | None = None
     hedge: bool = False
     span: str = ""
+    # -- of a part
+    attempts: int | None = None
     # -- how it went
     status: int | None = None
     reason: str = ""

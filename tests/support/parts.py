@@ -20,8 +20,8 @@ def reply_json(value: object, *lines: str, status: int = 200) -> Step:
 
 
 class Parts:
-    """`answers[path]` is a step, or a function of the request that gives one; of a path that nobody has said, the
-    request itself is told as JSON. `asked`: the targets, in the order in which they came. A context manager."""
+    """`answers[path]` is a step, or what `of_request` has made of a function; to a path that has none, the
+    request itself is told as JSON. `asked`: the targets, in the order in which they came."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
@@ -43,7 +43,7 @@ class Parts:
         request = connection.request
         with self._lock:
             self._requests.append(request)
-        answer = self.answers.get(request.target.partition("?")[0])
+        answer: Any = self.answers.get(request.target.partition("?")[0])
         if answer is None:
             fields = {name.lower(): value for name, value in request.fields}
             told = {
@@ -53,8 +53,8 @@ class Parts:
                 "body": request.body.decode("latin-1"),
             }
             answer = reply_json(told)
-        step = answer(request) if getattr(answer, "of_request", False) else answer  # type: ignore[arg-type]
-        step(connection)  # type: ignore[arg-type]
+        step = answer(request) if getattr(answer, "of_request", False) else answer
+        step(connection)
 
     @property
     def address(self) -> str:
