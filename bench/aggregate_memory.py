@@ -1,9 +1,9 @@
 """`python -m bench.aggregate_memory`: what aggregations hold at most, beside what `max_memory` allows them.
 
 For each case a gateway of its own with one worker; so many clients ask at the same time, and memory (PSS of
-all its processes) is looked at all the while. Shown is the most by which it grew, and what is left of that when
-all clients have their answers. Exit code 1 where it grew by more than `max_memory` for each client and 8 MiB,
-or an answer is another than it has to be.
+all its processes) is looked at all the while. Shown is the most by which it grew, and what is left of that
+when all clients have their answers. Exit code 1 where it grew by more than `max_memory` for each client and
+8 MiB, or an answer is another than it has to be.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Case:
 
 def parts(count: int, size: int, **keys: int) -> str:
     """So many parts, each of a size, under its own name."""
-    more = "".join(f", {key} = {value}" for key, value in keys.items())
+    more = "".join(f', {key} = "{value}B"' for key, value in keys.items())
     return "\n".join(
         f'p{i} = {{ upstream = "up", path = "/json/{size}/{i}", group = "p{i}"{more} }}' for i in range(count)
     )
@@ -184,7 +184,7 @@ name = "page"
 match = {{ path = "/page" }}
 [routes.aggregate]
 timeout = "60s"
-max_memory = {case.max_memory}
+max_memory = "{case.max_memory}B"
 [routes.aggregate.parts]
 {case.parts}
 """
@@ -270,15 +270,20 @@ def measure(case: Case, clients: int) -> Row:
         return Row(case, clients, before, watch.most, session.pss(), tuple(problems))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all within, 1 not."""
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     own = argparse.ArgumentParser(
         prog="python -m bench.aggregate_memory",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     own.add_argument("--clients", type=int, nargs="+", default=[1, 8], help="at a time (default: 1, and 8)")
-    options = own.parse_args(arguments)
+    return own
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 all within, 1 not."""
+    options = parser().parse_args(arguments)
     rows = []
     for case in CASES:
         for clients in options.clients:

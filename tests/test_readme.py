@@ -25,6 +25,7 @@ from support.tls import AUTHORITY, Pair, revocations, server_certificate
 from support.upstream import free_port
 
 from bench.__main__ import parser as bench_parser
+from bench.aggregate_memory import parser as aggregate_memory_parser
 from bench.endurance.__main__ import parser as endurance_parser
 from bench.limits.__main__ import parser as limits_parser
 from bench.resilience.__main__ import parser as resilience_parser
@@ -100,6 +101,11 @@ def test_commands_without_output(
         limits_parser().parse_args(words[3:])
     elif words[:3] == ["python", "-m", "bench.endurance"]:
         endurance_parser().parse_args(words[3:])
+    elif words[:3] == ["python", "-m", "bench.aggregate_memory"]:
+        aggregate_memory_parser().parse_args(words[3:])
+    elif command == "python examples/shop/run.py":
+        # tests/test_example_shop.py runs it.
+        assert (ROOT / "examples" / "shop" / "run.py").exists()
     elif words[:3] == ["python", "-m", "pytest"] and words[3].startswith("bench/micro"):
         collect = [sys.executable, *words[1:], "--collect-only", "-q"]
         subprocess.run(collect, cwd=ROOT, check=True, capture_output=True, timeout=60)

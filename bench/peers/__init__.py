@@ -7,6 +7,7 @@ from bench.peers.base import Peer
 from bench.peers.envoy import Envoy
 from bench.peers.fastapi import FastApi
 from bench.peers.fastgate import Fastgate
+from bench.peers.fastgate_gather import FastgateGather
 from bench.peers.haproxy import Haproxy
 from bench.peers.nginx import Nginx
 from bench.peers.node import Express, Node
@@ -26,5 +27,6 @@ PEERS: dict[str, Peer] = {
         ProxyPy(),
         Node(),
         Express(),
+        FastgateGather(),
     )
 }

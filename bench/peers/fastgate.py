@@ -78,19 +78,6 @@ class NoOp(Plugin):
 """
 
 
-def aggregate_lines(place: Place) -> list[str]:
-    """The route that answers with all parts, grouped."""
-    if not place.shape.parts:
-        return []
-    path = f"{route_prefix(0)}{AGGREGATE}"
-    lines = [f'[[routes]]\nname = "page"\nmatch = {{ path = "{path}" }}\n[routes.aggregate.parts]']
-    lines += [
-        f'{name} = {{ upstream = "svc", path = "{asked}", group = "{name}" }}'
-        for name, asked in place.shape.part_paths().items()
-    ]
-    return ["\n".join(lines)]
-
-
 class Fastgate(Peer):
     """One process, its TOML configuration."""
 
@@ -120,6 +107,18 @@ class Fastgate(Peer):
         import fastgate
 
         return f"fastgate {fastgate.__version__}"
+
+    def aggregate_lines(self, place: Place) -> list[str]:
+        """The route that answers with all parts, grouped."""
+        if not place.shape.parts:
+            return []
+        path = f"{route_prefix(0)}{AGGREGATE}"
+        lines = [f'[[routes]]\nname = "page"\nmatch = {{ path = "{path}" }}\n[routes.aggregate.parts]']
+        lines += [
+            f'{name} = {{ upstream = "svc", path = "{asked}", group = "{name}" }}'
+            for name, asked in place.shape.part_paths().items()
+        ]
+        return ["\n".join(lines)]
 
     def command(self, place: Place) -> list[str]:
         shape = place.shape
@@ -161,7 +160,7 @@ class Fastgate(Peer):
             f'[[routes]]\nname = "r{i}"\nmatch = {{ prefix = "{route_prefix(i)}" }}\nupstream = "svc"\n'
             for i in range(shape.routes)
         ]
-        parts += aggregate_lines(place)
+        parts += self.aggregate_lines(place)
         config = place.write("gateway.toml", "\n".join(parts))
         return [sys.executable, "-m", "fastgate", "run", "-c", str(config)]
 

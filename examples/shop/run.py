@@ -105,7 +105,8 @@ def main() -> int:
     )
     port = parser.parse_args().port
     mobile, web, admin = port + 1, port + 2, port + 3
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         try:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shop-")))
