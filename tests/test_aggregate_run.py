@@ -93,7 +93,7 @@ def plan_of(**aggregate: Any) -> Plan:
         for name, keys in aggregate.pop("parts").items()
     }
     upstream: Any = type("Upstream", (), {"name": "up"})()
-    counters = _core.Counters(1, 4, 4)
+    counters = _core.Counters(["r"], ["up"])
     return Plan(
         "r", model.Aggregate(parts=parts, **aggregate), {"up": upstream}, counters, lambda retry: None
     )  # type: ignore[arg-type, return-value]
