@@ -46,7 +46,7 @@ FAILURES = (
         "sends more than `max_body`", up.reply(200, b"[" + b" " * 5000 + b"]", JSON), "part-too-large", 502
     ),
     Failure("sends a list where an object is needed", up.reply(200, b"[1]", JSON), "part-type", 502),
-    Failure("is reset in the middle of its answer", _cut, "upstream-reset", 502),
+    Failure("is reset in the middle of its answer", _cut, "upstream-truncated", 502),
 )
 PLACES = ("parallel", "sequence")
 KEYS = {"path": "/reviews", "max_body": "4KiB", "timeout": "250ms", "statuses": {"404": 404}}

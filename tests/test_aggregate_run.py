@@ -21,7 +21,7 @@ class Answer:
     def __init__(self, call: Any, status: int, body: bytes, reason: str = "") -> None:
         self.call, self.status, self.body, self.reason = call, status, body, reason
         self.fields = [("content-type", "application/json")]
-        self.detail, self.endpoint = None, ""
+        self.detail, self.endpoint, self.upstream = None, "", "up"
         self.attempts, self.began, self.took = 1, 0, 1
 
 
@@ -94,9 +94,8 @@ def plan_of(**aggregate: Any) -> Plan:
     }
     upstream: Any = type("Upstream", (), {"name": "up"})()
     counters = _core.Counters(["r"], ["up"])
-    return Plan(
-        "r", model.Aggregate(parts=parts, **aggregate), {"up": upstream}, counters, lambda retry: None
-    )  # type: ignore[arg-type, return-value]
+    no_retry: Any = None
+    return Plan("r", model.Aggregate(parts=parts, **aggregate), {"up": upstream}, counters, no_retry)
 
 
 @st.composite
