@@ -14,6 +14,7 @@ from fastgate.aggregation.documents import Value, encode, kind_of, opened
 from fastgate.aggregation.failures import PartFailure
 from fastgate.config.json_paths import read_path, write_path
 from fastgate.config.model.aggregate import Aggregate
+from fastgate.config.problems import quote
 from fastgate.config.units import BadValue
 
 __all__ = ["MAX_COLLISIONS", "Collision", "Merged", "Merger"]
@@ -25,7 +26,7 @@ _Names: TypeAlias = tuple[str, ...]
 
 
 class Collision(NamedTuple):
-    """member: its path in the answer. kept, lost: the parts."""
+    """member: its path in the answer, shortened. kept, lost: the parts."""
 
     member: str
     kept: str
@@ -238,10 +239,15 @@ class _Run:
         """A collision. first: those whose is what is there. Raises PartFailure where that is the end of the
         answer."""
         if self.on_collision == "fail":
-            raise PartFailure("aggregate-collision", f"{write_path(path)}; parts {', '.join(first)}, {last}")
+            raise PartFailure("aggregate-collision", f"{_shown(path)}; parts {', '.join(first)}, {last}")
         later = self.on_collision == "last"
         lost = [(last, one) for one in first] if later else [(first[0], last)]
         self.collided += len(lost)
         for kept, one in lost[: MAX_COLLISIONS - len(self.collisions)]:
-            self.collisions.append(Collision(write_path(path), kept, one))
+            self.collisions.append(Collision(_shown(path), kept, one))
         return later
+
+
+def _shown(path: _Names) -> str:
+    """For the log: an upstream has made the names, of any length and with any character."""
+    return quote(write_path(path), 200)[1:-1]

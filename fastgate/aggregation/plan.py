@@ -87,14 +87,15 @@ class PartPlan:
         self.tally: Final = tally
         # -- its request
         self.request: Final[RequestTemplate] = compile_request(part)
-        self.safe: Final = self.request.method in _SAFE
         self.first: Final = tuple(upstreams[one] for one in (part.upstream, *part.race))
         self.fallback: Final = tuple(upstreams[one] for one in part.fallback)
         self.retry: Final = retry
         self.timeout_ns: Final = part.timeout
         self.max_body: Final = part.max_body
-        self.coalesce: Final = part.coalesce and self.safe
-        self.cache_ns: Final = part.cache or 0
+        self.coalesce: Final = part.coalesce
+        # Whether others may have the answer to it: not of what changes something (RFC 9110 9.2.1).
+        self.shared: Final = self.request.method in _SAFE and not part.race
+        self.cache_ns: Final = (part.cache or 0) if self.request.method == "GET" else 0
         self.when: Final[Condition | None] = compile_when(part.when) if part.when else None
         self.for_each: Final = part.for_each
         self.items: Final[Placeholder | None] = _only(part.for_each)

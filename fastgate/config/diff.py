@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from fastgate.config.model import Sources
-from fastgate.config.outline import Covered, Outline, outline
+from fastgate.config.outline import Covered, Ordered, Outline, outline
 from fastgate.config.problems import ConfigError
 
 __all__ = ["Difference", "ItemChange", "KeyChange", "difference", "lines", "summary"]
@@ -126,6 +126,10 @@ def _keys(old: Any, new: Any, path: str = "") -> tuple[KeyChange, ...]:
     if isinstance(old, dict | UnsetType) and isinstance(new, dict | UnsetType) and (old or new):
         one, other = ({} if isinstance(each, UnsetType) else each for each in (old, new))
         found: list[KeyChange] = []
+        if isinstance(old, Ordered) and isinstance(new, Ordered):
+            then, now = [name for name in old if name in new], [name for name in new if name in old]
+            if then != now:
+                found.append(KeyChange(key=f"{path} (order)", old=then, new=now))
         for name in sorted({*one, *other}):
             below = one.get(name, UNSET), other.get(name, UNSET)
             if below[0] != below[1]:

@@ -20,10 +20,11 @@ from fastgate.config.model import Config, PluginUse, Sources
 from fastgate.config.plugin_types import BUILT_IN, built_in
 from fastgate.config.units import BadValue
 
-__all__ = ["Covered", "holds_secrets", "outline"]
+__all__ = ["COVERED", "TELLING", "Covered", "Ordered", "holds_secrets", "outline"]
 
 COVERED: Final = "<secret>"
-_TELLING: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
+#: Names of what may be a secret.
+TELLING: Final = re.compile(r"auth|cookie|key|token|secret|password|credential", re.IGNORECASE)
 _NAMED: Final = ("listeners", "routes", "upstreams", "plugins", "acme")
 
 # Kind ("routes") to name to keys; a table of the process under the name "".
@@ -46,6 +47,18 @@ class Covered:
 
     def __repr__(self) -> str:
         return COVERED
+
+
+class Ordered(dict[str, Any]):
+    """A table that means something else in another order."""
+
+    def __eq__(self, other: object) -> bool:
+        return dict.__eq__(self, other) and (not isinstance(other, Ordered) or list(self) == list(other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # as that of each dict
 
 
 def outline(sources: Sources) -> Outline:
@@ -106,9 +119,11 @@ def _value(node: reflect.Node, value: Any) -> Any:
         case reflect.Many(item, _, _):
             items = value if isinstance(value, list) else [value]
             return [_value(item, one) for one in items]
+        case reflect.Mapping(inner, "part-name") if isinstance(value, dict):
+            return Ordered((name, _value(inner, one)) for name, one in value.items())
         case reflect.Mapping(inner, _) if isinstance(value, dict):
             return {
-                name: Covered(one) if isinstance(one, str) and _TELLING.search(name) else _value(inner, one)
+                name: Covered(one) if isinstance(one, str) and TELLING.search(name) else _value(inner, one)
                 for name, one in sorted(value.items())
             }
         case reflect.Table(cls, shorthand):
@@ -168,7 +183,7 @@ def _unknown(value: Any) -> Any:
     """Of a plugin whose keys are not known here: what may be a secret is covered."""
     if isinstance(value, dict):
         return {
-            name: Covered(one) if isinstance(one, str) and _TELLING.search(name) else _unknown(one)
+            name: Covered(one) if isinstance(one, str) and TELLING.search(name) else _unknown(one)
             for name, one in sorted(value.items())
         }
     return [_unknown(one) for one in value] if isinstance(value, list) else value

@@ -12,6 +12,7 @@ from fastgate.config.templates import Placeholder, placeholders_of, read_json_te
 
 __all__ = [
     "Text",
+    "asked_upstreams",
     "cycle_of",
     "latest_end",
     "levels_of",
@@ -66,6 +67,13 @@ def needs_of(part: Part) -> dict[str, Path]:
     for i, name in enumerate(part.after):
         needs.setdefault(name, ("after", i))
     return needs
+
+
+def asked_upstreams(aggregate: Aggregate) -> tuple[str, ...]:
+    """All that its parts may ask, each once."""
+    parts = (aggregate.parts or {}).values()  # None where its table could not be read
+    names = [name for part in parts for name in (part.upstream, *part.race, *part.fallback)]
+    return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 def reads_client_body(part: Part) -> bool:

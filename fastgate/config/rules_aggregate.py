@@ -71,9 +71,10 @@ def _check_policy(context: Context, path: Path, aggregate: Aggregate, names: tup
             context.no_effect(
                 (*here, "statuses"), "the part is not required, and never why there is no answer"
             )
-    if policy in ("all", "first") or (
-        policy == "required" and aggregate.parts and all(part.required for part in aggregate.parts.values())
-    ):
+    never_partial = policy in ("all", "first") or (
+        policy == "required" and all(part.required for part in aggregate.parts.values())
+    )
+    if never_partial and aggregate.parts and not aggregate.stream:
         why = "no part is optional" if policy == "required" else f'`policy` is "{policy}"'
         for key in ("partial_status", "errors_member"):
             if context.written((*path, key)) is not None:

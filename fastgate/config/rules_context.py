@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastgate.config.decode import label_of
 from fastgate.config.document import Document
 from fastgate.config.model import Config, RedisPlace, Route
+from fastgate.config.part_graph import asked_upstreams
 from fastgate.config.problems import Path, Problems, did_you_mean, either, quote
 
 
@@ -121,9 +122,8 @@ def every_upstream_of(route: Route) -> tuple[str, ...]:
     """As ``upstreams_of``, with those of its fallback, its mirror, and the parts of its aggregation."""
     fallback = route.fallback.upstream if route.fallback is not None else None
     mirror = route.mirror.upstream if route.mirror is not None else None
-    parts = route.aggregate.parts if route.aggregate is not None else None
-    asked = [one for part in (parts or {}).values() for one in (part.upstream, *part.race, *part.fallback)]
-    return (*upstreams_of(route), *(name for name in (fallback, mirror, *asked) if name is not None))
+    asked = () if route.aggregate is None else asked_upstreams(route.aggregate)
+    return (*upstreams_of(route), *(name for name in (fallback, mirror) if name is not None), *asked)
 
 
 def segment_hint(name: str, known: Collection[str], before: str = "") -> str:

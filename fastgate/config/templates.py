@@ -97,7 +97,10 @@ def _placeholder(text: str) -> Placeholder:
 
 def _read(word: str, dot: str, rest: str, text: str) -> Placeholder:
     if word not in _WORDS:
-        raise BadValue(f"there is no placeholder {{{text}}}", did_you_mean(word, _WORDS))
+        raise BadValue(
+            f"there is no placeholder {{{text}}}",
+            did_you_mean(word, _WORDS) or f"a segment of the path is {{path.{word}}}",
+        )
     if word in _PLAIN:
         if dot:
             raise BadValue(f"{{{text}}}: {word} has no members", f"did you mean {{{word}}}?")

@@ -262,7 +262,7 @@ cdef bint answer_refused(Exchange x, ResponseHead* head, bint end, int64_t now) 
     # True: the answer is thrown away, and something else is under way. `end`: it has ended already.
     cdef int64_t delay
     cdef bytes body
-    if x.kind != KIND_CLIENT:
+    if x.kind != KIND_CLIENT and x.kind != KIND_PART:
         return x.kind == KIND_HEDGE and hedge_refused(x, head.status)
     if x.retry is not None and x.replay is not None and may_replay(x, <size_t>len(x.kept())) and \
             x.retry.wants(R_NONE, head.status):

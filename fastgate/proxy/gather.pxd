@@ -55,6 +55,7 @@ cdef class PartAnswer:
     cdef readonly bytes body
     cdef readonly str reason            # a code of REASONS; "" for an answer
     cdef readonly str detail
+    cdef readonly str upstream
     cdef readonly str endpoint          # "" if none was reached
     cdef readonly int attempts
     cdef readonly int64_t began

@@ -80,6 +80,7 @@ cdef class PartSide(InnerSide):
         answer.attempts = x.attempts
         answer.began = self.began
         answer.took = now - x.start_ns
+        answer.upstream = x.upstream.name
         answer.endpoint = "" if x.endpoint is None else x.endpoint.address
         if x.reason == R_NONE and self.status:
             answer.status = self.status

@@ -18,6 +18,8 @@ from fastgate._core import (
     path_rewrite_of,
 )
 from fastgate.config.model import UNLIMITED, Config, IpFilter, Listener, PluginUse, Route
+from fastgate.config.part_graph import asked_upstreams
+from fastgate.routing.aggregation import request_of
 
 __all__ = ["Asked", "Decider", "Decision"]
 
@@ -39,7 +41,8 @@ class Asked(NamedTuple):
 
 class Decision(NamedTuple):
     """status: None where an endpoint decides it. reason: of an answer of the gateway's own. forwarded: the
-    target that the endpoint sees; location: of a redirect."""
+    target that the endpoint sees; of an aggregation the requests of its parts, as they are written.
+    location: of a redirect."""
 
     route: str | None = None
     upstream: str | None = None
@@ -73,6 +76,7 @@ class Decider:
             if isinstance(plugin, IpFilter) and not plugin.consumers and not plugin.plan
         }
         self._upstreams = [_upstream_of(route) for route in config.routes]
+        self._asked = [_asked_of(route) for route in config.routes]
 
     @property
     def listeners(self) -> tuple[str, ...]:
@@ -123,6 +127,8 @@ class Decider:
             )
         if route.respond is not None:
             return Decision(route.name, status=route.respond.status, reason="fixed-response")
+        if route.aggregate is not None:
+            return Decision(route.name, self._upstreams[index], forwarded=self._asked[index])
         forwarded = self._rewrites[index].apply(target.path, target.query, captures).decode()
         return Decision(route.name, self._upstreams[index], forwarded=forwarded)
 
@@ -159,7 +165,14 @@ def _own(code: str, route: Route | None = None) -> Decision:
 
 
 def _upstream_of(route: Route) -> str | None:
+    if route.aggregate is not None:
+        return " + ".join(asked_upstreams(route.aggregate))
     if route.split is None:
         return route.upstream
     total = sum(target.weight for target in route.split.to) or 1
     return ", ".join(f"{target.upstream} {100 * target.weight / total:g} %" for target in route.split.to)
+
+
+def _asked_of(route: Route) -> str:
+    parts = route.aggregate.parts.items() if route.aggregate is not None else ()
+    return ", ".join(f"{name}: {request_of(part)}" for name, part in parts)

@@ -22,6 +22,7 @@ from fastgate._core import (
     path_rewrite_of,
 )
 from fastgate.config.model import Config, HeaderRules, Listener, Route
+from fastgate.routing.aggregation import AggregateShown, aggregate_of, rows_of
 from fastgate.routing.plugins import PluginShown, describe_plugin, plugins_of
 from fastgate.routing.policies import (
     EndpointShown,
@@ -54,9 +55,10 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """The whole answer; its fields are those of `--json`.
 
     `route` None: no route matches. `path`, `query`, `host`: the request in normal form. `refused`: the reason
-    code with which the winning route still refuses the request. One of `upstream`, `split`, `redirect`,
-    `respond` is set when a route won. `policies`: what is done about failures, by the key of its table; with
-    a split, those of an arm's upstream stand there. `forwarded_host` None: the arms differ in it.
+    code with which the winning route still refuses the request. One of `upstream`, `split`, `aggregate`,
+    `redirect`, `respond` is set when a route won. `policies`: what is done about failures, by the key of its
+    table; with a split, those of an arm's upstream stand there. `forwarded_host` None: the arms differ in
+    it.
     """
 
     listener: str
@@ -71,6 +73,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginShown, ...]
     upstream: str | None
     split: SplitShown | None
+    aggregate: AggregateShown | None
     policies: dict[str, str]
     endpoints: tuple[EndpointShown, ...]
     forwarded: str | None
@@ -123,8 +126,8 @@ def explain(
     scheme = target.scheme or "http"
     shown: dict[str, Any] = dict.fromkeys(
         (
-            "refused", "upstream", "split", "forwarded", "forwarded_host", "redirect", "redirect_status",
-            "respond",
+            "refused", "upstream", "split", "aggregate", "forwarded", "forwarded_host", "redirect",
+            "redirect_status", "respond",
         )
     )  # fmt: skip
     shown.update(captures={}, plugins=(), policies={}, endpoints=(), request_headers=(), response_headers=())
@@ -140,6 +143,9 @@ def explain(
             shown["forwarded"] = rewrite.apply(target.path, target.query, captures).decode()
             shown["request_headers"] = _rules(route.request_headers)
             shown.update(_upstreams(config, route, request, target.authority.decode()))
+        elif route.aggregate is not None:
+            shown["aggregate"] = aggregate_of(route.aggregate, config)
+            shown["policies"] = route_policies(route)
         elif route.redirect is not None:
             redirector = Redirector(route.match, route.redirect)
             port = None if target.port is None else b"%d" % target.port
@@ -209,6 +215,14 @@ def describe(found: Explanation) -> str:
             if found.forwarded_host is not None:
                 rows.append(("Host", found.forwarded_host or "(none)"))
             rows += [("request", rule) for rule in found.request_headers]
+        elif found.aggregate is not None:
+            rows += rows_of(found.aggregate)
+            rows += [
+                ("endpoint", f"{name}: {_endpoint(one)}")
+                for name, endpoints in found.aggregate.endpoints.items()
+                for one in endpoints
+            ]
+            rows += list(found.policies.items())
         elif found.redirect is not None:
             rows.append(("redirects", f"{found.redirect_status} {found.redirect}"))
         else:

@@ -124,9 +124,9 @@ def upstream_policies(upstream: Upstream, route: Route) -> dict[str, str]:
     if upstream.outlier is not None:
         found["outlier"] = _outlier(upstream.outlier)
     if route.retry is not None:
-        found["retry"] = _retry(route.retry)
+        found["retry"] = retry_policy(route.retry)
     elif upstream.retry is not None:
-        found["retry"] = _retry(upstream.retry)
+        found["retry"] = retry_policy(upstream.retry)
     if upstream.hedge is not None:
         found["hedge"] = (
             f"after {upstream.hedge.quantile:g} % of the latencies, at least "
@@ -162,7 +162,7 @@ def _failures(on: tuple[str, ...], statuses: tuple[int, ...]) -> str:
     return ", ".join(named)
 
 
-def _retry(retry: Retry) -> str:
+def retry_policy(retry: Retry) -> str:
     parts = [f"{retry.attempts} tries in all on {_failures(retry.on, retry.statuses)}"]
     if retry.per_try_timeout is not None:
         parts.append(f"{_time(retry.per_try_timeout)} each")

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from fastgate import _core
 from fastgate.config import Config, model
+from fastgate.config.part_graph import asked_upstreams
 from fastgate.config.render import render
 from fastgate.server.acme.views import AcmeView
 from fastgate.server.operations import (
@@ -267,10 +268,13 @@ def view_routes(config: Config) -> Routes:
 
 def _view_route(route: model.Route) -> RouteView:
     action = next(
-        word for word in ("upstream", "split", "redirect", "respond") if getattr(route, word) is not None
+        word
+        for word in ("upstream", "split", "aggregate", "redirect", "respond")
+        if getattr(route, word) is not None
     )
     upstreams = [route.upstream] if route.upstream is not None else []
     upstreams += [target.upstream for target in route.split.to] if route.split is not None else []
+    upstreams += asked_upstreams(route.aggregate) if route.aggregate is not None else []
     match = render(route.match)
     assert isinstance(match, dict)
     return RouteView(

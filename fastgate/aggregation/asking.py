@@ -1,0 +1,329 @@
+"""The requests of one run: each sent to whichever upstream answers it, given an answer that is kept, or made
+to wait for the very same request that is under way already.
+
+    asking    sent -> answered | lost;  sent -> lost -> sent, to the next of `fallback`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from fastgate import _core
+from fastgate.aggregation.decoders import decode_body
+from fastgate.aggregation.documents import Value, size_of
+from fastgate.aggregation.failures import PartFailure
+from fastgate.aggregation.graphql import data_of
+from fastgate.aggregation.requests import PartRequest
+
+if TYPE_CHECKING:
+    from fastgate.aggregation.plan import Gathering, PartPlan, Plan
+
+__all__ = ["Requests", "Sent", "Taker"]
+
+_MIN_TIME_NS: Final = 1_000_000
+
+Fields = Sequence[tuple[str, str]]
+
+
+class Taker(Protocol):
+    """Who hears what has become of requests. index: of the element, -1 for a part's only request."""
+
+    def got(self, part: PartPlan, index: int, value: Value, status: int, fields: Fields, /) -> None: ...
+    def lost(self, part: PartPlan, index: int, failure: PartFailure, /) -> None: ...
+
+
+class Sent(NamedTuple):
+    """A request that has ended, for the trail. place: of the element, -1 for a part's only request. Times in
+    nanoseconds, `began` since the exchange began."""
+
+    part: PartPlan
+    place: int
+    began: int
+    took: int
+    status: int
+    reason: str
+    upstream: str
+    endpoint: str
+    attempts: int
+
+
+class Asking:
+    """One request of a part, to whichever upstream answers it."""
+
+    __slots__ = ("fallback", "flight", "index", "part", "pending", "request", "sides")
+
+    def __init__(self, part: PartPlan, index: int, request: PartRequest) -> None:
+        self.part = part
+        self.index = index  # of the element; -1: the part's only one
+        self.request = request
+        self.fallback = 0  # how many of `part.fallback` were tried
+        self.pending = 0  # requests under way
+        self.sides: list[Any] = []
+        self.flight: Flight | None = None
+
+
+class Flight:
+    """A request that others wait for. followers: those that would send the same one."""
+
+    __slots__ = ("followers", "key")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.followers: list[tuple[Requests, Asking]] = []
+
+
+class Requests:
+    """Of one run. Its methods may be called while one of the taker's runs."""
+
+    def __init__(self, plan: Plan, gathering: Gathering, taker: Taker) -> None:
+        self._plan = plan
+        self._gathering = gathering
+        self._taker = taker
+        self._waiting: set[Asking] = set()
+        self._flights: dict[Hashable, Flight] = {}
+        self._over = False
+        #: What has ended, in this order.
+        self.trail: Final[list[Sent]] = []
+
+    def ask(self, part: PartPlan, index: int, request: PartRequest) -> None:
+        self._ask(Asking(part, index, request))
+
+    def answered(self, answer: Any) -> None:
+        """answer: a ``_core.PartAnswer``, or what was given to ``deliver``."""
+        asking: Asking = answer.call
+        if asking not in self._waiting:
+            return
+        asking.pending -= 1
+        part = asking.part
+        self.trail.append(
+            Sent(
+                part, asking.index, answer.began, answer.took, answer.status, answer.reason,
+                answer.upstream, answer.endpoint, answer.attempts,
+            )
+        )  # fmt: skip
+        if asking.flight is not None:
+            self._land(asking, answer)
+        try:
+            value = self._value_of(asking, answer)
+        except PartFailure as failure:
+            self._failed(asking, failure)
+            return
+        if asking.pending:
+            for side in asking.sides:
+                self._gathering.give_up(side)
+        self._waiting.discard(asking)
+        part.tally.took(answer.took)
+        self._taker.got(part, asking.index, value, answer.status, answer.fields)
+
+    def give_up(self, part: PartPlan) -> None:
+        """Nobody wants the answers of this part any more."""
+        for asking in [one for one in self._waiting if one.part is part]:
+            self._waiting.discard(asking)
+            self._leave(asking)
+            for side in asking.sides:
+                self._gathering.give_up(side)
+
+    def over(self) -> None:
+        """Nothing can be asked any more."""
+        self._over = True
+        waiting, self._waiting = self._waiting, set()
+        for asking in waiting:
+            self._leave(asking)
+
+    # -- sending
+
+    def _ask(self, asking: Asking) -> None:
+        part = asking.part
+        self._waiting.add(asking)
+        if part.cache_ns:
+            assert self._plan.cache is not None
+            kept = self._plan.cache.get(self._key(asking), _core.monotonic_ns())
+            if kept is not None:
+                part.tally.cached()
+                self._deliver(_Kept(asking, kept))
+                return
+        if part.shared and not self._join(asking):
+            return
+        for upstream in part.first:
+            self._send(asking, upstream)
+
+    def _key(self, asking: Asking) -> Hashable:
+        part = asking.part
+        return (asking.request, part.first, part.max_body, part.timeout_ns)
+
+    def _flights_of(self, part: PartPlan) -> dict[Hashable, Flight]:
+        return self._plan.flights if part.coalesce else self._flights
+
+    def _join(self, asking: Asking) -> bool:
+        """False: it waits for a request that is under way. Across exchanges by `coalesce` alone."""
+        flights = self._flights_of(asking.part)
+        key = self._key(asking)
+        flight = flights.get(key)
+        if flight is not None:
+            flight.followers.append((self, asking))
+            asking.flight = flight
+            asking.part.tally.coalesced()
+            return False
+        asking.flight = flights[key] = Flight(key)
+        return True
+
+    def _land(self, asking: Asking, answer: Any) -> None:
+        """Its answer, whatever it is, is that of all who wait for it."""
+        flight, asking.flight = asking.flight, None
+        assert flight is not None
+        self._flights_of(asking.part).pop(flight.key, None)
+        for requests, follower in flight.followers:
+            follower.flight = None
+            requests._deliver(_Shared(follower, answer))
+
+    def _leave(self, asking: Asking) -> None:
+        """Whoever waits for what is not asked any more asks itself."""
+        flight, asking.flight = asking.flight, None
+        if flight is None:
+            return
+        if (self, asking) in flight.followers:
+            flight.followers.remove((self, asking))
+            return
+        flights = self._flights_of(asking.part)
+        if flights.get(flight.key) is flight:
+            del flights[flight.key]
+        for requests, follower in flight.followers:
+            follower.flight = None
+            if not requests._over:
+                requests._ask(follower)
+
+    def _deliver(self, answer: Any) -> None:
+        answer.call.pending += 1
+        self._gathering.deliver(answer)
+
+    def _send(self, asking: Asking, upstream: _core.Upstream) -> None:
+        part = asking.part
+        left = self._plan.timeout_ns - self._gathering.age_ns
+        request = asking.request
+        asking.pending += 1
+        try:
+            side = self._gathering.ask(
+                asking,
+                upstream,
+                request.method,
+                request.target,
+                request.fields,
+                request.body,
+                max(_MIN_TIME_NS, min(part.timeout_ns, left)),
+                part.max_body,
+                part.retry,
+            )
+        except ValueError as error:
+            asking.pending -= 1
+            self._deliver(_Refused(asking, str(error)))
+        else:
+            asking.sides.append(side)
+
+    # -- answers
+
+    def _failed(self, asking: Asking, failure: PartFailure) -> None:
+        part = asking.part
+        if asking.pending:
+            return  # of a race, another is under way
+        if asking.fallback < len(part.fallback) and failure.reason != "aggregate-memory":
+            asking.fallback += 1
+            self._send(asking, part.fallback[asking.fallback - 1])
+            return
+        self._waiting.discard(asking)
+        self._taker.lost(part, asking.index, failure)
+
+    def _value_of(self, asking: Asking, answer: Any) -> Value:
+        part = asking.part
+        if answer.reason:
+            raise PartFailure(answer.reason, answer.detail or "", status=answer.status)
+        status, fields = answer.status, answer.fields
+        if not any(low <= status <= high for low, high in part.success):
+            raise PartFailure("part-status", f"status {status}", status=status)
+        kind = None
+        for name, text in fields:
+            if name == "content-type":
+                kind = text
+            elif name == "content-encoding" and text.lower() != "identity":
+                raise PartFailure(
+                    "part-body", f"Content-Encoding: {text}, which nobody asked for", status=status
+                )
+        try:
+            value = decode_body(answer.body, kind, part.decode, opening=part.opening)
+            if part.graphql is not None:
+                value = data_of(value, part.graphql.partial)
+        except PartFailure as failure:
+            failure.status = status
+            raise
+        if type(answer) is not _core.PartAnswer and not self._gathering.charge(len(answer.body)):
+            raise PartFailure("aggregate-memory", "an answer that is kept or shared")
+        if part.decode not in ("auto", "json") and not self._gathering.charge(size_of(value)):
+            raise PartFailure("aggregate-memory", "a decoded body")
+        if part.cache_ns and type(answer) is _core.PartAnswer:
+            assert self._plan.cache is not None
+            self._plan.cache.put(
+                self._key(asking), status, fields, answer.body, part.cache_ns, _core.monotonic_ns()
+            )
+        return value
+
+
+class _Told:
+    """An answer that comes from elsewhere than the wire, in the form of ``_core.PartAnswer``."""
+
+    __slots__ = (
+        "attempts",
+        "began",
+        "body",
+        "call",
+        "detail",
+        "endpoint",
+        "fields",
+        "reason",
+        "status",
+        "took",
+        "upstream",
+    )
+
+
+class _Shared(_Told):
+    """That of another Asking."""
+
+    def __init__(self, asking: Asking, answer: Any) -> None:
+        self.call = asking
+        for name in (
+            "attempts",
+            "began",
+            "body",
+            "detail",
+            "endpoint",
+            "fields",
+            "reason",
+            "status",
+            "took",
+            "upstream",
+        ):
+            setattr(self, name, getattr(answer, name))
+
+
+class _Kept(_Told):
+    """One that was kept."""
+
+    def __init__(self, asking: Asking, kept: Any) -> None:
+        self.call = asking
+        self.status, self.body = kept.status, kept.body
+        age = (_core.monotonic_ns() - kept.stored_ns) // 1_000_000_000
+        said = next((int(text) for name, text in kept.fields if name == "age" and text.isdigit()), 0)
+        self.fields = [one for one in kept.fields if one[0] != "age"] + [("age", str(said + age))]
+        self.reason, self.detail, self.endpoint, self.upstream = "", None, "", ""
+        self.attempts = self.began = self.took = 0
+
+
+class _Refused(_Told):
+    """A request that is none."""
+
+    def __init__(self, asking: Asking, detail: str) -> None:
+        self.call = asking
+        self.status, self.body = 0, b""
+        self.fields: list[tuple[str, str]] = []
+        self.reason, self.detail, self.endpoint, self.upstream = "part-value", detail, "", ""
+        self.attempts = self.began = self.took = 0

@@ -1,0 +1,221 @@
+"""The run of an aggregation against a model of it: any graph, any outcome, any order of answers. No socket:
+what is asked is kept in a list, and answered from there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastgate import _core
+from fastgate.aggregation.plan import Plan
+from fastgate.config import model
+
+
+class Answer:
+    """As ``_core.PartAnswer``."""
+
+    def __init__(self, call: Any, status: int, body: bytes, reason: str = "") -> None:
+        self.call, self.status, self.body, self.reason = call, status, body, reason
+        self.fields = [("content-type", "application/json")]
+        self.detail, self.endpoint, self.upstream = None, "", "up"
+        self.attempts, self.began, self.took = 1, 0, 1
+
+
+class Desk:
+    """Stands for ``_core.Gathering``: `asked` is what is under way, `said` how the run has answered."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.asked: list[Any] = []
+        self.ever: list[Any] = []
+        self.said: list[tuple[Any, ...]] = []
+        self.arrived: list[Any] = []
+        self.traced = False
+        self.age_ns = 0
+        self.run = plan.begin(self, _Exchange(), b"")  # type: ignore[arg-type]
+        self.run.start()
+        self.pump()
+
+    @property
+    def gone(self) -> bool:
+        return bool(self.said)
+
+    def charge(self, size: int) -> bool:
+        return True
+
+    def ask(self, call: Any, *request: Any) -> Any:
+        assert not self.said, "asked behind the end"
+        self.asked.append(call)
+        self.ever.append(call)
+        return call
+
+    def give_up(self, side: Any) -> None:
+        if side in self.asked:
+            self.asked.remove(side)
+
+    def deliver(self, answer: Any) -> None:
+        self.arrived.append(answer)
+
+    def note(self, *what: Any) -> None:
+        assert not self.said
+
+    def respond(self, status: int, lines: bytes, body: bytes, reason: str, detail: str | None = None) -> None:
+        self.end("answer", status, json.loads(body), reason)
+
+    def fail(self, reason: str, status: int, detail: str, members: dict[str, Any]) -> None:
+        self.end("failure", status, [one["part"] for one in members["parts"]], reason)
+
+    def end(self, *what: Any) -> None:
+        assert not self.said, "ended twice"
+        self.said.append(what)
+        self.asked.clear()
+        self.run.over()
+
+    def pump(self) -> None:
+        while self.arrived and not self.said:
+            self.run.answered(self.arrived.pop(0))
+
+    def answer(self, place: int, status: int, body: bytes, reason: str = "") -> None:
+        self.run.answered(Answer(self.asked.pop(place), status, body, reason))
+        self.pump()
+
+
+class _Exchange:
+    request = None
+
+
+def plan_of(**aggregate: Any) -> Plan:
+    parts = {
+        name: model.Part(upstream="up", path=f"/{name}", group=name, **keys)
+        for name, keys in aggregate.pop("parts").items()
+    }
+    upstream: Any = type("Upstream", (), {"name": "up"})()
+    counters = _core.Counters(["r"], ["up"])
+    no_retry: Any = None
+    return Plan("r", model.Aggregate(parts=parts, **aggregate), {"up": upstream}, counters, no_retry)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, bool], str, int, list[int]]:
+    """Parts, whether each succeeds, the policy, its quorum, and the order of answers."""
+    names = [f"p{i}" for i in range(draw(st.integers(1, 6)))]
+    parts: dict[str, Any] = {}
+    for i, name in enumerate(names):
+        keys: dict[str, Any] = {"required": draw(st.booleans())}
+        keys["after"] = tuple(draw(st.sets(st.sampled_from(names[:i]), max_size=2))) if i else ()
+        if draw(st.integers(0, 4)) == 0:
+            keys["default"] = '"default"'
+        parts[name] = keys
+    good = {name: draw(st.integers(0, 3)) > 0 for name in names}
+    policy = draw(st.sampled_from(["required", "all", "any", "first", "quorum"]))
+    return (
+        parts,
+        good,
+        policy,
+        draw(st.integers(1, len(names))),
+        draw(st.lists(st.integers(0, 5), max_size=20)),
+    )
+
+
+def model_of(parts: dict[str, Any], good: dict[str, bool]) -> tuple[set[str], set[str]]:
+    """Which parts succeed and which fail, if none is given up."""
+    ok: set[str] = set()
+    failed: set[str] = set()
+    for name, keys in parts.items():
+        there = all(one in ok or parts[one].get("default") for one in keys["after"])
+        (ok if there and good[name] else failed).add(name)
+    return ok, failed
+
+
+@settings(max_examples=400, deadline=None)
+@given(worlds())
+def test_any_graph(world: tuple[dict[str, Any], dict[str, bool], str, int, list[int]]) -> None:
+    parts, good, policy, quorum, order = world
+    desk = Desk(plan_of(parts=parts, policy=policy, quorum=quorum))
+    picks = iter(order)
+    while desk.asked and not desk.said:
+        place = next(picks, 0) % len(desk.asked)
+        name = desk.asked[place].part.name
+        if good[name]:
+            desk.answer(place, 200, json.dumps(name).encode())
+        else:
+            desk.answer(place, 500, b"")
+    (said,) = desk.said
+    asked = [call.part.name for call in desk.ever]
+    assert len(asked) == len(set(asked)), "a part was asked twice"
+    ok, failed = model_of(parts, good)
+    required = {name for name in parts if parts[name]["required"]}
+    there = {
+        "required": not failed & required,
+        "all": not failed,
+        "any": bool(ok),
+        "first": bool(ok),
+        "quorum": len(ok) >= quorum,
+    }[policy]
+    assert (said[0] == "answer") is there
+    if not there:
+        assert said[1] == 502
+        assert set(said[2]) <= failed
+        assert said[2]
+    elif policy == "first":
+        ((name, value),) = said[2].items()
+        assert name in ok
+        assert value == name
+    else:
+        defaults = {name: "default" for name in failed if parts[name].get("default")}
+        assert said[2] == {name: name for name in ok} | defaults
+        assert said[3] == ("aggregate-partial" if failed else "")
+        assert list(said[2]) == [name for name in parts if name in said[2]]  # in the order of the file
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 30), st.integers(1, 8), st.lists(st.tuples(st.integers(0, 8), st.integers(0, 3))))
+def test_elements_in_any_order(count: int, concurrency: int, order: list[tuple[int, int]]) -> None:
+    each = model.ForEach(list="{part.list}", max_items=30, concurrency=concurrency, on_failure="null")
+    plan = plan_of(parts={"list": {"omit": True}, "items": {"for_each": each, "query": {"n": "{item}"}}})
+    desk = Desk(plan)
+    desk.answer(0, 200, json.dumps(list(range(count))).encode())
+    picks = iter(order)
+    expected: list[Any] = list(range(count))
+    while desk.asked:
+        assert len(desk.asked) <= concurrency
+        place, luck = next(picks, (0, 1))
+        place %= len(desk.asked)
+        index = desk.asked[place].index
+        if luck:
+            desk.answer(place, 200, str(index).encode())
+        else:
+            expected[index] = None
+            desk.answer(place, 500, b"")
+    assert desk.said == [("answer", 200, {"items": expected}, "")]
+
+
+def test_what_is_late_is_given_up() -> None:
+    desk = Desk(plan_of(parts={"a": {}, "b": {"required": False}, "c": {"after": ("b",), "required": False}}))
+    desk.answer(0, 200, b"1")
+    desk.run.expired()
+    assert desk.said == [("answer", 200, {"a": 1}, "aggregate-partial")]
+    assert [call.part.name for call in desk.ever] == ["a", "b"]
+
+
+def test_the_same_request_is_asked_once_and_anew_when_it_is_given_up() -> None:
+    plan = plan_of(parts={"a": {"coalesce": True}})
+    first, second, third = Desk(plan), Desk(plan), Desk(plan)
+    assert [len(desk.ever) for desk in (first, second, third)] == [1, 0, 0]
+    first.run.over()
+    assert [len(desk.ever) for desk in (first, second, third)] == [1, 1, 0]
+    second.answer(0, 200, b"1")
+    third.pump()
+    assert second.said == third.said == [("answer", 200, {"a": 1}, "")]
+    assert plan.flights == {}
+
+
+@pytest.mark.parametrize("policy", ["required", "all", "any", "first", "quorum"])
+def test_memory_ends_any_of_them(policy: str) -> None:
+    desk = Desk(plan_of(parts={"a": {"required": False}, "b": {"required": False}}, policy=policy))
+    desk.answer(0, 0, b"", "aggregate-memory")
+    assert desk.said[0][0] == "failure"
+    assert desk.said[0][3] == "aggregate-memory"
