@@ -33,6 +33,16 @@ class Taker(Protocol):
     def lost(self, part: PartPlan, index: int, failure: PartFailure, /) -> None: ...
 
 
+class _Nobody:
+    """A run that has ended."""
+
+    def got(self, part: PartPlan, index: int, value: Value, status: int, fields: Fields, /) -> None: ...
+    def lost(self, part: PartPlan, index: int, failure: PartFailure, /) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
 class Sent(NamedTuple):
     """A request that has ended, for the trail. place: of the element, -1 for a part's only request. Times in
     nanoseconds, `began` since the exchange began."""
@@ -79,7 +89,7 @@ class Requests:
     def __init__(self, plan: Plan, gathering: Gathering, taker: Taker) -> None:
         self._plan = plan
         self._gathering = gathering
-        self._taker = taker
+        self._taker: Taker = taker
         self._waiting: set[Asking] = set()
         self._flights: dict[Hashable, Flight] = {}
         self._over = False
@@ -127,6 +137,7 @@ class Requests:
     def over(self) -> None:
         """Nothing can be asked any more."""
         self._over = True
+        self._taker = _NOBODY  # the run knows us: neither would go before the garbage is collected
         waiting, self._waiting = self._waiting, set()
         for asking in waiting:
             self._leave(asking)

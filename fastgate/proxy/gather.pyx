@@ -69,14 +69,19 @@ cdef class PartSide(InnerSide):
     cdef int exchange_done(self, Exchange x, int64_t now) except -1:
         cdef Gathering gathering = self.gathering
         cdef PartAnswer answer
+        cdef object call = self.call
+        cdef list fields = self.fields, more = self.more
+        cdef bytes first = self.first
         InnerSide.exchange_done(self, x, now)
+        # Whoever asked knows us, so what we hold would be held until the garbage is collected.
+        self.call = self.fields = self.first = self.more = None
         self.asked = None
         if gathering is None:
             return 0
         self.gathering = None
         gathering.calls.discard(self)
         answer = PartAnswer.__new__(PartAnswer)
-        answer.call = self.call
+        answer.call = call
         answer.attempts = x.attempts
         answer.began = self.began
         answer.took = now - x.start_ns
@@ -84,8 +89,8 @@ cdef class PartSide(InnerSide):
         answer.endpoint = "" if x.endpoint is None else x.endpoint.address
         if x.reason == R_NONE and self.status:
             answer.status = self.status
-            answer.fields = self.fields
-            answer.body = self.first or b"" if self.more is None else b"".join(self.more)
+            answer.fields = fields
+            answer.body = first or b"" if more is None else b"".join(more)
             answer.reason = ""
         else:
             answer.fields = []
@@ -195,6 +200,7 @@ cdef class Gathering(EndpointSide):
         cdef Exchange x = self.x
         cdef PartSide side
         cdef set calls = self.calls
+        cdef object run = self.run
         if x is None:
             return None
         self.x = None
@@ -210,8 +216,9 @@ cdef class Gathering(EndpointSide):
                 side.asked.client_gone(R_CLIENT_GONE, None)
         if self.own_view:
             self.view._let_go(False)
-        if self.run is not None:
-            self.run.over()
+        if run is not None:
+            self.run = None                     # it knows us: neither would go before the garbage is collected
+            run.over()
         return x
 
     # -- the run's side ------------------------------------------------------------------------------------------
