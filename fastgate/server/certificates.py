@@ -60,7 +60,7 @@ class CertificateStore:
             key_pem=model.Secret(key_pem.decode("latin-1"), source),
             names=wanted or names_of(cert_pem),
         )
-        server_context((certificate,), "intermediate", None)
+        server_context((certificate,), model.ListenerTls())
         rest = tuple(each for each in self.certificates if each.names != certificate.names)
         self._replace((*rest, certificate))
         return certificate
@@ -124,7 +124,7 @@ class ListenerCertificates:
         self._contexts: dict[tuple[model.Certificate, ...], ssl.SSLContext] = {}
         self._by_name: dict[str, ssl.SSLContext] = {}
         self._default: ssl.SSLContext | None = None
-        self.context = server_context((), tls.profile, tls.client_auth)
+        self.context = server_context((), tls)
         # A ticket stands for a client that was let in: it must be good for nothing but the terms that let it
         # in, and is decrypted by the context that a connection began with.
         auth = tls.client_auth
@@ -155,7 +155,7 @@ class ListenerCertificates:
     ) -> ssl.SSLContext:
         context = contexts.get(certificates) or self._contexts.get(certificates)
         if context is None:
-            context = server_context(certificates, self._tls.profile, self._tls.client_auth)
+            context = server_context(certificates, self._tls)
         contexts[certificates] = context
         return context
 

@@ -50,7 +50,7 @@ def doc(description: str, form: str = "", **extra: Any) -> Meta:
 
     ``extra``: ``names`` (form of a table's own keys), ``one_or_many`` (a single item may stand without its
     array), ``default`` (shown in the reference where the default depends on something), ``derived``,
-    ``minimum`` (of a duration or size), ``unlimited`` (the word is allowed for a size), ``shorthand`` (the
+    ``switch`` (true stands for the table without keys, false for none), ``minimum`` (of a duration or size), ``unlimited`` (the word is allowed for a size), ``shorthand`` (the
     key that a bare string fills), ``least`` (items of an array), ``secret`` (a table may say where the value
     comes from), ``empty`` ("" is allowed and means none), ``numbers`` (an integer stands for its text).
     """
