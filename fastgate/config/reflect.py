@@ -66,8 +66,8 @@ class Mapping(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A struct or a dataclass; ``shorthand``: the key that a bare string fills; ``switch``: true may stand for
-    one without keys, false for none."""
+    """A struct or a dataclass; ``shorthand``: the key that a bare string fills; ``switch``: true may stand
+    for one without keys, false for none."""
 
     cls: type[Any]
     shorthand: str = ""

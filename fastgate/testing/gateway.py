@@ -183,7 +183,8 @@ async def run_gateway(
 
     config: a TOML file's path, tables, or a Config. Of it these are changed: each listener is on a free port
     of 127.0.0.1; each upstream but the ``real`` ones has one endpoint, a ``FakeUpstream``, without TLS and
-    active health checks; access log and admin API are off. plugins, apps, folder: as for ``fastgate.Gateway``.
+    active health checks; access log and admin API are off. plugins, apps, folder: as for
+    ``fastgate.Gateway``.
     """
     fakes: dict[str, FakeUpstream] = {}
     load = functools.partial(Gateway, plugins=plugins, apps=apps, folder=folder)

@@ -48,11 +48,12 @@ class Secret:
 def doc(description: str, form: str = "", **extra: Any) -> Meta:
     """The description of one key. ``form``: of its text, or of each item or value where it holds several.
 
-    ``extra``: ``names`` (form of a table's own keys), ``one_or_many`` (a single item may stand without its
-    array), ``default`` (shown in the reference where the default depends on something), ``derived``,
-    ``switch`` (true stands for the table without keys, false for none), ``minimum`` (of a duration or size), ``unlimited`` (the word is allowed for a size), ``shorthand`` (the
-    key that a bare string fills), ``least`` (items of an array), ``secret`` (a table may say where the value
-    comes from), ``empty`` ("" is allowed and means none), ``numbers`` (an integer stands for its text).
+    ``extra``: ``names`` (form of a table's own keys), ``one_or_many`` (a single item may stand without
+    its array), ``default`` (shown in the reference where the default depends on something), ``derived``,
+    ``switch`` (true stands for the table without keys, false for none), ``minimum`` (of a duration or
+    size), ``unlimited`` (the word is allowed for a size), ``shorthand`` (the key that a bare string
+    fills), ``least`` (items of an array), ``secret`` (a table may say where the value comes from),
+    ``empty`` ("" is allowed and means none), ``numbers`` (an integer stands for its text).
     """
     ge, le = extra.pop("ge", None), extra.pop("le", None)
     return Meta(description=description, ge=ge, le=le, extra={"form": form, **extra})

@@ -17,8 +17,8 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         doc(
             '"127.0.0.1:9001", "[::1]:9001", "name:9001", "https://name" (port 443 and TLS), "http://name" '
-            '(port 80), "unix:/path/x.sock", "srv:_http._tcp.orders.internal" for what its SRV records say (host, port, weight), or '
-            '"asgi:module:app" for an ASGI application in this process.',
+            '(port 80), "unix:/path/x.sock", "srv:_http._tcp.orders.internal" for what its SRV records say '
+            '(host, port, weight), or "asgi:module:app" for an ASGI application in this process.',
             "address",
         ),
     ]
