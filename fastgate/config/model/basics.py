@@ -9,6 +9,7 @@ UNLIMITED: Final = -1
 MS: Final = 1_000_000
 SECOND: Final = 1_000 * MS
 MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
