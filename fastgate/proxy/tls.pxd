@@ -93,4 +93,4 @@ cdef class TlsClient(TlsShell):
     cdef object done                # Future of the Upstream1, for the Connector
     cdef str name
     cdef int64_t verified_ns        # when the certificate behind this session was verified
-    cdef bint kept                  # the endpoint has its session
+    cdef bint kept                  # the endpoint was given its session, if it has one

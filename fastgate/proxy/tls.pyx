@@ -515,6 +515,7 @@ cdef class TlsClient(TlsShell):
 
     def connection_lost(self, error):
         if not self.done.done():
+            self.endpoint.session = None    # it may be to blame
             self.done.set_exception(TlsError("closed in the handshake" if error is None else str(error)))
         TlsShell.connection_lost(self, error)
 
@@ -529,18 +530,18 @@ cdef class TlsClient(TlsShell):
         return 0
 
     cdef int _told(self) except -1:
-        # Of what comes beside data only tickets matter, and of those the first.
+        # The first of it is a ticket, if any; one is enough, and a copy of the session costs more than to be told.
         cdef object session
         if not self.kept:
+            self.kept = True
             session = self.tls.socket._sslobj.session
             if session is not None and (session.has_ticket or self.tls.version != b"TLSv1.3"):
-                self.kept = True
                 self.endpoint.session = session
                 self.endpoint.session_verified_ns = self.verified_ns
         return 0
 
     cdef int _failed(self) except -1:
-        self.endpoint.session = None        # should it be to blame
+        self.endpoint.session = None
         if not self.done.done():
             self.done.set_exception(TlsError(self.tls.failure, self.tls.certificate_refused))
         return self.wire.abort()
