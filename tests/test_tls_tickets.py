@@ -1,9 +1,10 @@
-"""Session tickets: good at every worker, behind a reload, a worker's end and an upgrade; their keys change with
-time, and those before the last change are taken until the next one."""
+"""Session tickets: good at every worker, behind a reload, a worker's end and an upgrade; their keys change
+with time, and those before the last change are taken until the next one."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -64,9 +65,7 @@ class Rig:
     def connect(self, session: ssl.SSLSession | None = None) -> tuple[bool, ssl.SSLSession]:
         """Whether the session was resumed, and the one that comes of it."""
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = self.context.wrap_bio(
-            to_client, to_server, server_hostname="test.example", session=session
-        )
+        client = self.context.wrap_bio(to_client, to_server, server_hostname="test.example", session=session)
         with pytest.raises(ssl.SSLWantReadError):
             client.do_handshake()
         hello = to_server.read()
@@ -74,10 +73,8 @@ class Rig:
         server = self.certificates.begin(hello).wrap_bio(to_server, to_client, server_side=True)
         server.wants_challenge = False  # type: ignore[attr-defined]
         for side in (server, client, server, client):
-            try:
+            with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
-            except ssl.SSLWantReadError:
-                pass
         server.write(b"x")
         assert client.read(1) == b"x"
         assert client.session is not None
@@ -138,7 +135,6 @@ async def test_the_time_of_a_key_counts_on(pair: Pair) -> None:
 
 def tables(pair: Pair, rotation: str, *, workers: int = 2, **more: Any) -> dict[str, Any]:
     return config(
-        (),
         admin={"bind": "127.0.0.1:0"},
         listener={"tls": {"certificates": [pair.table]}},
         server={"workers": workers, "ticket_rotation": rotation},
@@ -173,29 +169,32 @@ class Visitor:
 
     def __init__(self, gateway: Gateway, version: ssl.TLSVersion) -> None:
         self._gateway = gateway
-        self._context = client_context(version)
+        self.context = client_context(version)
         self.session: ssl.SSLSession | None = None
         resumed, self.pid = self.come()
         assert not resumed
 
     def come(self) -> tuple[bool, int]:
         """Whether its session was resumed, and by which process."""
-        with TlsClient(self._gateway.address, context=self._context, session=self.session) as client:
+        with TlsClient(self._gateway.address, context=self.context, session=self.session) as client:
             pid = int(client.get("/").body)
             self.session = self.session or client.sock.session
             return bool(client.sock.session_reused), pid
 
-    def resumes_at(self, pids: set[int]) -> None:
-        """Until each of these processes has done so; no other has refused."""
+    def meet(self, pids: set[int], *, resumed: bool = True) -> None:
+        """Until each of these processes has answered; all of them take its ticket, or none."""
         met: set[int] = set()
 
         def come() -> bool:
-            resumed, pid = self.come()
-            assert resumed or pid not in pids, f"{pid} of {pids}"
+            found, pid = self.come()
+            assert found is resumed or pid not in pids, f"{pid} of {pids}"
             met.add(pid)
             return met >= pids
 
         until(come, self._gateway)
+
+    def wait_refused(self) -> None:
+        until(lambda: not self.come()[0], self._gateway)
 
 
 @pytest.fixture
@@ -207,55 +206,53 @@ def start(start_gateway: StartGateway, tmp_path: Path) -> StartGateway:
 @BOTH
 def test_every_worker_takes_them(start: StartGateway, pair: Pair, version: ssl.TLSVersion) -> None:
     gateway = start(tables(pair, "12h", workers=3))
-    Visitor(gateway, version).resumes_at(set(gateway.workers))
+    Visitor(gateway, version).meet(set(gateway.workers))
+
+
+def wait_change(gateway: Gateway, *known: str) -> str:
+    """The name of the next key."""
+    until(lambda: key_name(gateway) not in known, gateway)
+    return key_name(gateway)
 
 
 def test_keys_change_with_time(start: StartGateway, pair: Pair) -> None:
     """In all workers; a ticket lives through one change, and not through two."""
     gateway = start(tables(pair, "3s"))
     workers = set(gateway.workers)
-    lived_through = False
-    while not lived_through:
+    while True:
         visitors = [Visitor(gateway, version) for version in (V12, V13)]
         first = key_name(gateway)
-        until(lambda before=first: key_name(gateway) != before, gateway)  # type: ignore[misc]
-        second = key_name(gateway)
+        second = wait_change(gateway, first)
         seen = [visitor.come() for visitor in visitors for _ in range(4)]
-        # On a machine that stood still meanwhile they may have changed twice: then it proves nothing.
-        lived_through = key_name(gateway) == second
-        assert not lived_through or all(resumed for resumed, _ in seen)
-    until(lambda: key_name(gateway) not in (first, second), gateway)
+        # On a machine that stood still meanwhile they have changed twice: that proves nothing.
+        if key_name(gateway) == second:
+            break
+    assert all(resumed for resumed, _ in seen)
+    wait_change(gateway, first, second)
     for visitor in visitors:
-        until(lambda one=visitor: not one.come()[0], gateway)  # type: ignore[misc]
-        refused: set[int] = set()
-        until(lambda one=visitor: refused.add(one.come()[1]) or refused >= workers, gateway)  # type: ignore[misc,func-returns-value]
-        assert not any(visitor.come()[0] for _ in range(4))
-
-
-def changed(gateway: Gateway, pair: Pair, known: str) -> str:
-    """The keys have changed, and do so no more. Returns the name."""
-    until(lambda: key_name(gateway) != known, gateway)
-    gateway.reload(tables(pair, "12h"))
-    return key_name(gateway)
+        visitor.wait_refused()
+        visitor.meet(workers, resumed=False)
 
 
 @BOTH
 def test_who_comes_later_has_the_new_keys(start: StartGateway, pair: Pair, version: ssl.TLSVersion) -> None:
     """Behind a reload, in a worker that takes a dead one's place, and in a program that takes over."""
     gateway = start(tables(pair, "1s"))
-    name = changed(gateway, pair, key_name(gateway))
+    wait_change(gateway, key_name(gateway))
+    gateway.reload(tables(pair, "12h"))
+    name = key_name(gateway)
     visitor = Visitor(gateway, version)
-    visitor.resumes_at(set(gateway.workers))
+    visitor.meet(set(gateway.workers))
     gateway.reload(tables(pair, "12h", match={"prefix": "/"}))
-    visitor.resumes_at(set(gateway.workers))
+    visitor.meet(set(gateway.workers))
     victim, other = gateway.workers
     os.kill(victim, signal.SIGKILL)
     gateway.wait_workers(3)
-    visitor.resumes_at({other, gateway.workers[-1]})
+    visitor.meet({other, gateway.workers[-1]})
     gateway.stderr[:] = []
     upgrade(gateway)
     until(lambda: len(gateway.workers) >= 5, gateway)
-    visitor.resumes_at(set(gateway.workers[-2:]))
+    visitor.meet(set(gateway.workers[-2:]))
     assert key_name(gateway) == name
 
 
@@ -266,8 +263,7 @@ def test_a_hello_in_pieces(start: StartGateway, pair: Pair, version: ssl.TLSVers
     while True:
         visitor = Visitor(gateway, version)
         first = key_name(gateway)
-        until(lambda before=first: key_name(gateway) != before, gateway)  # type: ignore[misc]
-        second = key_name(gateway)
+        second = wait_change(gateway, first)
         resumed = _in_pieces(gateway, visitor)
         if key_name(gateway) == second:
             break
@@ -276,7 +272,7 @@ def test_a_hello_in_pieces(start: StartGateway, pair: Pair, version: ssl.TLSVers
 
 def _in_pieces(gateway: Gateway, visitor: Visitor) -> bool:
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = visitor._context.wrap_bio(
+    client = visitor.context.wrap_bio(
         to_client, to_server, server_hostname="test.example", session=visitor.session
     )
     with pytest.raises(ssl.SSLWantReadError):

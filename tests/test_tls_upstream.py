@@ -162,8 +162,12 @@ def test_the_second_connection_of_a_pool_resumes(
 
     def two_at_once() -> None:
         both = threading.Barrier(2, timeout=10)
+
+        def meet(connection: up.Connection) -> None:
+            both.wait()
+
         for _ in range(2):
-            upstream.script(lambda connection: both.wait() and None, up.reply(200, b"ok"))
+            upstream.script(meet, up.reply(200, b"ok"))
         with gateway.client() as one, gateway.client() as other:
             one.send(request())
             other.send(request())

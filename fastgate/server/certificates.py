@@ -111,9 +111,9 @@ class CertificateStore:
 
 
 class ListenerCertificates:
-    """One listener's contexts, by name. Every connection begins with ``context``, or with the one that has the
-    previous ticket keys: their callback puts the one for the name that the client asks for (SNI, RFC 6066 3)
-    in its place.
+    """One listener's contexts, by name. Every connection begins with ``context``, or with the one that has
+    the previous ticket keys: their callback puts the one for the name that the client asks for (SNI, RFC 6066
+    3) in its place.
 
     Raises ssl.SSLError where OpenSSL does not take a certificate.
     """

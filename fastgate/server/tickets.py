@@ -1,4 +1,4 @@
-"""Session tickets that every worker takes, also behind a reload and an upgrade; their keys change with time."""
+"""Session tickets that every worker takes, also behind a reload and an upgrade, with keys that change."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ class TicketKeys:
 
 
 class TicketRotation:
-    """Changes the keys when their time is over, in one process for all. To be made in its loop. rotated: called
-    when they have changed."""
+    """Changes the keys when their time is over, in one process for all. rotated: called when they have
+    changed."""
 
     def __init__(self, keys: TicketKeys, rotated: Callable[[], None] = lambda: None) -> None:
         self._keys = keys

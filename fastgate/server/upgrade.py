@@ -41,8 +41,8 @@ def _in_memory(name: str, value: object) -> int:
 
 
 async def start_successor(heirlooms: Iterable[Heirloom], sources: Sources, tickets: TicketSecrets) -> int:
-    """Its process id, once it serves what `sources` says. Raises ReloadError, and then it is gone. tickets: it
-    goes on with, so that clients which come back notice nothing."""
+    """Its process id, once it serves what `sources` says. Raises ReloadError, and then it is gone. tickets:
+    what it goes on with, so that clients which come back notice nothing."""
     ours, theirs = os.pipe()
     held = list(heirlooms)
     # Not what the files say: they may be in the middle of a change, or have been rolled back.
