@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import StartGateway
+from support.client import Client, request
 from support.gateway import Gateway, config
 from support.tls import Pair, TlsClient, client_context, server_certificate
 from test_program_upgrade import upgrade
@@ -139,7 +140,7 @@ def tables(pair: Pair, rotation: str, *, workers: int = 2, **more: Any) -> dict[
         listener={"tls": {"certificates": [pair.table]}},
         server={"workers": workers, "ticket_rotation": rotation},
         route={"respond": {"body": "never"}, "plugins": ["who"], **more},
-        plugins={"who": {"use": "./who.py"}},
+        plugins={"who": {"use": str(pair.cert.with_name("who.py"))}},
     )
 
 
@@ -256,6 +257,41 @@ def test_who_comes_later_has_the_new_keys(start: StartGateway, pair: Pair, versi
     assert key_name(gateway) == name
 
 
+class Slowly:
+    """A handshake whose hello is sent piece by piece."""
+
+    def __init__(self, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> None:
+        self._to_server, self._to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(
+            self._to_client, self._to_server, server_hostname="test.example", session=session
+        )
+        with pytest.raises(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        hello = self._to_server.read()
+        self.pieces = [hello[at : at + 40] for at in range(0, len(hello), 40)]
+
+    def finish(self, plain: Client) -> None:
+        while True:
+            assert plain.stream.fill("the handshake")
+            self._to_client.write(plain.stream.some(65536, "the handshake"))
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            plain.send(self._to_server.read())
+            return
+
+    def ask(self, plain: Client) -> bytes:
+        self.tls.write(request())
+        plain.send(self._to_server.read())
+        while True:
+            try:
+                return self.tls.read(65536)
+            except ssl.SSLWantReadError:
+                assert plain.stream.fill("the answer")
+                self._to_client.write(plain.stream.some(65536, "the answer"))
+
+
 @BOTH
 def test_a_hello_in_pieces(start: StartGateway, pair: Pair, version: ssl.TLSVersion) -> None:
     """The previous key's name may come with any of them."""
@@ -264,27 +300,26 @@ def test_a_hello_in_pieces(start: StartGateway, pair: Pair, version: ssl.TLSVers
         visitor = Visitor(gateway, version)
         first = key_name(gateway)
         second = wait_change(gateway, first)
-        resumed = _in_pieces(gateway, visitor)
+        slowly = Slowly(visitor.context, visitor.session)
+        with gateway.client() as plain:
+            plain.send_pieces(*slowly.pieces)
+            slowly.finish(plain)
         if key_name(gateway) == second:
             break
-    assert resumed
+    assert slowly.tls.session_reused
 
 
-def _in_pieces(gateway: Gateway, visitor: Visitor) -> bool:
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = visitor.context.wrap_bio(
-        to_client, to_server, server_hostname="test.example", session=visitor.session
-    )
-    with pytest.raises(ssl.SSLWantReadError):
-        client.do_handshake()
-    hello = to_server.read()
+def test_a_handshake_that_meets_an_upgrade(start: StartGateway, pair: Pair) -> None:
+    """Its connection was accepted by the program that goes: it has its request, as those without TLS have."""
+    gateway = start(tables(pair, "12h", workers=1))
+    slowly = Slowly(client_context(V13))
     with gateway.client() as plain:
-        plain.send_pieces(*(hello[at : at + 40] for at in range(0, len(hello), 40)))
-        while True:
-            assert plain.stream.fill("the handshake")
-            to_client.write(plain.stream.some(65536, "the handshake"))
-            try:
-                client.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            return bool(client.session_reused)
+        plain.send(slowly.pieces[0])
+        until(lambda: gateway.admin("/counters")["gauges"]["connections_accepted"] >= 1, gateway)
+        old = gateway.workers[0]
+        upgrade(gateway)
+        gateway.wait_stderr("fastgate: draining")
+        plain.send_pieces(*slowly.pieces[1:])
+        slowly.finish(plain)
+        answer = slowly.ask(plain)
+        assert answer.endswith(b"\r\n\r\n%d" % old)

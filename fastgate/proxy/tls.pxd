@@ -92,5 +92,4 @@ cdef class TlsClient(TlsShell):
     cdef Endpoint endpoint
     cdef object done                # Future of the Upstream1, for the Connector
     cdef str name
-    cdef int64_t verified_ns        # when the certificate behind this session was verified
-    cdef bint kept                  # the endpoint was given its session, if it has one
+    cdef bint kept                  # its session is the endpoint's, or is not wanted

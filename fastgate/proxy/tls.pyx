@@ -22,9 +22,9 @@ cdef enum:
     TLS_RECORD = 16384          # plaintext of a record, at most (RFC 8446 5.1)
     TLS_SCRATCH = 65536
     TLS_HELLO_SIZE = 8192       # of a ClientHello that is awaited whole
-    TLS_VERIFIED_NS = 3_600_000_000_000     # how long an endpoint's certificate, once verified, is good for its sessions
     TLS_BATCH = 4               # records that go with one system call
 
+cdef int64_t SESSION_NS = 3600 * 1000000000     # after that an endpoint has to prove anew who it is
 cdef bytes ACME_TLS = b"\x0aacme-tls/1"
 
 
@@ -468,8 +468,10 @@ cdef class TlsServer(TlsShell):
         if self.tls.socket._sslobj.session_reused:
             self.worker.counters.gauge_add(GAUGE_TLS_RESUMED, 1)
         inner.state = D_IDLE
-        if self.worker.draining or self.slot.closed:
+        if self.slot.closed or self.worker.draining and now_ns() >= self.worker.grace_until:
             return inner.drain()
+        if self.worker.draining:
+            return inner.last_chance(self.worker.grace_until)   # it was admitted, and has brought nothing yet
         self.worker.arm(inner, now_ns() + inner.listener.head_ns)
         return 0
 
@@ -499,12 +501,10 @@ cdef class TlsClient(TlsShell):
         if self.done.done():
             self.wire.abort()               # who wanted it has gone
             return
-        session = self.endpoint.session
-        self.verified_ns = self.endpoint.session_verified_ns
-        if session is not None and now_ns() - self.verified_ns > TLS_VERIFIED_NS:
-            session = None
+        if now_ns() >= self.endpoint.session_until:
+            self.endpoint.session = None
         try:
-            self.tls.open(self.endpoint.upstream.tls, False, self.name, session)
+            self.tls.open(self.endpoint.upstream.tls, False, self.name, self.endpoint.session)
         except ValueError as error:
             self.tls.state = TLS_BROKEN
             self.tls.failure = str(error)
@@ -520,8 +520,7 @@ cdef class TlsClient(TlsShell):
         TlsShell.connection_lost(self, error)
 
     cdef int _opened(self) except -1:
-        if not self.tls.socket._sslobj.session_reused:
-            self.verified_ns = now_ns()
+        self.kept = self.tls.socket._sslobj.session_reused
         if self.tls.version != b"TLSv1.3":
             self._told()
         if self.done.done():
@@ -530,14 +529,16 @@ cdef class TlsClient(TlsShell):
         return 0
 
     cdef int _told(self) except -1:
-        # The first of it is a ticket, if any; one is enough, and a copy of the session costs more than to be told.
+        # The first of it is a ticket, if any. One of a full handshake is used until it is refused, though RFC 8446 C.4
+        # wants each used once, lest connections be linked: ours come from one address. To copy a session (130 us) costs
+        # half of what it saves.
         cdef object session
         if not self.kept:
             self.kept = True
             session = self.tls.socket._sslobj.session
             if session is not None and (session.has_ticket or self.tls.version != b"TLSv1.3"):
                 self.endpoint.session = session
-                self.endpoint.session_verified_ns = self.verified_ns
+                self.endpoint.session_until = now_ns() + SESSION_NS
         return 0
 
     cdef int _failed(self) except -1:

@@ -30,6 +30,9 @@ class TicketSecrets(Struct, frozen=True):
     previous: bytes
     made: float
 
+    def __repr__(self) -> str:
+        return "<secrets of tickets>"
+
 
 class TicketUser(Protocol):
     """Whoever has contexts with keys."""
