@@ -277,6 +277,7 @@ class Slowly:
             try:
                 self.tls.do_handshake()
             except ssl.SSLWantReadError:
+                plain.send(self._to_server.read())
                 continue
             plain.send(self._to_server.read())
             return
