@@ -942,9 +942,8 @@ class Sticky:
         same_site: str = "lax",
     ) -> None: ...
 
-class _HasContext(Protocol):
-    @property
-    def context(self) -> ssl.SSLContext: ...
+class _Certificates(Protocol):
+    def begin(self, hello: bytes, /) -> ssl.SSLContext: ...
 
 class Listener:
     def __init__(
@@ -967,7 +966,7 @@ class Listener:
         forwarded: tuple[str, ...],
         request_id: str,
         half_close: str,
-        tls: _HasContext | None = None,
+        tls: _Certificates | None = None,
         handshake_ns: int = 0,
         handshake_rate: float = 0,
         tracing: TracePolicy | None = None,
@@ -977,7 +976,7 @@ class Listener:
     @property
     def name(self) -> str: ...
     @property
-    def certificates(self) -> _HasContext | None: ...
+    def certificates(self) -> _Certificates | None: ...
     @property
     def routes(self) -> tuple[Route | None, ...]: ...
 
