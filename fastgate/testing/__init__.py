@@ -12,8 +12,8 @@
 Stable names: the fixtures ``fastgate_gateway`` (async; any runner of coroutine tests, such as pytest-asyncio)
 and ``fastgate_gateway_sync`` (``with`` and plain calls); what they yield, ``GatewayUnderTest`` and
 ``SyncGatewayUnderTest``; ``run_gateway`` and ``run_gateway_sync``, the same without pytest; ``FakeUpstream``,
-``Seen``, ``Answer``, ``Fields``, ``Clock``, ``CutShort``; ``FakeServices``, ``FakeService`` and ``fake_exchange``,
-for aggregations in Python without a socket.
+``Seen``, ``Answer``, ``Fields``, ``Clock``, ``CutShort``; for aggregations in Python without a socket
+``FakeServices``, ``FakeService``, ``fake_exchange``.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES: Final = {
-    "Answer": "client", "Clock": "gateway", "CutShort": "client",
-    "FakeService": "gathering", "FakeServices": "gathering", "FakeUpstream": "upstreams",
-    "fake_exchange": "gathering", "Fields": "client", "GatewayUnderTest": "gateway", "Seen": "upstreams", "SyncGatewayUnderTest": "sync",
-    "run_gateway": "gateway", "run_gateway_sync": "sync",
+    "Answer": "client", "Clock": "gateway", "CutShort": "client", "FakeService": "gathering",
+    "FakeServices": "gathering", "FakeUpstream": "upstreams", "Fields": "client",
+    "GatewayUnderTest": "gateway", "Seen": "upstreams", "SyncGatewayUnderTest": "sync",
+    "fake_exchange": "gathering", "run_gateway": "gateway", "run_gateway_sync": "sync",
 }  # fmt: skip
 
 

@@ -146,12 +146,12 @@ class _FakeRequest:
 
     @property
     def cookies(self) -> dict[str, str]:
-        pairs = [pair.strip().partition("=") for pair in self.headers.get("cookie", "").split(";")]
+        pairs = [pair.strip().partition("=") for pair in (self.headers.get("cookie") or "").split(";")]
         return {name: value for name, equals, value in pairs if equals}
 
     @property
     def content_type(self) -> str:
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return (self.headers.get("content-type") or "").partition(";")[0].strip().lower()
 
     @property
     def has_body(self) -> bool:
