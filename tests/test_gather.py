@@ -11,13 +11,13 @@ import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 from msgspec import Struct
 
 from fastgate.aggregation.caching import combine
-from fastgate.plugins import Gather, Part, PartsFailed
+from fastgate.plugins import Gather, Mapped, Part, PartsFailed
 from fastgate.testing import Answer, FakeServices, Fields, Seen, fake_exchange
 
 
@@ -183,6 +183,20 @@ async def test_no_circle_is_left(services: FakeServices) -> None:
         assert [each() for each in gone] == [None, None, None]
     finally:
         gc.enable()
+
+
+async def test_types_of_values(services: FakeServices) -> None:
+    """Told apart by mypy."""
+    async with services.gather() as g:
+        assert_type(g.get("users", "/", type=User, required=False), Part[User | None])
+        assert_type(g.get("users", "/", type=User, required=False, default=User(0, "")), Part[User])
+        assert_type(g.get("users", "/", type=list[User], required=False, default=[]), Part[list[User]])
+        assert_type(g.get("users", "/", required=False), Part[Any])
+        services["users"].reply(json={"id": 7, "name": "ann"})
+        user = g.get("users", "/7", type=User)
+        assert_type(user, Part[User])
+        assert_type(g.map([1], lambda item: g.get("users", "/7", type=User)), Mapped[User])
+        assert_type(await user, User)
 
 
 # -- failures

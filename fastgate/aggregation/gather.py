@@ -32,7 +32,6 @@ from fastgate.config.model.basics import MIB
 __all__ = ["Ask", "Gather", "Mapped", "Options", "Part", "PartFailure", "PartsFailed", "Policy", "gather_of"]
 
 T = TypeVar("T")
-D = TypeVar("D")
 V = TypeVar("V")
 
 #: Of the time that an exchange has left, what is kept for its answer: a tenth, at most so many seconds.
@@ -110,9 +109,9 @@ class Gather(Run):
         *values: object,
         type: type[T],
         required: bool = True,
-        default: D,
+        default: T,
         **options: Unpack[Options],
-    ) -> Part[T | D]: ...
+    ) -> Part[T]: ...
     @overload
     def get(
         self,
@@ -157,9 +156,9 @@ class Gather(Run):
         *values: object,
         type: type[T],
         required: bool = True,
-        default: D,
+        default: T,
         **options: Unpack[Options],
-    ) -> Part[T | D]: ...
+    ) -> Part[T]: ...
     @overload
     def post(
         self,
