@@ -141,7 +141,7 @@ async def test_values_of_the_client_stay_values(gw: GatewayUnderTest, given: str
 async def test_values_that_would_be_more(gw: GatewayUnderTest, given: str) -> None:
     answer = await gw.get(f"/page?id={given}")
     assert (answer.status, answer.code) == (502, "aggregate-failed")
-    assert answer.json()["parts"] == {"users": {"reason": "part-value"}}
+    assert answer.json()["parts"] == [{"part": "users", "reason": "part-value"}]
     assert gw.upstream("users").requests == []
 
 
@@ -185,7 +185,7 @@ async def test_a_fault_of_what_is_required(gw: GatewayUnderTest, fault: str) -> 
     gw.upstream("offers").fail("hang")
     answer = await gw.get("/page?id=7")
     assert (answer.status, answer.code) == (status, code)
-    assert answer.json()["parts"] == {"users": told}
+    assert answer.json()["parts"] == [{"part": "users", **told}]
     assert answer.headers["cache-control"] == "no-store"
     assert gw.upstream("orders").requests == []
     assert gw.count()["plugins"]["page"].get("failures", 0) == 0
@@ -209,7 +209,7 @@ async def test_a_part_that_hangs(gw: GatewayUnderTest) -> None:
     gw.clock.advance(1.1)
     answer = await asking
     assert (answer.status, answer.code) == (504, "aggregate-timeout")
-    assert answer.json()["parts"] == {"users": {"reason": "part-timeout"}}
+    assert answer.json()["parts"] == [{"part": "users", "reason": "part-timeout"}]
 
 
 async def test_an_optional_part_that_hangs_as_long_as_the_whole_may(gw: GatewayUnderTest) -> None:

@@ -37,6 +37,7 @@ V = TypeVar("V")
 #: Of the time that an exchange has left, what is kept for its answer: a tenth, at most so many seconds.
 _SPARE: Final = 0.1
 _SUCCESS: Final = range(200, 300)
+_UNQUOTED: Final = re.compile(r"[^ !#-\[\]-~]")  # RFC 9651 3.3.3
 _FAILURE_CLASS: Final = re.compile(r"[1-5](?:[0-9]{2}|xx)|timeout|failure")
 
 
@@ -295,13 +296,17 @@ class Gather(Run):
     # -- what came of it
 
     @property
-    def partial(self) -> bool:
-        """A part has failed, or an element of one."""
-        return any(
-            part.failure is not None
-            or (isinstance(part, Mapped) and any(one.failure is not None for one in part.parts))
-            for part in self.parts.values()
-        )
+    def partial(self) -> str:
+        """A value for the header Fastgate-Partial of an answer: which parts have failed, or an element of
+        one, and why, as a List (RFC 9651 3.1); "": none has."""
+        told = []
+        for name, part in self.parts.items():
+            failure = part.failure
+            if failure is None and isinstance(part, Mapped):
+                failure = next((one.failure for one in part.parts if one.failure is not None), None)
+            if failure is not None:
+                told.append(f'"{_UNQUOTED.sub("_", name)}";reason={failure.reason}')
+        return ", ".join(told)
 
     def cache_control(self) -> str:
         """A Cache-Control for an answer that is made of all parts: the least of theirs. "no-store" when one

@@ -47,14 +47,14 @@ class PartsFailed(_core.Refusal):
         response = exchange.refuse(self.status, self.code, str(self))
         if response.headers.get("content-type") == "application/problem+json":
             problem = msgspec.json.decode(response.body)
-            problem["parts"] = {name: _told(failure) for name, failure in self.parts.items()}
+            problem["parts"] = [_told(name, failure) for name, failure in self.parts.items()]
             response.body = msgspec.json.encode(problem)
         return response
 
 
-def _told(failure: PartFailure) -> dict[str, Any]:
+def _told(name: str, failure: PartFailure) -> dict[str, Any]:
     # Details are for the log: they may quote what services said.
-    told: dict[str, Any] = {"reason": failure.reason}
+    told: dict[str, Any] = {"part": name, "reason": failure.reason}
     if failure.status:
         told["status"] = failure.status
     return told
@@ -147,13 +147,12 @@ class Part(Generic[T]):
         statuses = self._judging.statuses
         if not statuses:
             return None
+        keys: tuple[int | str, ...] = ()
         if is_timeout(failure):
-            return statuses.get("timeout")
-        if failure.reason == "part-status":
-            for key in (failure.status, str(failure.status), f"{failure.status // 100}xx"):
-                if key in statuses:
-                    return statuses[key]
-        return statuses.get("failure")
+            keys = ("timeout",)
+        elif failure.status:
+            keys = (failure.status, str(failure.status), f"{failure.status // 100}xx")
+        return next((statuses[key] for key in (*keys, "failure") if key in statuses), None)
 
 
 class Mapped(Part[list[U]], Generic[U]):

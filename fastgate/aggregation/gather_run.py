@@ -255,10 +255,7 @@ class Run:
             for other in whole.parts:
                 self._abandon(other)
             detail = f"{part.name}: {failure.detail}"
-            self._settle(
-                whole,
-                PartFailure(failure.reason, detail, status=failure.status, of_client=failure.of_client),
-            )
+            self._settle(whole, PartFailure(failure.reason, detail, status=failure.status))
         else:
             self._pump(mapping)
 
@@ -304,9 +301,7 @@ class Run:
         if self.failed is not None:
             return
         name = part.name if part._mapping is None else part._mapping.whole.name
-        if failure.of_client:
-            status, code = 400, "aggregate-request"
-        elif is_timeout(failure):
+        if is_timeout(failure):
             status, code = 504, "aggregate-timeout"
         else:
             status = 502
