@@ -5,6 +5,8 @@ import ssl
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+from fastgate.aggregation.gather import Gather, Policy
+
 class ReasonInfo(NamedTuple):
     code: str
     status: int
@@ -1385,6 +1387,14 @@ class SubResponse:
         """The body was longer than ``limit``."""
     def json(self) -> Any: ...
 
+class Refusal(Exception):
+    """Raised by a hook (not by ``on_response_body``) in place of the answer that it would return."""
+
+    def answer(self, exchange: ExchangeView) -> Response: ...
+
+def gather_with(make: Callable[..., Gather]) -> None:
+    """``make(exchange, **options)`` is what ``ExchangeView.gather`` gives."""
+
 class GatewayError:
     code: str
     status: int
@@ -1479,6 +1489,31 @@ class ExchangeView:
         """Asks an upstream of the configuration on the gateway's own pools, with its balancing, breakers and
         limits. It carries this exchange's X-Request-ID and trace context; X-Forwarded-* and Forwarded
         only where ``headers`` has them. Raises SubrequestError."""
+    def _ask(
+        self,
+        upstream: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        body: bytes,
+        timeout: float,
+        limit: int,
+    ) -> asyncio.Future[SubResponse]: ...
+    def gather(
+        self,
+        *,
+        timeout: float = 10.0,
+        policy: Policy = "required",
+        quorum: int = 1,
+        max_parts: int = 64,
+        max_memory: int = 16777216,
+    ) -> Gather:
+        """Asks for several parts together, in a block: ``async with exchange.gather() as g``. timeout:
+        seconds, never more than what is left of the hook's and the exchange's. See
+        docs/aggregation-python.md."""
+    @property
+    def time_left(self) -> float:
+        """Seconds until the gateway ends the hook that runs, or the exchange."""
     # -- at the end: for on_log
     @property
     def status(self) -> int: ...
