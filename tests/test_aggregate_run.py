@@ -24,6 +24,9 @@ class Answer:
         self.detail, self.endpoint, self.upstream = None, "", "up"
         self.attempts, self.began, self.took = 1, 0, 1
 
+    def forget(self) -> None:
+        self.body = b""
+
 
 class Desk:
     """Stands for ``_core.Gathering``: `asked` is what is under way, `said` how the run has answered."""

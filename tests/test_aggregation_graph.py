@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastgate.config import ConfigError, loads
@@ -57,6 +57,7 @@ def test_who_reads_the_clients_body() -> None:
     assert not reads_client_body(Part(upstream="u", json='["{query.body}"]'))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abcdef"), st.lists(st.sampled_from("abcdefg"), max_size=3)))
 def test_a_cycle_is_told_if_and_only_if_there_is_one(needs: dict[str, list[str]]) -> None:
     cycle = cycle_of(needs)

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.json import encode
@@ -73,7 +73,7 @@ Test = Callable[[str], None]
 def nasty(test: Test) -> Test:
     for text in NASTY:
         test = example(text)(test)
-    return test
+    return settings(deadline=None)(test)
 
 
 def escaped(text: str) -> str:
@@ -243,6 +243,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON, JSON)
 def test_a_json_value_keeps_its_type_and_its_text(mine: Any, other: Any) -> None:
     mine_text, other_text = json.dumps(mine).encode(), json.dumps(other).encode()

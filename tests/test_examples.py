@@ -239,3 +239,50 @@ def test_regions(start: Any) -> None:
         regions.ask(request("GET", "/images/a.png"))
     images = regions.endpoints["images"]
     assert sorted(len(upstream.requests) for upstream in images) == [0, 0, 3], "one of them has it"
+
+
+def test_order_page(start: Any) -> None:
+    page = start("order-page")
+    order = b'{"id": 17, "state": "shipped", "total": 12.50, "customer_id": "c/1", '
+    order += b'"lines": [{"sku": "a b"}, {"sku": "c"}]}'
+    for upstream in page.endpoints["orders"]:
+        upstream.default = (read_body(), reply(200, order, "Content-Type: application/json"))
+    customers, catalogue, shipping = (page.upstreams[one] for one in ("customers", "catalogue", "shipping"))
+    customers.default = (read_body(), reply(500, b"oh"))
+    article = b'{"sku": "a", "title": "Pen", "stock": 3}'
+    catalogue.default = (read_body(), reply(200, article, "Content-Type: application/json"))
+    parcels = b'{"data": {"parcels": [{"carrier": "dhl", "eta": null}]}}'
+    shipping.default = (read_body(), reply(200, parcels, "Content-Type: application/json"))
+    asked = request("GET", "/mobile/orders/17?lang=de&x=1", lines=("Authorization: Bearer t", "Cookie: a=b"))
+    answer = page.ask(asked)
+    assert answer.status == 200
+    assert b'"total":12.50' in answer.body.replace(b" ", b"")
+    assert answer.json() == {
+        "order": {"id": 17, "state": "shipped", "total": 12.5, "customer": {"name": None}},
+        "items": [{"sku": "a", "title": "Pen"}] * 2,
+        "parcels": [{"carrier": "dhl", "eta": None}],
+        "_missing": [{"part": "customer", "reason": "part-status", "status": 500}],
+    }
+    assert [one.target for one in customers.requests] == ["/customers/c%2F1"]
+    assert sorted(one.target for one in catalogue.requests) == [
+        "/articles/a%20b?lang=de",
+        "/articles/c?lang=de",
+    ]
+    (told,) = [one for upstream in page.endpoints["orders"] for one in upstream.requests]
+    assert (told.get("authorization"), told.get("cookie")) == ("Bearer t", None)
+    assert shipping.requests[0].json()["variables"] == {"order": 17}
+    for upstream in page.endpoints["orders"]:
+        upstream.default = (read_body(), reply(404, b"{}", "Content-Type: application/json"))
+    missing = page.ask(request("GET", "/mobile/orders/18"))
+    assert (missing.status, missing.json()["code"]) == (404, "aggregate-failed")
+
+
+def test_order_page_explained() -> None:
+    plan = explained("order-page", "/mobile/orders/17").aggregate
+    assert plan is not None
+    assert [(one.name, one.step) for one in plan.parts] == [
+        ("order", 1),
+        ("customer", 2),
+        ("items", 2),
+        ("parcels", 2),
+    ]

@@ -150,8 +150,10 @@ def completed(tables: dict[str, Any]) -> dict[str, Any]:
     tables.setdefault("upstreams", {})
     tables.setdefault("plugins", {})
     for route in tables.get("routes", []):
-        if "upstream" in route:
-            tables["upstreams"].setdefault(route["upstream"], {"endpoints": ["127.0.0.1:9001"]})
+        parts = route.get("aggregate", {}).get("parts", {}).values()
+        for asked in (route, *parts):
+            for name in ([asked["upstream"]] if "upstream" in asked else []) + asked.get("race", []):
+                tables["upstreams"].setdefault(name, {"endpoints": ["127.0.0.1:9001"]})
         for plugin in route.get("plugins", []):
             tables["plugins"].setdefault(plugin, {"use": "ip-filter", "block": ["192.0.2.0/24"]})
     return tables
@@ -196,6 +198,11 @@ def test_configurations(block: Block, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_readme_shows_an_example_file() -> None:
     shown = [block.text for block in blocks("toml") if block.page.name == "README.md"]
     assert shown == [(ROOT / "examples" / "api.toml").read_text()]
+
+
+def test_the_page_of_aggregations_shows_an_example_file() -> None:
+    shown = [block.text for block in blocks("toml") if block.page.name == "aggregation.md"]
+    assert shown[0] == (ROOT / "examples" / "order-page.toml").read_text()
 
 
 MINIMAL = {

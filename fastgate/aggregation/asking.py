@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from fastgate import _core
 from fastgate.aggregation.decoders import decode_body
-from fastgate.aggregation.documents import Value, size_of
+from fastgate.aggregation.documents import Value, decode_json, size_of
 from fastgate.aggregation.failures import PartFailure
 from fastgate.aggregation.graphql import data_of
 from fastgate.aggregation.requests import PartRequest
@@ -44,18 +44,12 @@ _NOBODY: Final = _Nobody()
 
 
 class Sent(NamedTuple):
-    """A request that has ended, for the trail. place: of the element, -1 for a part's only request. Times in
-    nanoseconds, `began` since the exchange began."""
+    """A request that has ended, for the trail. index: of the element, -1 for a part's only request. answer: a
+    ``_core.PartAnswer`` without its body, or what is like it."""
 
     part: PartPlan
     place: int
-    began: int
-    took: int
-    status: int
-    reason: str
-    upstream: str
-    endpoint: str
-    attempts: int
+    answer: Any
 
 
 class Asking:
@@ -106,19 +100,16 @@ class Requests:
             return
         asking.pending -= 1
         part = asking.part
-        self.trail.append(
-            Sent(
-                part, asking.index, answer.began, answer.took, answer.status, answer.reason,
-                answer.upstream, answer.endpoint, answer.attempts,
-            )
-        )  # fmt: skip
+        self.trail.append(Sent(part, asking.index, answer))
         if asking.flight is not None:
             self._land(asking, answer)
         try:
             value = self._value_of(asking, answer)
         except PartFailure as failure:
+            answer.forget()
             self._failed(asking, failure)
             return
+        answer.forget()
         if asking.pending:
             for side in asking.sides:
                 self._gathering.give_up(side)
@@ -248,11 +239,11 @@ class Requests:
         part = asking.part
         if answer.reason:
             raise PartFailure(answer.reason, answer.detail or "", status=answer.status)
-        status, fields = answer.status, answer.fields
-        if not any(low <= status <= high for low, high in part.success):
+        status = answer.status
+        if status not in part.success:
             raise PartFailure("part-status", f"status {status}", status=status)
         kind = None
-        for name, text in fields:
+        for name, text in answer.fields:
             if name == "content-type":
                 kind = text
             elif name == "content-encoding" and text.lower() != "identity":
@@ -260,7 +251,10 @@ class Requests:
                     "part-body", f"Content-Encoding: {text}, which nobody asked for", status=status
                 )
         try:
-            value = decode_body(answer.body, kind, part.decode, opening=part.opening)
+            if kind == "application/json" and part.json:
+                value = decode_json(answer.body, opening=part.opening)  # most of them
+            else:
+                value = decode_body(answer.body, kind, part.decode, opening=part.opening)
             if part.graphql is not None:
                 value = data_of(value, part.graphql.partial)
         except PartFailure as failure:
@@ -268,12 +262,12 @@ class Requests:
             raise
         if type(answer) is not _core.PartAnswer and not self._gathering.charge(len(answer.body)):
             raise PartFailure("aggregate-memory", "an answer that is kept or shared")
-        if part.decode not in ("auto", "json") and not self._gathering.charge(size_of(value)):
+        if not part.json and not self._gathering.charge(size_of(value)):
             raise PartFailure("aggregate-memory", "a decoded body")
         if part.cache_ns and type(answer) is _core.PartAnswer:
             assert self._plan.cache is not None
             self._plan.cache.put(
-                self._key(asking), status, fields, answer.body, part.cache_ns, _core.monotonic_ns()
+                self._key(asking), status, answer.fields, answer.body, part.cache_ns, _core.monotonic_ns()
             )
         return value
 
@@ -294,6 +288,11 @@ class _Told:
         "took",
         "upstream",
     )
+
+    body: bytes
+
+    def forget(self) -> None:
+        self.body = b""
 
 
 class _Shared(_Told):

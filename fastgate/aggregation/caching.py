@@ -56,6 +56,8 @@ class Freshness(NamedTuple):
             lifetime = _seconds(directives["max-age"]) or 0
         elif expires:
             lifetime = _until(expires, date)
+        if not directives and lifetime is None and not vary:
+            return _SILENT
         return cls(
             "no-store" in directives,
             "no-cache" in directives or vary,
@@ -63,6 +65,9 @@ class Freshness(NamedTuple):
             bool(directives.keys() & {"must-revalidate", "proxy-revalidate"}),
             None if lifetime is None else max(0, lifetime - age),
         )
+
+
+_SILENT: Final = Freshness()
 
 
 def _seconds(text: str) -> int | None:

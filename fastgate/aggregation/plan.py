@@ -93,8 +93,9 @@ class PartPlan:
         self.timeout_ns: Final = part.timeout
         self.max_body: Final = part.max_body
         self.coalesce: Final = part.coalesce
-        # Whether others may have the answer to it: not of what changes something (RFC 9110 9.2.1).
-        self.shared: Final = self.request.method in _SAFE and not part.race
+        # Whether others may have the answer to it: not of what changes something (RFC 9110 9.2.1). The plan
+        # takes it back where nothing else can be the same request.
+        self.shared = self.request.method in _SAFE and not part.race
         self.cache_ns: Final = (part.cache or 0) if self.request.method == "GET" else 0
         self.when: Final[Condition | None] = compile_when(part.when) if part.when else None
         self.for_each: Final = part.for_each
@@ -105,12 +106,15 @@ class PartPlan:
         self.opening = False
         # -- its answer
         self.required: Final = part.required
-        self.success: Final = part.success
+        self.success: Final = frozenset(
+            status for low, high in part.success for status in range(low, high + 1)
+        )
         self.statuses: Final = part.statuses
         self.default: Final[Value | Missing] = (
             MISSING if part.default is None else decode_json(part.default.encode())
         )
         self.decode: Final = part.decode
+        self.json: Final = part.decode in ("auto", "json")
         self.graphql: Final = part.graphql
         self.shape: Final[Shape | None] = compile_shape(part, compile_filter)
         self.omit: Final = part.omit
@@ -153,6 +157,7 @@ class Plan:
         for part in self.parts:
             part.needed_by = tuple(one.index for one in self.parts if part.index in one.needs)
             part.opening = part.shape is None and not part.omit and self.merger.at_top(part.name)
+            part.shared = part.shared and (part.coalesce or part.for_each is not None or self._has_like(part))
         self.needs: Final = [len(part.needs) for part in self.parts]
         self.timeout_ns: Final = aggregate.timeout
         self.max_memory: Final = aggregate.max_memory
@@ -164,6 +169,16 @@ class Plan:
         # -- shared by exchanges
         self.flights: Final[dict[Any, Any]] = {}
         self.cache: Final = PartCache() if any(part.cache_ns for part in self.parts) else None
+
+    def _has_like(self, part: PartPlan) -> bool:
+        """Whether another part may come to the same request."""
+        mine = part.request.constant
+        return any(
+            other is not part
+            and other.first == part.first
+            and (mine is None or other.request.constant in (None, mine))
+            for other in self.parts
+        )
 
     def begin(self, gathering: Gathering, exchange: Any, body: bytes) -> Run:
         return Run(self, gathering, ClientValues(exchange, body))

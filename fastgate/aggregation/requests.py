@@ -195,6 +195,8 @@ def _path(template: Template) -> _Text:
 
 def _segment(template: Template) -> Callable[[Values], str]:
     texts = [piece if isinstance(piece, str) else compile_text((piece,)) for piece in template]
+    if len(texts) == 1:
+        return _whole_segment(template)
 
     def segment(values: Values) -> str:
         made, plain = [], True
@@ -210,6 +212,23 @@ def _segment(template: Template) -> Callable[[Values], str]:
         if not plain:
             _check_segment(whole, template)
         return whole
+
+    return segment
+
+
+def _whole_segment(template: Template) -> Callable[[Values], str]:
+    """Of nothing but a placeholder, as nearly all are."""
+    text = compile_text(template)
+
+    def segment(values: Values) -> str:
+        value = text(values)
+        if value is MISSING:
+            raise _refused(template, "it has no value, and stands in a path")
+        if value.isalnum() and value.isascii():
+            return value
+        value = _quoted(value, template)
+        _check_segment(value, template)
+        return value
 
     return segment
 

@@ -219,7 +219,8 @@ class Run:
             self._fail(part, failure)
             return
         part.tally.ok()
-        self.values[part.name] = PartValue(value, status, dict(reversed(fields[0])) if fields else {})
+        if part.needed_by:
+            self.values[part.name] = PartValue(value, status, dict(reversed(fields[0])) if fields else {})
         self._successes += 1
         self._settle(part, Outcome(True, shaped, None, fields))
 
@@ -348,7 +349,17 @@ class Run:
             return
         for sent in self._requests.trail:
             name = sent.part.name if sent.place < 0 else f"{sent.part.name}[{sent.place}]"
-            self.gathering.note(name, *sent[2:])
+            answer = sent.answer
+            self.gathering.note(
+                name,
+                answer.began,
+                answer.took,
+                answer.status,
+                answer.reason,
+                answer.upstream,
+                answer.endpoint,
+                answer.attempts,
+            )
         asked = {one.part for one in self._requests.trail}
         for part in self.plan.parts:
             failure = self._failure(part)

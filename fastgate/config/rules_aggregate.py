@@ -19,6 +19,7 @@ from fastgate.config.units import format_duration
 #: What has no meaning where members go out one by one, under the names of their parts.
 _OF_WHOLE_ANSWERS: Final = ("answer", "merge", "on_collision", "partial_status", "errors_member")
 _NO_BODY: Final = ("GET", "HEAD")
+_NO_CONTENT: Final = (204, 205)
 
 
 def check_aggregate(context: Context, path: Path, aggregate: Aggregate, route: Route) -> None:
@@ -83,11 +84,15 @@ def _check_policy(context: Context, path: Path, aggregate: Aggregate, names: tup
 
 def _check_answer(context: Context, path: Path, aggregate: Aggregate) -> None:
     problems, stream = context.problems, aggregate.stream
+    shown = [name for name, part in aggregate.parts.items() if not part.omit]
     for key in ("status", "partial_status"):
-        if getattr(aggregate, key) in (204, 205) and not problems.failed((*path, key)):
+        status = getattr(aggregate, key)
+        if status in _NO_CONTENT and shown and not problems.failed((*path, key)):
             problems.error(
                 (*path, key),
-                f"{label_of((*path, key))}: a {getattr(aggregate, key)} response has no body (RFC 9110 15.3)",
+                f"{label_of((*path, key))}: a {status} response has no body (RFC 9110 15.3), and part "
+                f"{quote(shown[0])} would be in it",
+                "write omit = true for each part",
             )
     if stream and aggregate.policy == "first":
         problems.error(
@@ -112,7 +117,7 @@ def _check_answer(context: Context, path: Path, aggregate: Aggregate) -> None:
                 context.no_effect((*here, "group"), why)
             if stream and part.answer_headers:
                 context.no_effect((*here, "answer_headers"), "the head is sent before the last part is there")
-    if aggregate.parts and all(part.omit for part in aggregate.parts.values()):
+    if aggregate.parts and not shown and aggregate.status not in _NO_CONTENT:
         problems.warning(
             (*path, "parts"), f"{label_of((*path, 'parts'))}: every part has `omit`, so the answer is empty"
         )

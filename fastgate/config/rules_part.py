@@ -193,7 +193,7 @@ def _rewritten(text: Text, normal: bytes) -> str:
 def _check_characters(context: Context, path: Path, value: Any) -> None:
     """A JSON text may name half a character ("\\ud800"), which no request can send."""
     try:
-        json.dumps(value, default=bytes.decode, ensure_ascii=False).encode()
+        json.dumps(value, default=repr, ensure_ascii=False).encode()  # repr: of numbers, which are Raw
     except UnicodeEncodeError:
         context.problems.error(path, f"{label_of(path)}: half a surrogate pair is no character")
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from fastgate.config import reflect
 from fastgate.config.decode import label_of
-from fastgate.config.model import IpFilter, Plugin, PluginUse, RateLimit
+from fastgate.config.model import Aggregate, IpFilter, Plugin, PluginUse, RateLimit
+from fastgate.config.part_graph import texts_of
 from fastgate.config.problems import Path, quote
 from fastgate.config.rules_context import Context
 
@@ -104,7 +105,8 @@ def _put(
 
 
 def check_order(context: Context) -> None:
-    """Warns where a limit or filter for some consumers runs before any plugin can have told who calls."""
+    """Warns where a limit or filter for some consumers, or an aggregation that names them, runs before any
+    plugin can have told who calls."""
     for path, listener in context.listeners:
         for i, name in enumerate(listener.plugins):
             if not _tells(context, listener.plugins[:i]):
@@ -119,6 +121,8 @@ def check_order(context: Context) -> None:
         for i, name in enumerate(route.plugins):
             if not told and not _tells(context, route.plugins[:i]):
                 _warn_of(context, (*path, "plugins"), name)
+        if route.aggregate is not None and not told and not _tells(context, route.plugins):
+            _warn_of_parts(context, (*path, "aggregate", "parts"), route.aggregate)
 
 
 def _tells(context: Context, names: Sequence[str]) -> bool:
@@ -135,3 +139,20 @@ def _warn_of(context: Context, path: Path, name: str) -> None:
             f"plugins: {quote(name)} is for some consumers, and no plugin before it can tell who calls",
             "name it behind the one that does",
         )
+
+
+def _warn_of_parts(context: Context, path: Path, aggregate: Aggregate) -> None:
+    """Of the first text alone: the others have the same reason."""
+    if context.problems.failed(path):
+        return
+    for name, part in aggregate.parts.items():
+        for text in texts_of(part):
+            for one in text.placeholders():
+                if one.source in ("consumer", "claim"):
+                    at = (*path, name, *text.path)
+                    context.problems.warning(
+                        at,
+                        f"{label_of(at)}: {{{one.source}}} has no value, since no plugin can tell who calls",
+                        "name one in `plugins`, such as jwt or api-key",
+                    )
+                    return

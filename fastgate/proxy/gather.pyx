@@ -105,6 +105,10 @@ cdef class PartSide(InnerSide):
 cdef class PartAnswer:
     """What has become of a request."""
 
+    def forget(self):
+        """The body is not wanted any more."""
+        self.body = b""
+
 
 cdef class Gathering(EndpointSide):
     """What a run of ``fastgate.aggregation`` asks upstreams by, and answers with."""
