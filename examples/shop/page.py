@@ -25,7 +25,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from services import STATES, Service
 
@@ -123,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self.known_host():
             return
-        match [unquote(segment) for segment in self.path.split("/")[1:]]:
+        match [unquote(segment) for segment in urlsplit(self.path).path.split("/")[1:]]:
             case [""]:
                 text = HTML.read_text()
                 self.answer(200, text.encode(), "text/html; charset=utf-8", policy(text))
