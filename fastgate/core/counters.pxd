@@ -14,6 +14,7 @@ cdef enum Gauge:
     GAUGE_TLS_TIMEOUTS              # handshakes that took longer than handshake_timeout
     GAUGE_TLS_FAILED
     GAUGE_TLS_REFUSED               # over a listener's handshake_rate
+    GAUGE_TRACES_SAMPLED            # exchanges whose spans are to be exported
     GAUGE_TRACES_EXPORTED           # sampled exchanges whose spans the receiver has taken
     GAUGE_TRACES_DROPPED            # and those that were lost: no room, or not taken
     GAUGE_COUNT

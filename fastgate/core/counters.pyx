@@ -10,7 +10,7 @@
 
 
 cdef enum:
-    _COUNTERS_VERSION = 2
+    _COUNTERS_VERSION = 3
     # Endpoints with numbers of their own, over all upstreams; and pairs of a plugin and what it counts.
     _ENDPOINT_PLACES = 1024
     _PLUGIN_PLACES = 512
@@ -21,7 +21,7 @@ cdef enum:
 GAUGES: tuple[str, ...] = (
     "connections_open", "connections_accepted", "connections_refused", "exchanges_active", "tunnels_active",
     "log_dropped", "tls_handshakes", "tls_resumed", "tls_timeouts", "tls_failed", "tls_refused",
-    "traces_exported", "traces_dropped",
+    "traces_sampled", "traces_exported", "traces_dropped",
 )
 UPSTREAM_COUNTS: tuple[str, ...] = (
     "exchanges", "attempts", "retries", "failures",

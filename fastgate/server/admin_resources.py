@@ -162,7 +162,8 @@ async def _acme(operations: Operations, call: AnyCall) -> object:
 
 async def _certificates(operations: Operations, call: AnyCall) -> object:
     # Not in a thread: what forks has none.
-    return certificates_of((await operations.in_force()).config)
+    now: InForce = await operations.in_force()
+    return certificates_of(now.config, await operations.acme(), time.time())
 
 
 async def _listeners(operations: Operations, call: AnyCall) -> object:
@@ -290,7 +291,7 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     _get("/listeners", "Where clients connect", _listeners, views.Listeners),
     _get(
         "/certificates",
-        "The certificates that it shows, those that expire first in front",
+        "The certificates that it shows or waits for: pending ones in front, then those that expire first",
         _certificates,
         Certificates,
     ),

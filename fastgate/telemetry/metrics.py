@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import fastgate
@@ -22,6 +24,7 @@ __all__ = ["AcmeFact", "Facts", "Metrics", "ProcessFact"]
 #: Routes, upstreams or places of endpoints between two turns of the loop, which may have to serve.
 SLICE: Final = 100
 _WORKER_STATES: Final = ("starting", "serving", "hung", "draining")
+_ACME_STATES: Final = ("pending", "valid", "expired")
 Rows = list[tuple[tuple[str, ...], float]]
 
 
@@ -36,11 +39,12 @@ class ProcessFact(NamedTuple):
 
 
 class AcmeFact(NamedTuple):
-    """A certificate from an ACME directory. not_after: seconds since the epoch, None while there is none yet;
-    failures: in a row, to get the next one."""
+    """A certificate from an ACME directory. state: "pending", "valid" or "expired"; not_after: seconds since
+    the epoch, None while there is none yet; failures: in a row, to get the next one."""
 
     directory: str
     domain: str
+    state: str
     not_after: float | None
     failures: int
 
@@ -131,6 +135,7 @@ class Metrics:
             "listeners": [((each.name, each.bind), 1) for each in config.listeners],
             "certificate": self._expiries(config)
             + [(("", each.directory, each.domain), each.not_after) for each in facts.acme if each.not_after],
+            "acme_certificates": _by_state(facts.acme),
             "acme": [((each.directory, each.domain), each.failures) for each in facts.acme],
             "config_version": [((), facts.version)],
             "config_applied": [((), facts.applied)],
@@ -162,6 +167,12 @@ def _expiries(config: Config) -> Rows:
             labels = (listener.name, str(number), each.names[0] if each.names else "")
             found.append((labels, not_after(each.cert_pem).timestamp()))
     return found
+
+
+def _by_state(facts: Iterable[AcmeFact]) -> Rows:
+    counts = Counter((each.directory, each.state) for each in facts)
+    directories = dict.fromkeys(directory for directory, _ in counts)
+    return [((name, state), counts[name, state]) for name in directories for state in _ACME_STATES]
 
 
 def _of_processes(processes: tuple[ProcessFact, ...]) -> dict[str, Rows]:
