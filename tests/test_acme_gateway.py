@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from support.gateway import Gateway, config
 from support.metrics import scrape
 from support.pebble import Pebble
 from support.tls import TlsClient
+from test_program_upgrade import upgrade
 
 NAMES = ["one.example.com", "two.example.com"]
 
@@ -242,3 +244,28 @@ def test_while_its_process_hangs_certificates_are_still_told(
     assert len(found.find("fastgate_certificate_expiry_timestamp_seconds")) == len(NAMES)
     os.kill(engine, signal.SIGCONT)
     assert gateway.admin("/certificates")["certificates"] == before
+
+
+def test_a_new_program_has_what_was_issued_and_orders_what_was_under_way(
+    start_gateway: StartGateway, pebble: Pebble, tmp_path: Path
+) -> None:
+    """`fastgate upgrade` in the middle of an order: the directory waits for an answer that never comes."""
+    pebble.point(NAMES[1], "127.0.0.2")
+    with socket.create_server(("127.0.0.2", pebble.http_port)) as silent:
+        silent.settimeout(20)
+        gateway = start_gateway(tables(pebble, tmp_path / "store", challenge="http-01", workers=2))
+        wait_issued(gateway, NAMES[0])
+        before = shown(gateway, pebble, NAMES[0])
+        asked, _ = silent.accept()
+        with asked:
+            pebble.point(NAMES[1], "127.0.0.1")
+            since = len(gateway.stderr)
+            upgrade(gateway)
+            again = f"fastgate: acme test: the certificate of {NAMES[0]}: serial "
+            gateway.wait_stderr(again, since=since)
+            assert shown(gateway, pebble, NAMES[0]) == before
+            done = f"fastgate: acme test: the certificate of {NAMES[1]}: serial "
+            gateway.wait_stderr(done, timeout=30, since=since)
+        shown(gateway, pebble, NAMES[1])
+        assert shown(gateway, pebble, NAMES[0]) == before
+    assert pebble.log().count("Issued certificate serial") == len(NAMES)

@@ -116,8 +116,9 @@ class Pebble:
 
     def point(self, name: str, address: str) -> None:
         """From now on it looks for that name there, until it is started anew."""
-        body = json.dumps({"host": name, "addresses": [address]}).encode()
-        urllib.request.urlopen(f"http://127.0.0.1:{self._names}/add-a", body, timeout=5).close()
+        for path in ("clear-a", "add-a"):
+            body = json.dumps({"host": name, "addresses": [address]}).encode()
+            urllib.request.urlopen(f"http://127.0.0.1:{self._names}/{path}", body, timeout=5).close()
 
     def root(self) -> str:
         """What its certificates lead to, PEM; a new one after each start."""
