@@ -173,9 +173,13 @@ def test_an_exemplar_is_the_trace_where_there_is_one() -> None:
             start_unix_ns=10**18,
         )
     )
-    text = _core.MetricsText(counters, {key: key for key in _core.METRIC_FAMILIES}, openmetrics=True)
+    text = _core.MetricsText(counters, {key: key for key in _core.METRIC_FAMILIES})
+    text.begin(openmetrics=True)
     text.add_routes(["a"])
-    assert f'# {{trace_id="{"ab" * 16}"}} 0.003 1000000000.003'.encode() in text.text("total")
+    assert f'# {{trace_id="{"ab" * 16}"}} 0.003 1000000000.003'.encode() in text.join(["total"])
+    text.begin(openmetrics=False)
+    text.add_routes(["a"])
+    assert b"#" not in text.join(["total"]), "nothing is left of the scrape before"
 
 
 def shows(total: int, now: Scrape) -> bool:

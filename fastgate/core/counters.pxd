@@ -143,8 +143,8 @@ cdef class Counters:
     cdef void gauge_set(self, int gauge, int64_t value) noexcept nogil
     cdef void upstream_add(self, int upstream_index, int which, int64_t by) noexcept nogil
     cdef void upstream_set(self, int upstream_index, int which, int64_t value) noexcept nogil
-    # Where this process counts an endpoint, as long as the Tally is held. Never None.
-    cdef Tally endpoint_tally(self, str upstream, str address)
+    # Where this process counts an endpoint, as long as the Tally is held. Never None. The Seat is held as long.
+    cdef Tally endpoint_tally(self, str upstream, Seat seat)
     cdef RouteCounts* _route(self, int at) noexcept nogil
     cdef int _use(self, uint64_t worker) except -1
     cdef dict _sum_route(self, int route)

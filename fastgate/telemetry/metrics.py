@@ -17,7 +17,7 @@ from fastgate import _core
 from fastgate.config import Config
 from fastgate.telemetry.families import BY_KEY
 from fastgate.telemetry.processes import usage_of
-from fastgate.telemetry.text import assemble, samples
+from fastgate.telemetry.text import in_order, samples
 
 __all__ = ["AcmeFact", "Facts", "Metrics", "ProcessFact"]
 
@@ -83,15 +83,21 @@ class Metrics:
         self._upstreams = upstreams
         self._loads = loads
         self._places = places
+        self._compiled = _core.MetricsText(counters, {key: BY_KEY[key].name for key in _core.METRIC_FAMILIES})
+        self._scraping = asyncio.Lock()
         self._known: dict[str, tuple[str, _core.UpstreamLoad, _core.UpstreamHealth]] = {}
         self._certificates: tuple[Config | None, Rows] = (None, [])
 
     async def render(self, facts: Facts, openmetrics: bool) -> bytes:
-        """The text. It is made in slices, between which the loop turns."""
+        """The text. It is made in slices, between which the loop turns; of several scrapes one at a time."""
+        async with self._scraping:
+            return await self._render(facts, openmetrics)
+
+    async def _render(self, facts: Facts, openmetrics: bool) -> bytes:
         began = time.perf_counter()
         live = {process.place for process in facts.processes if process.place >= 0}
-        names = {key: BY_KEY[key].name for key in _core.METRIC_FAMILIES}
-        compiled = _core.MetricsText(self._counters, names, openmetrics=openmetrics, live=live)
+        compiled = self._compiled
+        compiled.begin(openmetrics=openmetrics, live=live)
         compiled.add_no_route()
         routes = [route.name for route in facts.config.routes]
         for start in range(0, len(routes), SLICE):
@@ -106,14 +112,11 @@ class Metrics:
             place += SLICE
             await asyncio.sleep(0)
         compiled.add_plugins()
-        texts: dict[str, bytes] = {}
-        for key in _core.METRIC_FAMILIES:
-            texts[key] = compiled.text(key)
-            await asyncio.sleep(0)  # with many routes it is a megabyte
         rows = self._rows(facts, live)
         rows["scrape"] = [((), time.perf_counter() - began)]
+        texts: dict[str, bytes | str] = {key: key for key in _core.METRIC_FAMILIES if compiled.has(key)}
         texts.update((key, samples(BY_KEY[key], found)) for key, found in rows.items())
-        return assemble(texts, openmetrics)
+        return compiled.join(in_order(texts, openmetrics))
 
     def _known_upstreams(self, config: Config) -> list[tuple[str, _core.UpstreamLoad, _core.UpstreamHealth]]:
         known, self._known = self._known, {}
