@@ -12,7 +12,8 @@ __all__ = ["AcmeCertificateView", "AcmeView"]
 class AcmeCertificateView(Struct, frozen=True, kw_only=True):
     """state: "pending" while there has been no certificate yet, "expired" when the one in use has. failures,
     problem, next_try: of the last try; 0, "" and None once one has gone well. Those that wait for the
-    storage, the account or the directory have what that fails with. key: its algorithm. sha256: of its DER."""
+    storage, the account or the directory have what that fails with. key: its algorithm.
+    sha256: of its DER."""
 
     domain: str
     state: Literal["pending", "valid", "expired"]
