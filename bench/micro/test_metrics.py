@@ -87,7 +87,7 @@ def test_a_scrape(benchmark: Any, routes: int, upstreams: int, openmetrics: bool
     spent: list[float] = []
 
     async def scrape() -> None:
-        # Nothing is returned: asyncio.Runner has its task's repr made (of a handler that signal does not know),
+        # Nothing is returned: of what is, asyncio.Runner makes the repr (its handler of SIGINT has the task),
         # which took seven times as long as the scrape when that was megabytes of bytes.
         nonlocal longest, text
         task = asyncio.ensure_future(metrics.render(facts, openmetrics))
