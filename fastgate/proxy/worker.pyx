@@ -175,8 +175,7 @@ cdef class Worker:
         counters.gauge_set(GAUGE_EXCHANGES_ACTIVE, self.exchanges)
         counters.gauge_set(GAUGE_TUNNELS_ACTIVE, self.tunnels)
         if self.trails is not None:
-            counters.gauge_set(GAUGE_TRACES_EXPORTED, <int64_t>self.trails.spans_exported)
-            counters.gauge_set(GAUGE_TRACES_DROPPED, <int64_t>(self.trails.spans_dropped + self.trails.spans_lost))
+            self.trails.show(counters)
         if self.log is not None:
             dropped = self.log_dropped + <int64_t>self.log.dropped
             counters.gauge_add(GAUGE_LOG_DROPPED, dropped - self.shown_dropped)

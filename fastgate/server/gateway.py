@@ -282,6 +282,9 @@ class Gateway:
         """
         return await self.keeper.reload(config, cause=cause, expected=expected)
 
+    async def reload_certificates(self, *, expected: str | None = None) -> ReloadResult:
+        return await self.keeper.reload_certificates(expected=expected)
+
     async def _apply(self, config: Config) -> Applied:
         if self._draining:
             raise ReloadError("it is draining")
