@@ -18,7 +18,8 @@ from cryptography import x509
 from support.certificates import issue
 from support.client import request
 from support.gateway import ROOT, Gateway, config
-from support.prometheus import Prometheus, program
+from support.program import installed
+from support.prometheus import Prometheus
 from support.upstream import Upstream, reply
 
 EXAMPLES = ROOT / "examples"
@@ -193,6 +194,10 @@ def test_alerts_ask_for_what_is_there(scene: Scene) -> None:
 @pytest.mark.parametrize(("what", "file"), [("config", "prometheus.yml"), ("rules", "prometheus-rules.yml")])
 def test_promtool_accepts_the_examples(what: str, file: str) -> None:
     checked = subprocess.run(
-        [program("promtool"), "check", what, file], cwd=EXAMPLES, capture_output=True, text=True, timeout=30
+        [installed("promtool", "prometheus"), "check", what, file],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert checked.returncode == 0, checked.stderr
