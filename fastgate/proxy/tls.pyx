@@ -447,6 +447,8 @@ cdef class TlsServer(TlsShell):
         if self.tls.socket._sslobj.session_reused:
             self.worker.counters.gauge_add(GAUGE_TLS_RESUMED, 1)
         inner.state = D_IDLE
+        if self.worker.draining and self.worker.grace_until_ns > now_ns():
+            return inner.last_chance(self.worker.grace_until_ns)    # its first request is on its way already
         if self.worker.draining or self.slot.closed:
             return inner.drain()
         self.worker.arm(inner, now_ns() + inner.listener.head_ns)

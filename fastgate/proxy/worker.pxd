@@ -62,6 +62,7 @@ cdef class Worker:
     cdef readonly int64_t refused       # connections over a cap
     cdef int tunnels
     cdef bint draining
+    cdef int64_t grace_until_ns         # until when a connection may still bring a last request; 0: it may not
     cdef object drained                 # a Future while draining
     cdef readonly int cut               # exchanges cut at the end of a drain
 

@@ -341,8 +341,9 @@ cdef class Worker:
             if x in self.inner and x.kind != KIND_HEDGE and (x.kind != KIND_SUBREQUEST or x.pinned):
                 x.client_gone(R_DRAIN_CUT, None)
         if grace > 0:
+            self.grace_until_ns = now_ns() + <int64_t>(grace * 1e9)
             for connection in list(self.downstreams):
-                connection.last_chance(now_ns() + <int64_t>(grace * 1e9))
+                connection.last_chance(self.grace_until_ns)
         else:
             for connection in list(self.downstreams):
                 connection.drain()
