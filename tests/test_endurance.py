@@ -41,12 +41,14 @@ def test_whose_connection_it_is() -> None:
 
 def test_a_kill_explains_what_ends_with_it_alone() -> None:
     doomed = Doomed()
-    doomed.add([40_000])
+    killed = doomed.add([40_000])
     assert doomed.has(40_000)
     assert not doomed.has(40_001)
-    assert not doomed.has(40_000, 0), "it ended before"
-    assert not doomed.has(40_000, 1 << 62), "that is another connection by now"
-    row = counted(doomed, errors=3, losses=((40_000, now(doomed)), (40_001, now(doomed))))
+    assert not doomed.has(40_000, killed - 1), "it ended before"
+    assert not doomed.has(40_000, killed + AT_ONCE), "that is another connection by now"
+    doomed.add([40_000])
+    assert doomed.has(40_000, killed), "that the port was used again changes nothing"
+    row = counted(doomed, errors=3, losses=((40_000, killed), (40_001, killed)))
     assert (row.cut, row.unanswered) == (1, 2)
     assert row.broken() == ["swaps: 2 requests had no answer"]
 
@@ -82,11 +84,6 @@ def test_a_promise_that_is_broken_is_told(what: str, changes: dict[str, object],
     for name, value in changes.items():
         setattr(row, name, value)
     assert row.broken() == told
-
-
-def now(doomed: Doomed) -> int:
-    """Soon after what it knows of."""
-    return max(doomed._since.values()) + AT_ONCE // 2
 
 
 def counted(doomed: Doomed, errors: int = 0, losses: tuple[tuple[int, int], ...] = ()) -> Row:

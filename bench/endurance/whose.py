@@ -35,14 +35,17 @@ class Doomed:
     """Connections of workers that were killed."""
 
     def __init__(self) -> None:
-        self._since: dict[int, int] = {}
+        self._killed: dict[int, list[int]] = {}  # a port may be used again, and killed again
 
-    def add(self, ports: Iterable[int]) -> None:
-        """Now."""
-        self._since.update(dict.fromkeys(ports, time.monotonic_ns()))
+    def add(self, ports: Iterable[int]) -> int:
+        """Now, which is returned: ns on the monotonic clock."""
+        now = time.monotonic_ns()
+        for port in ports:
+            self._killed.setdefault(port, []).append(now)
+        return now
 
     def has(self, port: int, at: int | None = None) -> bool:
         """Whether what became of this port's connection was such a death. at: when, on the monotonic clock in
         ns; None: now."""
-        since = self._since.get(port)
-        return since is not None and 0 <= (time.monotonic_ns() if at is None else at) - since < AT_ONCE
+        at = time.monotonic_ns() if at is None else at
+        return any(0 <= at - killed < AT_ONCE for killed in self._killed.get(port, ()))
