@@ -64,6 +64,7 @@ class Paced:
     wait: dict[str, float]
     service: dict[str, float]
     statuses: dict[int, int]  # answers by status
+    losses: tuple[tuple[int, int], ...]  # of the errors: the client's port, when on the monotonic clock (ns)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def parse_paced(text: str) -> Paced:
         raw["due"], raw["answered"], raw["in_time"], raw["refused"], raw["errors"], raw["given_up"],
         raw["seconds"], raw["wait_us"], raw["service_us"],
         {int(status): count for status, count in raw["statuses"].items()},
+        tuple((port, at) for port, at in raw["losses"]),
     )  # fmt: skip
 
 

@@ -74,10 +74,11 @@ def test_a_run_without_answers_is_a_problem() -> None:
 def test_paced_and_fetch_results_are_read() -> None:
     marks = {"p50": 1.0, "p90": 2.0, "p99": 3.0, "p999": 4.0, "max": 5.0}
     raw = {"due": 9, "answered": 7, "in_time": 6, "refused": 1, "errors": 0, "given_up": 1, "reconnects": 0,
-           "statuses": {"200": 7, "503": 1}}  # fmt: skip
+           "statuses": {"200": 7, "503": 1}, "losses": [[40000, 123]]}  # fmt: skip
     result = parse_paced(json.dumps({**raw, "seconds": 2.0, "wait_us": marks, "service_us": marks}))
     assert (result.due, result.answered, result.in_time, result.given_up) == (9, 7, 6, 1)
     assert result.statuses == {200: 7, 503: 1}
+    assert result.losses == ((40000, 123),)
     assert result.wait["p999"] == 4.0
     text = '{"bytes": 5, "answers": 1, "refused": 0, "errors": 0, "seconds": 1.0}'
     assert parse_fetch(text).bytes == 5

@@ -17,8 +17,8 @@ from support.wire import Request, values
 from fastgate.config import ConfigError, loads
 from fastgate.plugins import Consumer
 from fastgate.plugins._auth.jws import TokenError
+from fastgate.plugins._auth.memory import Memory, Verified
 from fastgate.plugins._auth.validity import check_times
-from fastgate.plugins.jwt.cache import TokenCache, Verified
 
 ISSUER: dict[str, Any] = {
     "issuer": "https://a.example",
@@ -332,7 +332,7 @@ def verified(name: str, until: float = 100.0) -> Verified:
 
 
 def test_the_cache_forgets_what_was_not_used_for_longest_and_what_has_ended() -> None:
-    cache = TokenCache(2)
+    cache = Memory[Verified](2)
     a, b, c = verified("a"), verified("b"), verified("c", until=50)
     cache.put(b"a", a)
     cache.put(b"b", b)
@@ -346,7 +346,7 @@ def test_the_cache_forgets_what_was_not_used_for_longest_and_what_has_ended() ->
 
 
 def test_no_cache() -> None:
-    cache = TokenCache(0)
+    cache = Memory[Verified](0)
     cache.put(b"a", verified("a"))
     assert len(cache) == 0
 

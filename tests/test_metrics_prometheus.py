@@ -22,7 +22,8 @@ from support.client import request
 from support.gateway import ROOT, Gateway, config
 from support.metrics import ACCEPT, scrape
 from support.otlp import Receiver
-from support.prometheus import Prometheus, program
+from support.program import installed
+from support.prometheus import Prometheus
 from support.upstream import Upstream, reply
 
 EXAMPLES = ROOT / "examples"
@@ -265,6 +266,10 @@ def test_alerts_ask_for_what_is_there(scene: Scene) -> None:
 @pytest.mark.parametrize(("what", "file"), [("config", "prometheus.yml"), ("rules", "prometheus-rules.yml")])
 def test_promtool_accepts_the_examples(what: str, file: str) -> None:
     checked = subprocess.run(
-        [program("promtool"), "check", what, file], cwd=EXAMPLES, capture_output=True, text=True, timeout=30
+        [installed("promtool", "prometheus"), "check", what, file],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert checked.returncode == 0, checked.stderr

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import ssl
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import StartGateway
 from support import upstream as up
 from support.client import request
 from support.gateway import Gateway, config
 from support.processes import Crowd, Endpoints
+from support.tls import Pair, client_context, server_certificate
 from support.upstream import Upstream
 from test_upgrade import ASK, SWITCH
 
@@ -82,6 +86,42 @@ def test_an_idle_connection_has_a_last_request(start_gateway: StartGateway) -> N
             gateway.wait_stderr("fastgate: draining")
             response = client.get("/")
             assert (response.status, response.closes) == (200, True)
+
+
+def test_a_handshake_under_way_has_its_request(start_gateway: StartGateway, tmp_path: Path) -> None:
+    """The client's first request comes with the last piece of the handshake, or is on its way by then."""
+    pair = Pair(tmp_path, "own", server_certificate("test.example"))
+    with Upstream() as upstream:
+        own = tables(upstream.address)
+        own["listeners"] = [{"name": "tls", "bind": "127.0.0.1:0", "tls": {"certificates": [pair.table]}}]
+        gateway = start_gateway(own)
+        with gateway.client("tls") as client:
+            arrived, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+            session = client_context().wrap_bio(arrived, out, server_hostname="test.example")
+            with pytest.raises(ssl.SSLWantReadError):
+                session.do_handshake()
+            client.send(out.read())
+            assert client.stream.fill("the server's part of the handshake")  # so the first program has it
+            upgrade(gateway)
+            gateway.wait_stderr("fastgate: draining")
+            while True:
+                arrived.write(client.stream.some(65536, "the handshake"))
+                try:
+                    session.do_handshake()
+                except ssl.SSLWantReadError:
+                    assert client.stream.fill("the handshake")
+                    continue
+                break
+            session.write(request())
+            client.send(out.read())
+            answer = b""
+            while not answer:
+                assert client.stream.fill("the answer")
+                arrived.write(client.stream.some(65536, "the answer"))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    answer = session.read(65536)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"\r\nconnection: close\r\n" in answer.lower()
 
 
 PLUGIN = """

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,49 @@ def test_nobody_can_know_where_a_key_is(tmp_path: Path) -> None:
     assert one.digest("p", "k") == same.digest("p", "k") != other.digest("p", "k")
     for each in (one, same, other):
         each.close()
+
+
+@contextlib.contextmanager
+def held(file: Path) -> Iterator[None]:
+    """By a process that does not go on; all of it, where one of the gateway's would hold one set."""
+    ready, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        fcntl.lockf(os.open(file, os.O_RDWR), fcntl.LOCK_EX)
+        os.write(told, b"held")
+        signal.pause()
+        os._exit(1)
+    try:
+        assert os.read(ready, 4) == b"held"
+        yield
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(ready)
+        os.close(told)
+
+
+async def test_who_is_stopped_with_the_lock_holds_up_others_for_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = set(files())
+    kept = memory(tmp_path)
+    [file] = set(files()) - before
+    store = HostStore(kept, "p")
+    await store.set("a", b"x", 60)
+    with held(file):
+        waiting = [asyncio.ensure_future(store.get("a")), asyncio.ensure_future(store.add("n", 1, 60))]
+        await asyncio.sleep(0)  # the loop is not held up: it gets here, and both have begun
+        assert not any(each.done() for each in waiting)
+        for each in waiting:
+            with pytest.raises(TimeoutError, match="is one stopped"):
+                await each
+        own = memory(tmp_path)
+        assert "they are this gateway's alone" in caplog.text
+        assert await HostStore(own, "p").get("a") is None
+        own.close()
+    assert await store.get("a") == b"x"
+    kept.close()
 
 
 def test_who_is_killed_leaves_no_lock(tmp_path: Path) -> None:

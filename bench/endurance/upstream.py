@@ -1,4 +1,4 @@
-"""The service behind the gateway: short answers, WebSockets that echo, downloads that never end.
+"""The service behind the gateway for what lasts: WebSockets that echo, downloads that never end.
 
 usage: python -m bench.endurance.upstream; prints its port, and ends with its stdin.
 """
@@ -11,8 +11,6 @@ import hashlib
 import itertools
 import sys
 
-_BODY = b"x" * 100
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + _BODY
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 EVERY = 0.1  # seconds between two lines of a download
 
@@ -21,13 +19,9 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
-            if head.startswith(b"GET /download"):
+            if head.startswith(b"GET /long/download"):
                 await download(writer)
-            elif head.startswith(b"GET /socket"):
-                await echo(head, reader, writer)
-                return
-            else:
-                writer.write(_ANSWER)
+            await echo(head, reader, writer)
     except (OSError, asyncio.IncompleteReadError):
         pass
     finally:

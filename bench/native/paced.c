@@ -6,17 +6,22 @@
  * carries one request at a time. With GIVE_UP_MS > 0 a request that found no connection for so long is given up
  * (counted, not sent), and an answer is in time when it came within that bound of being due: that is overload's goodput.
  *
+ * "losses" are requests that were sent and not answered: the port of the client's end of the connection, and when on the
+ * monotonic clock. So a caller that knows who had which connection can tell whose they were.
+ *
  * usage: paced PORT RATE CONNECTIONS SECONDS GIVE_UP_MS REQUEST_FILE      -> one JSON object on stdout
  */
 #include "client.h"
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <fcntl.h>
+#include <inttypes.h>
 
-enum { BUFFER = 8192, EVENTS = 256, DRAIN_SECONDS = 2 };
+enum { BUFFER = 8192, EVENTS = 256, DRAIN_SECONDS = 2, LOSSES = 10000 };
 
 struct conn {
     int fd;
+    int port;      /* of our end */
     int busy;
     int64_t due, sent;
     size_t used;   /* bytes of an incomplete head */
@@ -36,16 +41,29 @@ static uint64_t *waits, *services; /* ns from due, ns from sent */
 static long answered, in_time, refused, errors, given_up, reconnects;
 static long statuses[600];
 static int64_t give_up;
+static struct { int port; int64_t at; } losses[LOSSES]; /* the first ones */
 
 static void release(int i) {
     conns[i].busy = 0;
     idle[(idle_first + idle_size++) % count] = i;
 }
 
+static void lose(int i) {
+    if (errors < LOSSES) {
+        losses[errors].port = conns[i].port;
+        losses[errors].at = now_ns();
+    }
+    errors++;
+}
+
 static void open_conn(int i) {
     struct conn *c = &conns[i];
+    struct sockaddr_in own;
+    socklen_t size = sizeof own;
     c->fd = dial(port);
     if (c->fd < 0) die("paced: connect");
+    if (getsockname(c->fd, (struct sockaddr *)&own, &size) < 0) die("paced: getsockname");
+    c->port = ntohs(own.sin_port);
     if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0) die("paced: fcntl");
     struct epoll_event ev = {.events = EPOLLIN, .data.u32 = (uint32_t)i};
     if (epoll_ctl(loop, EPOLL_CTL_ADD, c->fd, &ev) < 0) die("paced: epoll");
@@ -58,11 +76,9 @@ static void lost(int i) {
     struct conn *c = &conns[i];
     close(c->fd);
     reconnects++;
+    if (c->busy) lose(i);
     open_conn(i);
-    if (c->busy) {
-        errors++;
-        release(i);
-    }
+    if (c->busy) release(i);
 }
 
 static void issue(int64_t due) {
@@ -200,7 +216,8 @@ int main(int argc, char **argv) {
         int n = epoll_pwait2(loop, events, EVENTS, &patience, NULL);
         for (int i = 0; i < n; i++) readable((int)events[i].data.u32);
     }
-    errors += count - idle_size; /* never answered */
+    for (int i = 0; i < count; i++)
+        if (conns[i].busy) lose(i); /* never answered */
     printf("{\"due\": %ld, \"answered\": %ld, \"in_time\": %ld, \"refused\": %ld, \"errors\": %ld, \"given_up\": %ld, "
            "\"reconnects\": %ld, \"seconds\": %.6f, ",
            total, answered, in_time, refused, errors, given_up, reconnects, seconds);
@@ -211,7 +228,10 @@ int main(int argc, char **argv) {
         printf("%s\"%d\": %ld", comma, status, statuses[status]);
         comma = ", ";
     }
-    printf("}, ");
+    printf("}, \"losses\": [");
+    for (long i = 0; i < errors && i < LOSSES; i++)
+        printf("%s[%d, %" PRId64 "]", i ? ", " : "", losses[i].port, losses[i].at);
+    printf("], ");
     print_quantiles("wait_us", waits);
     printf(", ");
     print_quantiles("service_us", services);

@@ -76,14 +76,15 @@ class Operator(ABC):
 
 
 class Admin:
-    """fastgate's admin API on a port of 127.0.0.1."""
+    """fastgate's admin API on a port of 127.0.0.1. timeout: seconds for one answer."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, timeout: float = 5) -> None:
         self.port = port
+        self.timeout = timeout
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """What it answers. OperateFailed where it refuses."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=self.timeout)
         try:
             text = None if body is None else json.dumps(body)
             connection.request(method, path, text, {"Content-Type": "application/json"} if text else {})

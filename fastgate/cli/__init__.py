@@ -4,7 +4,8 @@ Each command is a module of this package ("-" being "_") with two functions, and
 called, so that ``fastgate --help`` answers at once:
 
 - ``arguments(parser: argparse.ArgumentParser) -> None`` adds its options;
-- ``main(args: argparse.Namespace) -> int`` does the work and gives the exit code.
+- ``main(args: argparse.Namespace) -> int`` does the work and gives the exit code; ``common.Failed``, which it
+  may raise, is told here.
 
 Exit codes: 0 done; 1 bad configuration, or what a command says of itself; 2 usage.
 """
@@ -17,6 +18,8 @@ import os
 import sys
 from collections.abc import Sequence
 from typing import Final
+
+from fastgate.cli.common import Failed
 
 COMMANDS: Final = {
     "run": "start the gateway",
@@ -75,9 +78,20 @@ def _dispatch(arguments: list[str]) -> int:
     )
     module.arguments(sub)
     # Options may stand between names, as everywhere else.
-    code = module.main(sub.parse_intermixed_args(arguments[1:]))
+    try:
+        code = int(module.main(sub.parse_intermixed_args(arguments[1:])))
+    except Failed as failed:
+        code = _tell(args.command, failed)
     sys.stdout.flush()
-    return int(code)
+    return code
+
+
+def _tell(command: str, failed: Failed) -> int:
+    from fastgate.config.problems import shown
+
+    for line in str(failed).splitlines():
+        print(f"fastgate {command}: {shown(line)}", file=sys.stderr)
+    return 1
 
 
 def _top_parser() -> argparse.ArgumentParser:

@@ -7,14 +7,14 @@ import http.client
 import json
 import socket
 import ssl
-import sys
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from fastgate.cli.admin_place import Failed, Place, add_admin_options, find
+from fastgate.cli.admin_place import Place, add_admin_options, find
+from fastgate.cli.common import Failed
 
-__all__ = ["Failed", "add_admin_options", "call", "table", "tell_failure"]
+__all__ = ["add_admin_options", "call", "table"]
 
 TIMEOUT = 60.0  # seconds; a reload of a large configuration takes some
 
@@ -55,15 +55,6 @@ def call(
     if answer.status // 100 != 2:
         raise Failed(str(found.get("detail", answer.reason) if isinstance(found, dict) else answer.reason))
     return found
-
-
-def tell_failure(command: str, failed: Failed) -> int:
-    """Says on stderr why not; the exit code."""
-    from fastgate.config.problems import shown
-
-    for line in str(failed).splitlines():
-        print(f"fastgate {command}: {shown(line)}", file=sys.stderr)
-    return 1
 
 
 def table(rows: list[list[str]]) -> str:

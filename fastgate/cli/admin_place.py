@@ -9,13 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from fastgate.cli.common import add_config_option
+from fastgate.cli.common import Failed, add_config_option
 
 MAX_TOKEN_BYTES: Final = 64 * 1024
-
-
-class Failed(Exception):
-    """The call could not be made, or was refused. ``str()`` is for stderr; may have several lines."""
 
 
 class Place(NamedTuple):

@@ -1,4 +1,5 @@
-"""What several commands share: the configuration option, and telling what is wrong with a configuration."""
+"""What commands share: how one fails, the configuration option, and telling what is wrong with a
+configuration."""
 
 from __future__ import annotations
 
@@ -9,6 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fastgate.config import Loaded, Sources
+
+
+class Failed(Exception):
+    """A command can't do what it is for; the command then exits with 1. ``str()``: why, for stderr; may have
+    several lines."""
 
 
 class _OneOrMore(argparse.Action):

@@ -11,7 +11,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from fastgate.cli.admin_client import Failed, add_admin_options, call, tell_failure
+from fastgate.cli.admin_client import add_admin_options, call
 
 if TYPE_CHECKING:
     from fastgate.config import Sources
@@ -38,8 +38,6 @@ def main(args: argparse.Namespace) -> int:
             found = msgspec.convert(call(args, "GET", "history", old, "diff", new), Difference)
         else:
             found = difference(_sources(args, args.old), _sources(args, args.new))
-    except Failed as failed:
-        return tell_failure("diff", failed)
     except ConfigError as error:
         print(*report(error.problems), sep="\n", file=sys.stderr)
         return 1

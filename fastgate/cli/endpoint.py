@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastgate.cli.admin_client import Failed, add_admin_options, call, tell_failure
+from fastgate.cli.admin_client import add_admin_options, call
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,10 +28,7 @@ def main(args: argparse.Namespace) -> int:
     change = {"state": args.state}
     if args.weight is not None:
         change["weight"] = None if args.weight == "auto" else args.weight
-    try:
-        found = call(args, "PUT", "upstreams", args.upstream, "endpoints", args.address, body=change)
-    except Failed as failed:
-        return tell_failure("endpoint", failed)
+    found = call(args, "PUT", "upstreams", args.upstream, "endpoints", args.address, body=change)
     print(
         f"{args.upstream} {found['address']}: {found['state']}, {found['status']}, weight {found['weight']}"
     )

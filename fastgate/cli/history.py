@@ -10,7 +10,7 @@ import json
 import time
 from typing import Any
 
-from fastgate.cli.admin_client import Failed, add_admin_options, call, table, tell_failure
+from fastgate.cli.admin_client import add_admin_options, call, table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,10 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    try:
-        found = call(args, "GET", "history")
-    except Failed as failed:
-        return tell_failure("history", failed)
+    found = call(args, "GET", "history")
     if args.json:
         print(json.dumps(found, indent=2))
         return 0

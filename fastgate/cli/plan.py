@@ -12,7 +12,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from fastgate.cli.admin_client import Failed, add_admin_options, call, tell_failure
+from fastgate.cli.admin_client import add_admin_options, call
 from fastgate.cli.common import load_or_tell
 
 if TYPE_CHECKING:
@@ -38,11 +38,8 @@ def main(args: argparse.Namespace) -> int:
         return 1
     for line in report(loaded.warnings):
         print(line, file=sys.stderr)
-    try:
-        found = difference(sources_of(args, "current"), loaded.config.sources)
-        versions: list[dict[str, Any]] = call(args, "GET", "history")["versions"]
-    except Failed as failed:
-        return tell_failure("plan", failed)
+    found = difference(sources_of(args, "current"), loaded.config.sources)
+    versions: list[dict[str, Any]] = call(args, "GET", "history")["versions"]
     means = consequences(found)
     current = next((each for each in versions if each["in_force"]), {"version": 0, "as_files": True})
     if args.json:

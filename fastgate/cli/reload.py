@@ -11,7 +11,7 @@ import argparse
 import sys
 from typing import Any
 
-from fastgate.cli.admin_client import Failed, add_admin_options, call, tell_failure
+from fastgate.cli.admin_client import add_admin_options, call
 
 KINDS = ("listeners", "upstreams", "routes", "plugins")
 
@@ -21,11 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    try:
-        found = call(args, "POST", "reload")
-    except Failed as failed:
-        return tell_failure("reload", failed)
-    tell_changes(found)
+    tell_changes(call(args, "POST", "reload"))
     return 0
 
 

@@ -17,8 +17,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from fastgate.cli.admin_client import Failed, add_admin_options, tell_failure
-from fastgate.cli.common import load_or_tell
+from fastgate.cli.admin_client import add_admin_options
+from fastgate.cli.common import Failed, load_or_tell
 
 if TYPE_CHECKING:
     from fastgate.config import Config
@@ -46,10 +46,7 @@ def main(args: argparse.Namespace) -> int:
     new = load_or_tell(args.config, look=True)
     if new is None:
         return 1
-    try:
-        old = _other(args)
-    except Failed as failed:
-        return tell_failure("replay", failed)
+    old = _other(args)
     if old is None:
         return 1
     from fastgate.routing.recorded import Recording

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastgate.cli.admin_client import Failed, add_admin_options, call, tell_failure
+from fastgate.cli.admin_client import add_admin_options, call
 from fastgate.cli.reload import tell_changes
 
 
@@ -27,10 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     body = {} if args.version is None else {"version": args.version}
-    try:
-        found = call(args, "POST", "rollback", body=body)
-    except Failed as failed:
-        return tell_failure("rollback", failed)
+    found = call(args, "POST", "rollback", body=body)
     tell_changes(found)
     print(f"version {found['version']} is in force")
     return 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastgate.cli.admin_client import Failed, add_admin_options, call, table, tell_failure
+from fastgate.cli.admin_client import add_admin_options, call, table
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,14 +26,11 @@ def main(args: argparse.Namespace) -> int:
         changes.append({"clear": args.clear})
     if args.weights:
         changes.append({"weights": dict(args.weights)})
-    try:
-        found = None
-        for change in changes:
-            found = call(args, "PUT", "routes", args.route, "split", body=change)
-        if found is None:
-            found = call(args, "GET", "routes", args.route, "split")
-    except Failed as failed:
-        return tell_failure("split", failed)
+    found = None
+    for change in changes:
+        found = call(args, "PUT", "routes", args.route, "split", body=change)
+    if found is None:
+        found = call(args, "GET", "routes", args.route, "split")
     rows = [["ARM", "UPSTREAM", "WEIGHT", "CONFIGURED", "ROLLED BACK"]]
     rows += [
         [

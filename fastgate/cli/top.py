@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from fastgate.cli.admin_client import Failed, add_admin_options, call, tell_failure
+from fastgate.cli.admin_client import add_admin_options, call
+from fastgate.cli.common import Failed
 from fastgate.cli.top_rates import Frame, compare
 from fastgate.cli.top_view import SORTS, TABLES, draw
 
@@ -55,12 +56,9 @@ def _seconds(text: str) -> float:
 
 
 def main(args: argparse.Namespace) -> int:
-    try:
-        if args.json or args.once or not (sys.stdin.isatty() and sys.stdout.isatty()):
-            return _print(args)
-        return _Screen(args).run()
-    except Failed as failed:
-        return tell_failure("top", failed)
+    if args.json or args.once or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return _print(args)
+    return _Screen(args).run()
 
 
 class _Looks:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastgate.cli.admin_client import Failed, add_admin_options, call, tell_failure
+from fastgate.cli.admin_client import add_admin_options, call
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +17,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    try:
-        found = call(args, "POST", "upgrade")
-    except Failed as failed:
-        return tell_failure("upgrade", failed)
+    found = call(args, "POST", "upgrade")
     print(f"the program with pid {found['pid']} serves")
     return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastgate.cli.admin_client import Failed, add_admin_options, call, table, tell_failure
+from fastgate.cli.admin_client import add_admin_options, call, table
 
 COLUMNS = ("address", "status", "state", "weight", "open", "idle", "waiting")
 
@@ -20,10 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    try:
-        found = call(args, "GET", "upstreams")
-    except Failed as failed:
-        return tell_failure("upstreams", failed)
+    found = call(args, "GET", "upstreams")
     if args.json:
         print(json.dumps(found, indent=2))
         return 0

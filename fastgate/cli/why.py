@@ -17,7 +17,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from fastgate.cli.admin_client import Failed, add_admin_options, call, table, tell_failure
+from fastgate.cli.admin_client import add_admin_options, call, table
 from fastgate.cli.common import load_or_tell
 
 WIDTH: Final = 50  # of the waterfall
@@ -51,12 +51,7 @@ def main(args: argparse.Namespace) -> int:
             print("fastgate why: --sign is for requests to come, and takes no id", file=sys.stderr)
             return 2
         return _sign(args, *args.sign)
-    try:
-        found = call(
-            args, "GET", *(["failures"] if args.request_id is None else ["requests", args.request_id])
-        )
-    except Failed as failed:
-        return tell_failure("why", failed)
+    found = call(args, "GET", *(["failures"] if args.request_id is None else ["requests", args.request_id]))
     if args.json:
         import json
 

@@ -199,7 +199,8 @@ class Clock(Protocol):
 
 class Shared(Protocol):
     """Small values that are the same for all workers of this gateway (scope "host") or all replicas
-    ("redis"). A plugin's keys are its own."""
+    ("redis"). A plugin's keys are its own. Every method raises OSError where the values can't be reached:
+    Redis is away, or a process that was stopped holds them."""
 
     async def get(self, key: str) -> bytes | None: ...
 

@@ -33,6 +33,7 @@ from fastgate.server.operations import (
     WorkerView,
 )
 from fastgate.server.tracing import latest
+from fastgate.server.views import view_listener
 from fastgate.server.worker_handle import State, WorkerGone
 from fastgate.telemetry.metrics import ProcessFact
 from fastgate.telemetry.trail import ExchangeTrace
@@ -162,13 +163,7 @@ class Fleet:
     async def listeners(self) -> list[ListenerView]:
         supervisor = self._supervisor
         return [
-            ListenerView(
-                name=each.name,
-                bind=each.bind,
-                addresses=supervisor.listening.get(each.name, ()),
-                proxy_protocol=each.proxy_protocol,
-                plugins=each.plugins,
-            )
+            view_listener(each, supervisor.listening.get(each.name, ()))
             for each in supervisor.config.listeners
         ]
 

@@ -67,7 +67,7 @@ from fastgate.server.sockets import OpenError
 from fastgate.server.tickets import TicketRotation
 from fastgate.server.tracing import Traces
 from fastgate.server.upstreams import Estate
-from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
+from fastgate.server.views import describe_verdict, view_endpoint, view_listener, view_split, view_upstream
 from fastgate.server.watch import Watcher
 from fastgate.server.why import explained
 from fastgate.telemetry.metrics import ProcessFact
@@ -431,16 +431,7 @@ class Gateway:
         return [WorkerView(id=1, pid=os.getpid(), started=self._started, state=state)]
 
     async def listeners(self) -> list[ListenerView]:
-        return [
-            ListenerView(
-                name=each.config.name,
-                bind=each.config.bind,
-                addresses=tuple(each.listening.addresses),
-                proxy_protocol=each.config.proxy_protocol,
-                plugins=each.config.plugins,
-            )
-            for each in self._listeners.values()
-        ]
+        return [view_listener(each.config, each.listening.addresses) for each in self._listeners.values()]
 
     async def acme(self) -> list[AcmeView]:
         return [] if self._acme is None else self._acme.views()

@@ -3,8 +3,10 @@ file see, or all that use the same Redis.
 
 On the machine they lie in a file in shared memory. A value has a set of places where it can be, found by a
 hash of plugin and key, with a random key of the file: nobody can aim at one set. It is locked for each access
-by a record lock, which the kernel takes back from a process that dies. Is there no place left, what ends
-soonest goes, but nothing that `set_if_absent` has made: a nonce that was forgotten could be used again.
+by a record lock, which the kernel takes back from a process that dies. One that was stopped keeps it: others
+wait for it a while, without holding up their loops, and then do without the value. Is there no place left,
+what ends soonest goes, but nothing that `set_if_absent` has made: a nonce that was forgotten could be used
+again.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import stat
 import struct
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,6 +34,8 @@ __all__ = ["HostMemory", "HostStore", "SharedValues"]
 
 log: Final = logging.getLogger("fastgate.plugins")
 MOST_BYTES: Final = 1024
+PATIENCE: Final = 1.0  # seconds to wait for a lock, which is held for some microseconds
+_PAUSE: Final = 0.001
 PLACES: Final = 32  # of a set; there are twice as many as entries, so that few sets are ever full
 _HEAD: Final = struct.Struct("=16sQI")  # digest of plugin and key, end on the monotonic clock (ns), length
 # In the length: made by `set_if_absent`.
@@ -66,14 +70,25 @@ class HostMemory:
             name = hashlib.blake2b(f"{Path(source).resolve()} {entries}".encode(), digest_size=12).hexdigest()
             try:
                 self._open(folder / f"fastgate-{os.geteuid()}-shared-{name}")
+                self._lay_out()
             except OSError as error:
                 log.warning("shared values: %s; they are this gateway's alone", error)
+                if self._path is not None:
+                    os.close(self._fd)
+                    self._path = None
         if self._path is None:
             with tempfile.TemporaryFile(dir=folder) as file:
                 self._fd = os.dup(file.fileno())
-        # The key of the hash lies behind the places.
+            self._lay_out()
+
+    def _lay_out(self) -> None:
+        """The key of the hash lies behind the places. Raises TimeoutError."""
         end = self._sets * PLACES * _SIZE
-        fcntl.lockf(self._fd, fcntl.LOCK_EX, 16, end)
+        deadline = time.monotonic() + PATIENCE
+        while not self._lock(end, 16):
+            if time.monotonic() > deadline:
+                raise _held()
+            time.sleep(_PAUSE)
         if os.fstat(self._fd).st_size != end + 16:
             os.ftruncate(self._fd, end)
             os.pwrite(self._fd, secrets.token_bytes(16), end)
@@ -121,10 +136,23 @@ class HostMemory:
                 self._path.unlink()
         os.close(self._fd)
 
-    @contextlib.contextmanager
-    def _locked(self, digest: bytes) -> Iterator[list[_Place]]:
+    def _lock(self, begin: int, length: int) -> bool:
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, length, begin)
+        except (BlockingIOError, PermissionError):  # fcntl(2): EAGAIN or EACCES
+            return False
+        return True
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, digest: bytes) -> AsyncIterator[list[_Place]]:
+        """Nothing may be awaited within: the lock is the process's, and does not keep its tasks apart. Raises
+        TimeoutError."""
         begin = int.from_bytes(digest[:8]) % self._sets * PLACES * _SIZE
-        fcntl.lockf(self._fd, fcntl.LOCK_EX, PLACES * _SIZE, begin)
+        deadline = time.monotonic() + PATIENCE
+        while not self._lock(begin, PLACES * _SIZE):
+            if time.monotonic() > deadline:
+                raise _held()
+            await asyncio.sleep(_PAUSE)
         try:
             yield [
                 _Place(at, *_HEAD.unpack_from(self._map, at))
@@ -133,20 +161,20 @@ class HostMemory:
         finally:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, PLACES * _SIZE, begin)
 
-    def get(self, digest: bytes) -> bytes | None:
-        with self._locked(digest) as places:
+    async def get(self, digest: bytes) -> bytes | None:
+        async with self._locked(digest) as places:
             return self._value(self._find(places, digest))
 
-    def put(self, digest: bytes, value: bytes, ttl: float, *, only_new: bool = False) -> bool:
-        with self._locked(digest) as places:
+    async def put(self, digest: bytes, value: bytes, ttl: float, *, only_new: bool = False) -> bool:
+        async with self._locked(digest) as places:
             place = self._find(places, digest)
             if only_new and place is not None:
                 return False
             self._write(place or self._room(places), digest, value, ttl, _KEPT if only_new else 0)
             return True
 
-    def add(self, digest: bytes, by: int, ttl: float) -> int:
-        with self._locked(digest) as places:
+    async def add(self, digest: bytes, by: int, ttl: float) -> int:
+        async with self._locked(digest) as places:
             place = self._find(places, digest)
             value = self._value(place)
             total = (int(value) if value else 0) + by
@@ -154,8 +182,8 @@ class HostMemory:
             self._write(place or self._room(places), digest, b"%d" % total, left)
             return total
 
-    def delete(self, digest: bytes) -> None:
-        with self._locked(digest) as places:
+    async def delete(self, digest: bytes) -> None:
+        async with self._locked(digest) as places:
             place = self._find(places, digest)
             if place is not None:
                 _HEAD.pack_into(self._map, place.at, bytes(16), 0, 0)
@@ -186,6 +214,10 @@ class HostMemory:
         _HEAD.pack_into(self._map, place.at, digest, max(0, until), len(value) | kept)
 
 
+def _held() -> TimeoutError:
+    return TimeoutError(f"another process has held a lock for {PATIENCE:g} s; is one stopped?")
+
+
 def _checked(value: bytes) -> bytes:
     if len(value) > MOST_BYTES:
         raise ValueError(f"a shared value has at most {MOST_BYTES} bytes, not {len(value)}")
@@ -193,7 +225,8 @@ def _checked(value: bytes) -> bytes:
 
 
 class HostStore:
-    """``Shared`` of one plugin, on this machine."""
+    """``Shared`` of one plugin, on this machine. Every method raises TimeoutError while another process holds
+    the lock, and Busy where there is no room."""
 
     def __init__(self, memory: HostMemory, plugin: str) -> None:
         self._memory = memory
@@ -203,19 +236,19 @@ class HostStore:
         return self._memory.digest(self._plugin, key)
 
     async def get(self, key: str) -> bytes | None:
-        return self._memory.get(self._digest(key))
+        return await self._memory.get(self._digest(key))
 
     async def set(self, key: str, value: bytes, ttl: float) -> None:
-        self._memory.put(self._digest(key), _checked(value), ttl)
+        await self._memory.put(self._digest(key), _checked(value), ttl)
 
     async def add(self, key: str, by: int, ttl: float) -> int:
-        return self._memory.add(self._digest(key), by, ttl)
+        return await self._memory.add(self._digest(key), by, ttl)
 
     async def set_if_absent(self, key: str, value: bytes, ttl: float) -> bool:
-        return self._memory.put(self._digest(key), _checked(value), ttl, only_new=True)
+        return await self._memory.put(self._digest(key), _checked(value), ttl, only_new=True)
 
     async def delete(self, key: str) -> None:
-        self._memory.delete(self._digest(key))
+        await self._memory.delete(self._digest(key))
 
 
 class RedisStore:

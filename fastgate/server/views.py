@@ -1,14 +1,27 @@
-"""What an operator is shown of upstreams and splits."""
+"""What an operator is shown of listeners, upstreams and splits."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastgate import _core
-from fastgate.server.operations import ArmView, EndpointView, SplitView, UpstreamView
+from fastgate.config import model
+from fastgate.server.operations import ArmView, EndpointView, ListenerView, SplitView, UpstreamView
 from fastgate.server.upstreams import RunningUpstream
 
-__all__ = ["describe_verdict", "view_endpoint", "view_split", "view_upstream"]
+__all__ = ["describe_verdict", "view_endpoint", "view_listener", "view_split", "view_upstream"]
+
+
+def view_listener(config: model.Listener, addresses: Iterable[str]) -> ListenerView:
+    """addresses: where it listens."""
+    return ListenerView(
+        name=config.name,
+        bind=config.bind,
+        addresses=tuple(addresses),
+        proxy_protocol=config.proxy_protocol,
+        plugins=config.plugins,
+    )
 
 
 def view_upstream(running: RunningUpstream) -> UpstreamView:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import shutil
 import ssl
-import subprocess
-import time
 import urllib.request
 from pathlib import Path
-from types import TracebackType
 
 from cryptography import x509
 
 from support.certificates import issue
+from support.program import Program
 from support.upstream import free_port
 
 EAB_KEY = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
 
 
-class Pebble:
+class Pebble(Program):
     """http_port, tls_port: where it looks for challenges. nonce_reject: of a hundred good nonces, so many are
     refused. eab: accounts need a binding, kid "kid-1" and ``EAB_KEY``. Starting it anew forgets all."""
 
@@ -35,7 +32,7 @@ class Pebble:
         eab: bool = False,
         chain: int = 1,
     ) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.port, self.manage, self._dns, self._names = (free_port() for _ in range(4))
         self.http_port, self.tls_port = http_port or free_port(), tls_port or free_port()
         self.ca_file = folder / "directory-ca.pem"
@@ -47,20 +44,10 @@ class Pebble:
             "PEBBLE_WFE_NONCEREJECT": str(nonce_reject),
             "PEBBLE_CHAIN_LENGTH": str(chain),
         }
-        self._processes: list[subprocess.Popen[bytes]] = []
 
     @property
     def directory(self) -> str:
         return f"https://127.0.0.1:{self.port}/dir"
-
-    def __enter__(self) -> Pebble:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
 
     def start(self) -> None:
         if not self.ca_file.exists():
@@ -84,23 +71,16 @@ class Pebble:
         file = self.folder / "pebble.json"
         file.write_text(json.dumps({"pebble": config}))
         dns = f"127.0.0.1:{self._dns}"
-        self._run(
+        self.run(
             "pebble-challtestsrv", "-dns01", dns, "-defaultIPv6", "", "-http01", "", "-https01", "",
             "-tlsalpn01", "", "-management", f"127.0.0.1:{self._names}",
+            package="pebble", env=self._environment,
         )  # fmt: skip
-        self._run("pebble", "-config", str(file), "-dnsserver", dns, "-strict")
-        deadline = time.monotonic() + 15
-        while not self._answers():
-            assert time.monotonic() < deadline, "pebble does not answer"
-            time.sleep(0.02)
-
-    def _run(self, name: str, *arguments: str) -> None:
-        program = shutil.which(name)
-        assert program, f"{name} is not installed (Debian: pebble)"
-        with open(self.folder / f"{name}.log", "ab") as log:
-            self._processes.append(
-                subprocess.Popen([program, *arguments], env=self._environment, stdout=log, stderr=log)
-            )
+        self.run(
+            "pebble", "-config", str(file), "-dnsserver", dns, "-strict",
+            package="pebble", env=self._environment,
+        )  # fmt: skip
+        self.await_answer(self._answers)
 
     def _ask(self, port: int, path: str) -> bytes:
         context = ssl.create_default_context(cafile=str(self.ca_file))
@@ -123,12 +103,3 @@ class Pebble:
     def root(self) -> str:
         """What its certificates lead to, PEM; a new one after each start."""
         return self._ask(self.manage, "/roots/0").decode()
-
-    def log(self) -> str:
-        return (self.folder / "pebble.log").read_text()
-
-    def kill(self) -> None:
-        for process in self._processes:
-            process.kill()
-            process.wait()
-        self._processes.clear()

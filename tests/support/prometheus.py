@@ -4,62 +4,33 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import subprocess
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from support.program import Program
 from support.upstream import free_port
 
 
-def program(name: str) -> str:
-    found = shutil.which(name)
-    assert found, f"{name} is not installed (Debian: prometheus)"
-    return found
-
-
-class Prometheus:
+class Prometheus(Program):
     def __init__(self, folder: Path, config: str) -> None:
+        super().__init__(folder)
         self.url = f"http://127.0.0.1:{free_port()}"
-        self._folder = folder
         (folder / "prometheus.yml").write_text(config)
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Prometheus:
-        self._log = open(self._folder / "prometheus.log", "wb")  # closed below
-        self._process = subprocess.Popen(
-            [
-                program("prometheus"),
-                f"--config.file={self._folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={self._folder / 'tsdb'}",
-                f"--web.listen-address={self.url.removeprefix('http://')}",
-                "--enable-feature=exemplar-storage",
-            ],
-            stdout=self._log,
-            stderr=self._log,
+    def start(self) -> None:
+        self.run(
+            "prometheus",
+            f"--config.file={self.folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={self.folder / 'tsdb'}",
+            f"--web.listen-address={self.url.removeprefix('http://')}",
+            "--enable-feature=exemplar-storage",
+            package="prometheus",
         )
-        deadline = time.monotonic() + 30
-        while not self._ready():
-            assert time.monotonic() < deadline, self.log()
-            assert self._process.poll() is None, self.log()
-            time.sleep(0.05)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-        self._log.close()
-
-    def log(self) -> str:
-        return (self._folder / "prometheus.log").read_text()
+        self.await_answer(self._ready, 30)
 
     def _ready(self) -> bool:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import field
 
@@ -12,6 +12,12 @@ from fastgate.plugins._auth.claims import header_value, lookup, words
 from fastgate.plugins._auth.strict import frozen
 
 MAX_NAME: Final = 256
+
+# Keys that several of them have, each with a default of its own.
+Leeway = Annotated[int, doc("How far clocks may differ.", "duration")]
+ClientAuth = Annotated[
+    Literal["basic", "post"], doc("How the secret is sent: in Authorization, or in the form.")
+]
 
 
 class IdentityConfig(PluginConfig):

@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import Final
 
 from fastgate.plugins import Host
+from fastgate.plugins._auth.ask import Unavailable
 from fastgate.plugins._auth.jwk import Key, key_from_pem, key_from_secret, keys_from_jwks
 from fastgate.plugins._auth.jws import Token, TokenError, candidates
 from fastgate.plugins._auth.sources import Source, SourceError
@@ -26,10 +27,6 @@ PATIENCE: Final = 3.0
 RETRY: Final = (1.0, 60.0)
 
 Parse = Callable[[bytes], tuple[tuple[Key, ...], list[str]]]
-
-
-class KeysUnavailable(Exception):
-    """There is no key to verify with because its source can't be reached. The text is for the log."""
 
 
 class StaticKeys:
@@ -110,11 +107,11 @@ class KeySet:
         self._on_change()
 
     async def find(self, token: Token) -> list[Key]:
-        """The keys that may have signed ``token``, at least one. Raises TokenError, KeysUnavailable."""
+        """The keys that may have signed ``token``, at least one. Raises TokenError, Unavailable."""
         if self.keys is None:
             await self._ask()
             if self.keys is None:
-                raise KeysUnavailable(f"no keys from {self._source.label}: {self.failing or 'not yet'}")
+                raise Unavailable(f"no keys from {self._source.label}: {self.failing or 'not yet'}")
         if not self._by_kid:
             return _by_algorithm(token, self.keys)
         found = candidates(token, self.keys)
@@ -124,7 +121,7 @@ class KeySet:
         if found:
             return found
         if token.kid and self.failing:
-            raise KeysUnavailable(f"an unknown kid, and no news from {self._source.label}: {self.failing}")
+            raise Unavailable(f"an unknown kid, and no news from {self._source.label}: {self.failing}")
         raise TokenError(f"no key for alg {token.alg} and kid {token.kid[:64]!r}")
 
     async def _ask(self) -> None:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from msgspec import field
 
 from fastgate.plugins import PluginConfig, Secret, doc
-from fastgate.plugins._auth.identity import IdentityConfig, header_problems
+from fastgate.plugins._auth.bearer_plugin import BearerConfig
+from fastgate.plugins._auth.identity import Leeway, header_problems
 
 SECOND: Final = 1_000_000_000
 
@@ -66,7 +67,7 @@ class Issuer(PluginConfig):
     ] = None
 
 
-class JwtConfig(IdentityConfig):
+class JwtConfig(BearerConfig):
     """Lets requests in that carry a JSON Web Token (RFC 7519) of one of its issuers."""
 
     issuers: Annotated[tuple[Issuer, ...], doc("Who is trusted.", least=1)]
@@ -84,14 +85,9 @@ class JwtConfig(IdentityConfig):
             "The query parameter that holds it, instead. URLs end in logs: not for the public.", "query-name"
         ),
     ] = None
-    forward_token: Annotated[bool, doc("Whether the service gets the token, too.")] = True
     max_token: Annotated[int, doc("A longer token is refused unread.", "size", minimum=256)] = 8192
-    anonymous: Annotated[
-        bool,
-        doc("Let requests without a token pass, without a consumer. A bad token is refused all the same."),
-    ] = False
 
-    leeway: Annotated[int, doc("How far clocks may differ.", "duration")] = 30 * SECOND
+    leeway: Leeway = 30 * SECOND
     require_exp: Annotated[bool, doc("Refuse tokens that never expire.")] = True
     max_age: Annotated[
         int | None, doc("The oldest that a token may be, by its claim iat.", "duration", minimum=SECOND)
@@ -105,12 +101,6 @@ class JwtConfig(IdentityConfig):
             least=1,
         ),
     ] = field(default_factory=dict)
-    scopes: Annotated[
-        tuple[str, ...],
-        doc("Scopes (claim scope or scp) that a token must all have; else 403.", one_or_many=True),
-    ] = ()
-
-    realm: Annotated[str, doc("The realm that WWW-Authenticate names.", "header-value")] = "api"
 
     refresh: Annotated[int, doc("How often key sets are fetched.", "duration", minimum=SECOND)] = 600 * SECOND
     refetch: Annotated[

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from fastgate.plugins._auth.bearer_plugin import NotAllowed
 from fastgate.plugins._auth.claims import mismatch, scopes_of
 from fastgate.plugins._auth.identity import Identity
 from fastgate.plugins._auth.jwks import KeySet, StaticKeys
 from fastgate.plugins._auth.jws import Token, TokenError, check_algorithm, verify
+from fastgate.plugins._auth.memory import Verified
 from fastgate.plugins._auth.validity import check_audience, check_times
-from fastgate.plugins.jwt.cache import Verified
 from fastgate.plugins.jwt.config import SECOND, Issuer, JwtConfig
-
-
-class NotAllowed(Exception):
-    """The token is sound, and not enough. The text is for the log."""
 
 
 class Verifier:
@@ -26,7 +23,7 @@ class Verifier:
         self._max_age = None if config.max_age is None else config.max_age / SECOND
 
     async def verify(self, token: Token, now: float) -> Verified:
-        """Raises TokenError, NotAllowed, or KeysUnavailable."""
+        """Raises TokenError, NotAllowed, or Unavailable."""
         check_algorithm(token, self._issuer.algorithms)
         verify(token, await self._keys.find(token))
         # From here on the claims are the issuer's.

@@ -10,7 +10,7 @@ from msgspec import field
 
 from fastgate.plugins import Secret, doc
 from fastgate.plugins._auth.ask import is_safe_url
-from fastgate.plugins._auth.identity import IdentityConfig, header_problems
+from fastgate.plugins._auth.identity import ClientAuth, IdentityConfig, Leeway, header_problems
 
 SECOND: Final = 1_000_000_000
 MINUTE: Final = 60 * SECOND
@@ -48,9 +48,7 @@ class Config(IdentityConfig):
     client_secret: Annotated[
         Secret | None, doc("The client's secret; none for a public client.", secret=True)
     ] = None
-    client_auth: Annotated[
-        Literal["basic", "post"], doc("How the secret is sent: in Authorization, or in the form.")
-    ] = "basic"
+    client_auth: ClientAuth = "basic"
 
     authorization_endpoint: Annotated[
         str,
@@ -93,7 +91,7 @@ class Config(IdentityConfig):
         tuple[str, ...],
         doc("Audiences that an ID token may name besides the client itself.", one_or_many=True),
     ] = ()
-    leeway: Annotated[int, doc("How far clocks may differ.", "duration")] = 10 * SECOND
+    leeway: Leeway = 10 * SECOND
     scopes: Annotated[
         tuple[str, ...], doc('Scopes that are asked for; "openid" among them.', "text", one_or_many=True)
     ] = ("openid",)

@@ -7,8 +7,7 @@ import hashlib
 import hmac
 from typing import Any, Final
 
-from fastgate.plugins._auth.ask import Unavailable
-from fastgate.plugins._auth.jwks import KeySet, KeysUnavailable
+from fastgate.plugins._auth.jwks import KeySet
 from fastgate.plugins._auth.jws import TokenError, check_algorithm, read_token, verify
 from fastgate.plugins._auth.validity import check_audience, check_times
 from fastgate.plugins.oidc.config import SECOND, Config
@@ -37,8 +36,6 @@ async def checked_claims(
         _check_at_hash(claims, tokens.access_token, token.alg)
     except TokenError as error:
         raise Refused(f"ID token: {error}") from None
-    except KeysUnavailable as error:
-        raise Unavailable(str(error)) from None
     # Core 2: at most 255 ASCII letters.
     subject = claims.get("sub")
     if not isinstance(subject, str) or not 0 < len(subject) <= 255:
