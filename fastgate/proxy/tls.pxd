@@ -19,7 +19,7 @@ cdef class TlsInfo:
 cdef class TlsLayer:
     cdef object __weakref__
     # -- OpenSSL's side, as Python's ssl module has it
-    cdef object session             # _ssl._SSLSocket: what is inside an ssl.SSLObject
+    cdef object socket              # _ssl._SSLSocket: what is inside an ssl.SSLObject
     cdef object incoming            # ssl.MemoryBIO: ciphertext from the peer, at most the record that is coming
     cdef object take_in             # bound methods, looked up once: incoming.write, outgoing.read,
     cdef object take_out            # and read and write of the connection
@@ -35,7 +35,7 @@ cdef class TlsLayer:
     cdef unsigned char[5] header    # of the record that is coming, as far as it is here
     cdef int header_size
     cdef Py_ssize_t left            # bytes of it that have not come yet
-    cdef bint changed               # change_cipher_spec has come
+    cdef bint may_wait              # the next record, if it is a change_cipher_spec
     cdef bint whole                 # `incoming` has a whole record, or something that is none
     # -- where it stands
     cdef int state                  # TlsState
@@ -48,7 +48,7 @@ cdef class TlsLayer:
     cdef bytes sni                  # `asked_for`, for the log
     cdef TlsInfo seen               # the same for plugins, made for the first that asks
 
-    cdef int open(self, context, bint server, str name) except -1
+    cdef int open(self, context, bint server, str name, session) except -1
     cdef bint handshake(self) except -1             # True: it is over, and well
     cdef int _refused(self) except -1
     # Puts these bytes behind those that are held.

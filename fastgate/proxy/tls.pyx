@@ -49,24 +49,24 @@ cdef class TlsLayer:
     @property
     def context(self):
         """The ssl.SSLContext: another one may be put in its place by its SNI callback."""
-        return self.session.context
+        return self.socket.context
 
     @context.setter
     def context(self, other):
-        self.session.context = other
+        self.socket.context = other
 
-    cdef int open(self, context, bint server, str name) except -1:
+    cdef int open(self, context, bint server, str name, session) except -1:
         # context: ssl.SSLContext; name: of the server, for a client. ValueError: no certificate can have that name.
-        cdef object outgoing = MemoryBIO(), session
+        cdef object outgoing = MemoryBIO(), inner
         self.incoming = MemoryBIO()
         # What its wrap_bio does, without an SSLObject: this stands in its place before the SNI callback.
-        self.session = session = context._wrap_bio(
-            self.incoming, outgoing, server, name.encode("idna").decode() if name else None, owner=self)
+        self.socket = inner = context._wrap_bio(
+            self.incoming, outgoing, server, name.encode("idna").decode() if name else None, owner=self, session=session)
         self.take_in = self.incoming.write
         self.take_out = outgoing.read
-        self.read = session.read
-        self.write = session.write
-        self.do_handshake = session.do_handshake
+        self.read = inner.read
+        self.write = inner.write
+        self.do_handshake = inner.do_handshake
         self.state = TLS_HANDSHAKE
         return 0
 
@@ -77,14 +77,15 @@ cdef class TlsLayer:
         if done == NULL:
             if PyErr_ExceptionMatches(WantRead):
                 PyErr_Clear()
+                self.may_wait = True
             else:
                 self._refused()
             return False
         Py_DECREF(<object>done)
         self.do_handshake = None
         self.state = TLS_OPEN
-        self.version = self.session.version().encode()
-        self.cipher = self.session.cipher()[0].encode()
+        self.version = self.socket.version().encode()
+        self.cipher = self.socket.cipher()[0].encode()
         return True
 
     cdef int _refused(self) except -1:
@@ -122,9 +123,9 @@ cdef class TlsLayer:
             self.left -= part
             if self.left == 0:
                 self.header_size = 0
-                # A lone change_cipher_spec (RFC 8446 D.4) has nothing to say: the first is read with what follows it.
-                self.whole = self.changed or self.header[0] != 20 or self.header[3] or self.header[4] != 1
-                self.changed = self.changed or not self.whole
+                # change_cipher_spec (RFC 8446 D.4) has nothing to say: it is read with what follows it.
+                self.whole = not self.may_wait or self.header[0] != 20 or self.header[3] or self.header[4] != 1
+                self.may_wait = False
         if self.header_size and not 20 <= self.header[0] <= 24:
             # No record (RFC 8446 5.1): OpenSSL finds the words for it.
             used = min(length, TLS_RECORD)
@@ -228,7 +229,7 @@ cdef class TlsLayer:
             seen.version = self.version.decode()
             seen.cipher = self.cipher.decode()
             seen.server_name = self.asked_for or ""
-            seen.certificate = self.session.getpeercert(True) or b""
+            seen.certificate = self.socket.getpeercert(True) or b""
             self.seen = seen
         return self.seen
 
@@ -237,7 +238,7 @@ cdef class TlsLayer:
             return b""
         self.said_goodbye = True
         try:
-            self.session.shutdown()
+            self.socket.shutdown()
         except ssl.SSLError:
             pass                        # it waits for the peer's, which we do not
         return self.take_out()
@@ -417,14 +418,14 @@ cdef class TlsServer(TlsShell):
             data = self._begin(data)
             if data is None:
                 return
-        elif self.tls.session is None:
+        elif self.tls.socket is None:
             self.receive(data)          # without TLS, and told so: it may still be sending
             return
         self.tls.hold(data)
         self._read()
 
     def eof_received(self):
-        if self.tls.session is None:
+        if self.tls.socket is None:
             return self.inner.eof_received()
         return TlsShell.eof_received(self)
 
@@ -470,7 +471,7 @@ cdef class TlsServer(TlsShell):
             self.wire.abort()
             return None
         self.tls.wants_challenge = ACME_TLS in data
-        self.tls.open(listener.tls, True, None)
+        self.tls.open(listener.tls, True, None, None)
         return data
 
     cdef int _opened(self) except -1:
@@ -478,7 +479,7 @@ cdef class TlsServer(TlsShell):
         if self.tls.asked_for is not None:
             self.tls.sni = self.tls.asked_for.encode()
         self.worker.counters.gauge_add(GAUGE_TLS_HANDSHAKES, 1)
-        if self.tls.session.session_reused:
+        if self.tls.socket.session_reused:
             self.worker.counters.gauge_add(GAUGE_TLS_RESUMED, 1)
         inner.state = D_IDLE
         if self.worker.draining or self.slot.closed:
@@ -513,7 +514,7 @@ cdef class TlsClient(TlsShell):
             self.wire.abort()               # who wanted it has gone
             return
         try:
-            self.tls.open(self.endpoint.upstream.tls, False, self.name)
+            self.tls.open(self.endpoint.upstream.tls, False, self.name, None)
         except ValueError as error:
             self.tls.state = TLS_BROKEN
             self.tls.failure = str(error)
