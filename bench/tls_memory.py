@@ -186,6 +186,8 @@ def gateway(folder: Path, upstream: int) -> Iterator[tuple[Session, TlsLoad]]:
             time.sleep(0.02)
         yield session, TlsLoad(port, authority)
         session.check()
+    except (OSError, RuntimeError) as error:
+        raise RuntimeError(f"{error}; the gateway says:\n{session.tail()}") from error
     finally:
         session.stop()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fastgate.server.heartbeat import Heartbeats
 from support.forks import in_children
+
+from fastgate.server.heartbeat import Heartbeats
 
 TIMES = 300_000
 TOO_OLD = 60.0  # seconds; half of a time, or none yet, would be as old as the machine's start

@@ -1,4 +1,4 @@
-"""The service behind the gateway: short answers, WebSockets that echo, downloads that never end, bodies of any size.
+"""The service behind the gateway: short answers, bodies of any size, WebSockets that echo, endless downloads.
 
 usage: python -m bench.endurance.upstream; prints its port, and ends with its stdin.
 """

@@ -16,8 +16,8 @@ class Heartbeats:
     """Made before the fork, for so many places."""
 
     def __init__(self, places: int) -> None:
-        # Native numbers are stored at once. What writes one byte by byte (struct does, where it has an order of
-        # bytes) shows a worker that is preempted midway as one that has been silent since the machine started.
+        # Native numbers are stored at once. Byte by byte (struct does that, where an order of bytes is given)
+        # a worker that is preempted midway would look silent since the machine was started.
         self._last = memoryview(mmap.mmap(-1, places * _STRIDE * 8)).cast("q")
 
     def beat(self, place: int) -> None:
