@@ -2,9 +2,9 @@
 
 Of the handshakes half are resumed, half have TLS 1.2, every twentieth connection breaks off within its
 handshake, and half of the others end without close_notify. Then downloads and uploads run side by side. A
-line for each part of it: memory (PSS) of the supervisor and its worker, and its growth since the first
-handshakes and bytes, in which buffers and caches fill. Exit code 1 where it has grown by more than 4 MiB at
-the end, or by 8 MiB in the midst of the transfers.
+line for each part of it: memory of the supervisor and its worker (PSS, without the pages of files, of which
+others come and go), and its growth since the first handshakes and bytes, in which buffers and caches fill.
+Exit code 1 where it has grown by more than 4 MiB at the end, or by 8 MiB in the midst of the transfers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.endurance.__main__ import service
-from bench.process import Session
+from bench.process import Session, session_pids
 from bench.runner import free_port
 from fastgate.cli.dev_certificates import make
 
@@ -34,7 +34,7 @@ MOST_GROWTH: Final = 4 << 20  # bytes, at the end
 MOST_WITHIN: Final = 8 << 20  # while transfers run: what is under way on their connections
 WARM_HANDSHAKES: Final = 1000
 WARM_BYTES: Final = 64 << 20  # each way
-CLIENTS: Final = 4
+CLIENTS: Final = 16
 BREAK_OFF: Final = 20  # every so many connections
 SAMPLE: Final = 0.25  # seconds between two looks at a transfer
 PATIENCE: Final = 30.0  # seconds without a byte
@@ -75,23 +75,24 @@ class TlsLoad:
         """So many connections with a request each, and those that break off; adds what they were."""
         lock = threading.Lock()
 
-        def some(share: int) -> None:
-            for pair in range(share // 2):
+        def some(pairs: range) -> None:
+            for pair in pairs:
                 context = self._contexts[pair % 2]
                 polite = pair % 4 < 2
-                ticket = self._visit(context, None, polite, first := {"full": 0, "resumed": 0})
-                self._visit(context, ticket, polite, first)
+                ticket = self._visit(context, None, polite, made := {"full": 0, "resumed": 0})
+                self._visit(context, ticket, polite, made)
                 broken = pair % (BREAK_OFF // 2) == 0
                 if broken:
                     with socket.create_connection(("127.0.0.1", self._port), PATIENCE) as sock:
                         sock.sendall(_BROKEN)
                 with lock:
-                    counts["full"] += first["full"]
-                    counts["resumed"] += first["resumed"]
+                    counts["full"] += made["full"]
+                    counts["resumed"] += made["resumed"]
                     counts["broken off"] += broken
 
         with ThreadPoolExecutor(CLIENTS) as pool:
-            for done in [pool.submit(some, count // CLIENTS) for _ in range(CLIENTS)]:
+            shares = [range(each, count // 2, CLIENTS) for each in range(CLIENTS)]
+            for done in [pool.submit(some, share) for share in shares]:
                 done.result()
 
     def _visit(
@@ -192,6 +193,16 @@ def gateway(folder: Path, upstream: int) -> Iterator[tuple[Session, TlsLoad]]:
         session.stop()
 
 
+def memory(session: Session) -> int:
+    """Bytes of PSS of its processes, without those of files."""
+    total = 0
+    for pid in session_pids(session.pid):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
 def measure(handshakes: int, transfer: int, *, say: Callable[[str], None] = lambda line: None) -> Measured:
     """So many handshakes, then `transfer` bytes down and as many up, two connections each. say: gets a line
     for each tenth of the handshakes and every gigabyte."""
@@ -203,10 +214,10 @@ def measure(handshakes: int, transfer: int, *, say: Callable[[str], None] = lamb
     ):
         load.handshakes(WARM_HANDSHAKES, dict.fromkeys(found.counts, 0))
         _transfer(load, WARM_BYTES, lambda: None)
-        found.warm = process.pss()
+        found.warm = memory(process)
 
         def tell(what: str) -> None:
-            now = process.pss()
+            now = memory(process)
             say(f"{what:>34}: {_mib(now)} ({_mib(now - found.warm, '+')})")
 
         tell(f"{WARM_HANDSHAKES:,} handshakes to begin with")
@@ -215,13 +226,13 @@ def measure(handshakes: int, transfer: int, *, say: Callable[[str], None] = lamb
             tell(f"{found.counts['full'] + found.counts['resumed']:,} handshakes")
 
         def look() -> None:
-            found.peak = max(found.peak, process.pss())
+            found.peak = max(found.peak, memory(process))
 
         for part in range(rounds := max(1, transfer >> 30)):
             size = transfer * (part + 1) // rounds - transfer * part // rounds
             found.transferred += _transfer(load, size, look)
             tell(f"{found.transferred / 1e9:.1f} GB both ways together")
-        found.last = process.pss()
+        found.last = memory(process)
     return found
 
 

@@ -17,12 +17,12 @@ GOOD = {"OK", "INFO"}
 # Protocols, categories of ciphers, forward secrecy, preferences, defaults and certificates, response fields,
 # and all vulnerabilities that it knows of. Left out: the list of ciphers, and which clients get what.
 PARTS = ("-p", "-s", "-f", "-P", "-S", "-h", "-U")
-# Of the machine's OpenSSL, and of a certificate's authority and domain.
-NOT_OURS = {"engine_problem", "cert_revocation", "DNS_CAArecord"}
+# Of the OpenSSL that asks, and of an authority that is not there to be asked.
+NOT_OURS = {"engine_problem", "cert_revocation"}
 VERSIONS = {"SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3"}
 OFFERED = {"intermediate": {"TLS1_2", "TLS1_3"}, "modern": {"TLS1_3"}}
 ASKED = VERSIONS | {
-    "cipherlist_NULL", "cipherlist_3DES_IDEA", "PFS", "cipher_order", "TLS_session_ticket", "HSTS",
+    "cipherlist_NULL", "cipherlist_3DES_IDEA", "PFS", "cipher_order", "TLS_session_ticket", "HSTS_time",
     "heartbleed", "CCS", "ticketbleed", "secure_renego", "secure_client_renego", "CRIME_TLS", "BREACH",
     "SWEET32", "DROWN", "LOGJAM", "LUCKY13", "RC4",
 }  # fmt: skip
