@@ -460,7 +460,7 @@ def test_half_close_serve(gateway: Gateway, upstream: Upstream) -> None:
 
 def test_half_close_in_a_request_is_no_request(gateway: Gateway, upstream: Upstream) -> None:
     """FIN in the middle of a head or body: nothing whole goes upstream, whatever the setting."""
-    mark = upstream.mark()
+    mark, since = upstream.mark(), gateway.mark()
     for listener in ("main", "serve"):
         for data in (
             b"GET / HTTP/1.1\r\nHost: a\r\n",
@@ -470,6 +470,8 @@ def test_half_close_in_a_request_is_no_request(gateway: Gateway, upstream: Upstr
                 client.send(data).half_close()
                 rest = client.stream.rest("the end")
                 assert rest == b"" or rest.startswith(b"HTTP/1.1 400")
+    assert [record["reason"] for record in gateway.wait_log(since, 2)] == ["client-gone"] * 2
+    upstream.wait_cut()
     assert not any(found.complete for found in mark.requests)
 
 

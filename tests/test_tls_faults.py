@@ -109,6 +109,24 @@ def test_garbage(gateway: Gateway, data: bytes) -> None:
             time.sleep(0.01)
 
 
+CHANGE = b"\x14\x03\x03\x00\x01\x01"  # change_cipher_spec (RFC 8446 D.4)
+
+
+@pytest.mark.parametrize("first", [b"", hello()], ids=["at once", "behind the hello"])
+def test_change_cipher_spec_without_end(gateway: Gateway, first: bytes) -> None:
+    """One is read with what follows it; it is not waited for that for ever, and nothing grows by them."""
+    failed = gauge(gateway, "tls_failed")
+    with gateway.client("main") as client:
+        client.send(first + CHANGE)
+        if first:
+            assert client.stream.some(65536, "the server's part of the handshake")[:1] == b"\x16"
+        for _ in range(200):
+            if not client.try_send(CHANGE):
+                break
+        client.stream.rest("the end")
+    wait_gauge(gateway, "tls_failed", failed + 1)
+
+
 def test_random_bytes_in_a_session(gateway: Gateway) -> None:
     """Records that nobody has sealed: the connection ends, and nothing of it reaches a request."""
     since = gateway.mark_on("plain")
@@ -285,24 +303,6 @@ def test_new_keys(gateway: Gateway) -> None:
         process.stdin.write(request(lines=("Connection: close",)))
         process.stdin.flush()
         assert b"HTTP/1.1 200" in process.stdout.read()
-
-
-def test_memory_over_many_handshakes(gateway: Gateway) -> None:
-    """The short form of the run in bench."""
-
-    def rounds(count: int) -> None:
-        for _ in range(count):
-            context = client_context()
-            with TlsClient(gateway.addresses["main"], context=context) as client:
-                assert client.get().status == 200
-                session = client.sock.session
-            with TlsClient(gateway.addresses["main"], context=context, session=session) as client:
-                assert client.get().status == 200
-
-    rounds(200)
-    base = gateway.memory()
-    rounds(500)
-    assert gateway.memory() - base < MIB
 
 
 def test_idle_connections_are_small(gateway: Gateway, upstream: Upstream) -> None:

@@ -1,4 +1,4 @@
-"""The service behind the gateway for what lasts: WebSockets that echo, downloads that never end.
+"""The service behind the gateway: bodies of any size, WebSockets that echo, downloads that never end.
 
 usage: python -m bench.endurance.upstream; prints its port, and ends with its stdin.
 """
@@ -9,9 +9,12 @@ import asyncio
 import base64
 import hashlib
 import itertools
+import re
 import sys
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
+_BLOCK = bytes(1 << 20)
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 EVERY = 0.1  # seconds between two lines of a download
 
 
@@ -19,6 +22,14 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
+            if sized := _LENGTH.search(head):
+                await drop(int(sized[1]), reader)
+            if head.startswith(b"GET /bytes/"):
+                await send(int(head.split(b" ")[1].rsplit(b"/", 1)[1]), writer)
+                continue
+            if sized:
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                continue
             if head.startswith(b"GET /long/download"):
                 await download(writer)
             await echo(head, reader, writer)
@@ -26,6 +37,22 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         pass
     finally:
         writer.close()
+
+
+async def drop(size: int, reader: asyncio.StreamReader) -> None:
+    """A request's body."""
+    while size:
+        data = await reader.read(min(size, len(_BLOCK)))
+        if not data:
+            raise asyncio.IncompleteReadError(b"", size)
+        size -= len(data)
+
+
+async def send(size: int, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+    for at in range(0, size, len(_BLOCK)):
+        writer.write(_BLOCK[: size - at])
+        await writer.drain()
 
 
 async def download(writer: asyncio.StreamWriter) -> None:

@@ -4,8 +4,6 @@
 # by different readers), IPv6 as of RFC 4291 2.2, without zone. An IPv4-mapped IPv6 address becomes IPv4, so
 # that a client has one address whichever socket it came by. False, with `out` undefined, for anything else.
 cdef bint parse_address(Span text, Address* out) noexcept nogil
-# The same for the text that the system's getpeername gives: a zone ("%eth0") is cut off.
-cdef bint parse_peer_address(Span text, Address* out) noexcept nogil
 # "10.0.0.0/8", "2001:db8::/32"; without "/n" the one address. Bits behind the prefix are cleared. `bits`
 # counts in the family's own width (0..32, 0..128); a network inside ::ffff:0:0/96 becomes the IPv4 network.
 cdef bint parse_network(Span text, Address* out, int* bits) noexcept nogil

@@ -130,15 +130,6 @@ cdef bint parse_address(Span text, Address* out) noexcept nogil:
     return True
 
 
-cdef bint parse_peer_address(Span text, Address* out) noexcept nogil:
-    cdef const char* zone
-    if text.len > 0:
-        zone = <const char*>memchr(text.ptr, 37, <size_t>text.len)
-        if zone != NULL:
-            text.len = zone - text.ptr
-    return parse_address(text, out)
-
-
 cdef void mask_address(Address* address, int bits) noexcept nogil:
     cdef int byte = bits >> 3
     if byte >= 16:

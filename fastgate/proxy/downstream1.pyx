@@ -34,14 +34,8 @@ cdef class Downstream1(ClientSide):
     # -- what the loop calls -------------------------------------------------------------------------------------
 
     def connection_made(self, transport):
-        cdef object peer
-        cdef bytes host
         self.wire.open(transport)
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            host = peer[0].encode("latin-1")
-            parse_peer_address(bytes_span(host), &self.address)
-            self.port = peer[1]
+        self.wire.peer(&self.address, &self.port)
         self._know_address()
         if not self.worker.admit(self):
             self.state = D_CLOSED

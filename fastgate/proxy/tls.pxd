@@ -17,19 +17,25 @@ cdef class TlsInfo:
 
 @cython.final
 cdef class TlsLayer:
+    cdef object __weakref__
     # -- OpenSSL's side, as Python's ssl module has it
-    cdef object socket              # ssl.SSLObject: kept for its context's SNI callback, which is given it
+    cdef object socket              # _ssl._SSLSocket: what is inside an ssl.SSLObject
     cdef object incoming            # ssl.MemoryBIO: ciphertext from the peer, at most the record that is coming
     cdef object take_in             # bound methods, looked up once: incoming.write, outgoing.read,
     cdef object take_out            # and read and write of the connection
     cdef object read
     cdef object write
+    cdef object do_handshake        # None when it is over
+    # -- for the context's SNI callback, which is given this
+    cdef public str asked_for       # the name that the client has asked for; None: none
+    cdef public bint wants_challenge    # its ClientHello seems to be an ACME authority's
     # -- records on their way in: what is not in `incoming` yet waits in `held`
     cdef bytes held
     cdef Py_ssize_t held_at
     cdef unsigned char[5] header    # of the record that is coming, as far as it is here
     cdef int header_size
     cdef Py_ssize_t left            # bytes of it that have not come yet
+    cdef bint may_wait              # the next record, if it is a change_cipher_spec
     cdef bint whole                 # `incoming` has a whole record, or something that is none
     # -- where it stands
     cdef int state                  # TlsState
@@ -39,11 +45,12 @@ cdef class TlsLayer:
     # -- what the handshake has agreed on
     cdef bytes version              # "TLSv1.3"
     cdef bytes cipher
-    cdef bytes sni                  # the name that the client has asked for; None: none
+    cdef bytes sni                  # `asked_for`, for the log
     cdef TlsInfo seen               # the same for plugins, made for the first that asks
 
     cdef int open(self, context, bint server, str name, session) except -1
     cdef bint handshake(self) except -1             # True: it is over, and well
+    cdef int _refused(self) except -1
     # Puts these bytes behind those that are held.
     cdef int hold(self, bytes data) except -1
     # From `held` into `incoming`, up to the end of the record that is coming; then `whole` is set.

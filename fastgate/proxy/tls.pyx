@@ -15,8 +15,18 @@
 
 from cpython.buffer cimport PyBUF_WRITE
 from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
 
 import ssl
+
+cdef object MemoryBIO = ssl.MemoryBIO
+cdef object WantRead = ssl.SSLWantReadError
+
+cdef extern from "Python.h":
+    # Whatever it raises is the caller's to look at: what is expected costs no traceback.
+    PyObject* call_raw "PyObject_CallNoArgs"(object function)
 
 cdef enum:
     TLS_RECORD = 16384          # plaintext of a record, at most (RFC 8446 5.1)
@@ -38,39 +48,59 @@ cdef class TlsInfo:
 cdef class TlsLayer:
     """One connection's session."""
 
+    @property
+    def context(self):
+        """The ssl.SSLContext: another one may be put in its place by its SNI callback."""
+        return self.socket.context
+
+    @context.setter
+    def context(self, other):
+        self.socket.context = other
+
     cdef int open(self, context, bint server, str name, session) except -1:
         # context: ssl.SSLContext; name: of the server, for a client. ValueError: no certificate can have that name.
-        cdef object outgoing = ssl.MemoryBIO(), inner
-        self.incoming = ssl.MemoryBIO()
-        self.socket = context.wrap_bio(
-            self.incoming, outgoing, server_side=server, server_hostname=name or None, session=session)
-        inner = self.socket._sslobj             # without a Python function in between
+        cdef object outgoing = MemoryBIO(), inner
+        self.incoming = MemoryBIO()
+        # What its wrap_bio does, without an SSLObject: this stands in its place before the SNI callback.
+        self.socket = inner = context._wrap_bio(
+            self.incoming, outgoing, server, name.encode("idna").decode() if name else None, owner=self, session=session)
         self.take_in = self.incoming.write
         self.take_out = outgoing.read
         self.read = inner.read
         self.write = inner.write
+        self.do_handshake = inner.do_handshake
         self.state = TLS_HANDSHAKE
         return 0
 
     cdef bint handshake(self) except -1:
+        cdef PyObject* done
         self.whole = False
-        try:
-            self.socket._sslobj.do_handshake()
-        except ssl.SSLWantReadError:
+        done = call_raw(self.do_handshake)
+        if done == NULL:
+            if PyErr_ExceptionMatches(WantRead):
+                PyErr_Clear()
+                self.may_wait = True
+            else:
+                self._refused()
             return False
+        Py_DECREF(<object>done)
+        self.do_handshake = None
+        self.state = TLS_OPEN
+        self.version = self.socket.version().encode()
+        self.cipher = self.socket.cipher()[0].encode()
+        return True
+
+    cdef int _refused(self) except -1:
+        # By what do_handshake has raised.
+        self.state = TLS_BROKEN
+        try:
+            raised()
         except ssl.SSLCertVerificationError as error:
             self.failure = error.verify_message
             self.certificate_refused = True
-            self.state = TLS_BROKEN
-            return False
         except (ssl.SSLError, ssl.CertificateError, OSError, ValueError) as error:
             self.failure = _words(error)
-            self.state = TLS_BROKEN
-            return False
-        self.state = TLS_OPEN
-        self.version = self.socket._sslobj.version().encode()
-        self.cipher = self.socket._sslobj.cipher()[0].encode()
-        return True
+        return 0
 
     cdef int hold(self, bytes data) except -1:
         if self.held is not None:
@@ -95,7 +125,9 @@ cdef class TlsLayer:
             self.left -= part
             if self.left == 0:
                 self.header_size = 0
-                self.whole = True
+                # change_cipher_spec (RFC 8446 D.4) has nothing to say: it is read with what follows it.
+                self.whole = not self.may_wait or self.header[0] != 20 or self.header[3] or self.header[4] != 1
+                self.may_wait = False
         if self.header_size and not 20 <= self.header[0] <= 24:
             # No record (RFC 8446 5.1): OpenSSL finds the words for it.
             used = min(length, TLS_RECORD)
@@ -198,7 +230,7 @@ cdef class TlsLayer:
             seen = TlsInfo.__new__(TlsInfo)
             seen.version = self.version.decode()
             seen.cipher = self.cipher.decode()
-            seen.server_name = "" if self.sni is None else self.sni.decode()
+            seen.server_name = self.asked_for or ""
             seen.certificate = self.socket.getpeercert(True) or b""
             self.seen = seen
         return self.seen
@@ -208,10 +240,15 @@ cdef class TlsLayer:
             return b""
         self.said_goodbye = True
         try:
-            self.socket._sslobj.shutdown()
+            self.socket.shutdown()
         except ssl.SSLError:
             pass                        # it waits for the peer's, which we do not
         return self.take_out()
+
+
+cdef int raised() except -1:
+    # Goes on with the exception that is set.
+    return -1
 
 
 cdef str _words(error):
@@ -454,18 +491,16 @@ cdef class TlsServer(TlsShell):
             self.tls.state = TLS_BROKEN
             self.wire.abort()
             return None
+        self.tls.wants_challenge = ACME_TLS in data
         self.tls.open(listener.certificates.begin(data), True, None, None)
-        self.tls.socket.asked_for = None
-        self.tls.socket.wants_challenge = ACME_TLS in data
         return data
 
     cdef int _opened(self) except -1:
         cdef Downstream1 inner = self.inner
-        cdef object name = self.tls.socket.asked_for
-        if name is not None:
-            self.tls.sni = name.encode()
+        if self.tls.asked_for is not None:
+            self.tls.sni = self.tls.asked_for.encode()
         self.worker.counters.gauge_add(GAUGE_TLS_HANDSHAKES, 1)
-        if self.tls.socket._sslobj.session_reused:
+        if self.tls.socket.session_reused:
             self.worker.counters.gauge_add(GAUGE_TLS_RESUMED, 1)
         inner.state = D_IDLE
         if self.slot.closed or self.worker.draining and now_ns() >= self.worker.grace_until:
@@ -520,7 +555,7 @@ cdef class TlsClient(TlsShell):
         TlsShell.connection_lost(self, error)
 
     cdef int _opened(self) except -1:
-        self.kept = self.tls.socket._sslobj.session_reused
+        self.kept = self.tls.socket.session_reused
         if self.tls.version != b"TLSv1.3":
             self._told()
         if self.done.done():
@@ -535,7 +570,7 @@ cdef class TlsClient(TlsShell):
         cdef object session
         if not self.kept:
             self.kept = True
-            session = self.tls.socket._sslobj.session
+            session = self.tls.socket.session
             if session is not None and (session.has_ticket or self.tls.version != b"TLSv1.3"):
                 self.endpoint.session = session
                 self.endpoint.session_until = now_ns() + SESSION_NS

@@ -26,6 +26,7 @@ cdef class Wire:
     cdef int error
 
     cdef int open(self, transport) except -1
+    cdef void peer(self, Address* address, uint16_t* port) noexcept     # whose it is; a Unix socket's has neither
     # What can't be sent at once is copied: nothing is borrowed after the call. Each returns a `Sent`.
     cdef int send(self, const char* data, size_t length) except -1
     cdef int send_parts(self, Span* parts, int count) except -1         # up to MAX_PARTS; empty ones are allowed

@@ -32,11 +32,30 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_recv "recv"(int fd, void* data, size_t length, int flags)
     ssize_t c_sendmsg "sendmsg"(int fd, const msghdr* message, int flags)
     int c_ioctl "ioctl"(int fd, unsigned long request, int* value)
+    struct sockaddr:
+        pass
+    int c_getpeername "getpeername"(int fd, sockaddr* name, unsigned int* length)
     int c_setsockopt "setsockopt"(int fd, int level, int option, const void* value, unsigned int length)
+
+cdef extern from "<netinet/in.h>" nogil:
+    cdef enum:
+        AF_INET
+        AF_INET6
+    struct sockaddr_in:
+        uint16_t sin_port
+        uint32_t sin_addr
+    struct sockaddr_in6:
+        uint16_t sin6_family
+        uint16_t sin6_port
+        uint8_t[16] sin6_addr
+    uint16_t ntohs(uint16_t value)
 
 cdef enum:
     HIGH_WATER = 65536
     LOW_WATER = 16384
+
+
+cdef const char* MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"     # IPv4 as IPv6 (RFC 4291 2.5.5.2)
 
 
 cdef inline object part_of(bytes owner, const char* data, Py_ssize_t length):
@@ -58,6 +77,25 @@ cdef class Wire:
         if sock is not None:
             self.fd = sock.fileno()
         return 0
+
+    cdef void peer(self, Address* address, uint16_t* port) noexcept:
+        cdef sockaddr_in6 name              # a Unix socket's does not fit, and is cut
+        cdef sockaddr_in* four = <sockaddr_in*>&name
+        cdef unsigned int size = sizeof(name)
+        memset(address, 0, sizeof(Address))
+        port[0] = 0
+        if self.fd < 0 or c_getpeername(self.fd, <sockaddr*>&name, &size) != 0:
+            return                          # it has gone already
+        if name.sin6_family == AF_INET6:
+            memcpy(address.bytes, &name.sin6_addr, 16)
+            port[0] = ntohs(name.sin6_port)
+        elif name.sin6_family == AF_INET:
+            memset(&address.bytes[10], 255, 2)
+            memcpy(&address.bytes[12], &four.sin_addr, 4)
+            port[0] = ntohs(four.sin_port)
+        else:
+            return
+        address.family = 4 if memcmp(address.bytes, MAPPED, 12) == 0 else 6
 
     cdef int send(self, const char* data, size_t length) except -1:
         cdef Span part = span_of(data, <Py_ssize_t>length)

@@ -7,7 +7,7 @@ import ssl
 import weakref
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastgate.config import model
 from fastgate.config.tls_context import challenge_context, server_context
@@ -181,17 +181,16 @@ class ListenerCertificates:
 
 
 class _Chooser:
-    """Called by OpenSSL with each ClientHello. Weak: a context would hold what holds it, out of the reach of
-    the garbage collector."""
+    """Called by OpenSSL with each ClientHello; connection: a TlsLayer of `_core`, or an ssl.SSLObject. Weak:
+    a context would hold what holds it, out of the reach of the garbage collector."""
 
     def __init__(self, certificates: ListenerCertificates) -> None:
-        self._choose = weakref.WeakMethod(certificates.choose)
+        self._certificates = weakref.ref(certificates)
 
-    def __call__(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
-        name = name.lower() if name else None
-        connection.asked_for = name  # type: ignore[attr-defined]  # read by the connection's TlsServer
-        choose = self._choose()
-        found = choose(name, connection.wants_challenge) if choose is not None else None  # type: ignore[attr-defined]
+    def __call__(self, connection: Any, name: str | None, context: ssl.SSLContext) -> int | None:
+        connection.asked_for = name = name.lower() if name else None
+        certificates = self._certificates()
+        found = certificates and certificates.choose(name, connection.wants_challenge)
         if found is None:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         connection.context = found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from fastgate import _core
 from fastgate.config import Config, model
@@ -73,8 +74,9 @@ class RunningListener:
     async def _accept(
         self, worker: _core.Worker, slot: _core.ListenerSlot, sock: socket.socket
     ) -> asyncio.Server:
+        # partial: one Python frame less for each connection.
         return await asyncio.get_running_loop().create_server(
-            lambda: _core.accepted(worker, slot), sock=sock, backlog=self.config.backlog
+            partial(_core.accepted, worker, slot), sock=sock, backlog=self.config.backlog
         )
 
     async def borrow(self, worker: _core.Worker, seat: int, sock: socket.socket) -> None:

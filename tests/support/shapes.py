@@ -17,8 +17,10 @@ from support.gateway import to_toml
 
 
 def aggregate(keys: Mapping[str, Any]) -> Aggregate:
-    """From keys of `aggregate`, checked as a configuration is. Each part without an upstream asks one."""
-    parts = {name: {"upstream": "shop", **part} for name, part in keys["parts"].items()}
+    """From keys of `aggregate`, checked as a configuration is. Each part without an upstream asks one, and
+    under a condition: what collides for certain is refused there already."""
+    doubtful = {"upstream": "shop", "when": {"value": "{query.asked}"}}
+    parts = {name: {**doubtful, **part} for name, part in keys["parts"].items()}
     tables = {
         "listeners": [{"name": "main", "bind": "127.0.0.1:0"}],
         "upstreams": {"shop": {"endpoints": ["127.0.0.1:9001"]}},
@@ -30,7 +32,8 @@ def aggregate(keys: Mapping[str, Any]) -> Aggregate:
 
 
 def part(**keys: Any) -> Part:
-    return aggregate({"parts": {"only": keys}}).parts["only"]
+    # With a group, which any value may have.
+    return aggregate({"parts": {"only": {"group": "only", **keys}}}).parts["only"]
 
 
 def shaped(value: Value, **keys: Any) -> Value:

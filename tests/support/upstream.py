@@ -38,6 +38,7 @@ from support.wire import (
 )
 
 Step = Callable[["Connection"], None]
+_ESTABLISHED = 1  # TCP_ESTABLISHED of netinet/tcp.h
 
 
 class Stop(Exception):
@@ -83,6 +84,13 @@ class Connection:
             return False
         self.stream = Stream(self.sock, timeout=self.upstream.timeout, record=self.upstream.record)
         return True
+
+    def is_cut(self) -> bool:
+        """Whether the gateway has ended it, as the kernel has it (TCP alone)."""
+        try:
+            return self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED
+        except OSError:
+            return True
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -297,6 +305,11 @@ class Upstream:
     def wait_connections(self, count: int) -> list[Connection]:
         self.wait(f"{count} connections", lambda: len(self.connections) >= count)
         return self.connections
+
+    def wait_cut(self) -> None:
+        """Waits until connections that the gateway has ended have been read to their end: a request on one of
+        them that is read only now would take a later script."""
+        self.wait("end of connections that were cut", lambda: not any(each.is_cut() for each in self.open))
 
     def mark(self) -> Mark:
         return Mark(self)
