@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import time
 from pathlib import Path
+from types import TracebackType
 
-from support.program import Program
+from support.program import Program, installed
 from support.upstream import free_port
 
 
@@ -100,11 +103,9 @@ class RedisCluster:
             node.kill()
 
     def _create(self) -> None:
-        program = shutil.which("redis-cli")
-        assert program, "redis-cli is not installed (Debian: redis-tools)"
         addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
         subprocess.run(
-            [program, "--cluster", "create", *addresses, "--cluster-yes"],
+            [installed("redis-cli", "redis-tools"), "--cluster", "create", *addresses, "--cluster-yes"],
             check=True, stdout=subprocess.DEVNULL, timeout=60,
         )  # fmt: skip
         deadline = time.monotonic() + 30
