@@ -5,6 +5,8 @@ import ssl
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+from fastgate.aggregation.gather import Gather, Policy
+
 class ReasonInfo(NamedTuple):
     code: str
     status: int
@@ -409,6 +411,7 @@ class Counters:
     def use_worker(self, worker: int) -> None: ...
     def count(self, exchange: SampleExchange) -> None: ...
     def add(self, gauge: str, by: int) -> None: ...
+    def add_endpoint(self, upstream: str, seat: Seat, head_ns: int) -> Tally: ...
     def add_upstream(self, upstream: str, count: str, by: int) -> None: ...
     def part(self, route: str, part: str) -> PartTally: ...
     def add_plugin(self, plugin: str, what: str, by: int) -> None: ...
@@ -419,16 +422,13 @@ METHOD_CLASSES: tuple[str, ...]
 METRIC_BOUNDS: tuple[int, ...]
 METRIC_FAMILIES: tuple[str, ...]
 
+class Tally: ...
+
 class MetricsText:
-    def __init__(
-        self,
-        counters: Counters,
-        names: Mapping[str, str],
-        *,
-        openmetrics: bool = False,
-        live: Container[int] | None = None,
-    ) -> None: ...
-    def text(self, family: str) -> bytes: ...
+    def __init__(self, counters: Counters, names: Mapping[str, str]) -> None: ...
+    def begin(self, *, openmetrics: bool, live: Container[int] | None = None) -> None: ...
+    def join(self, parts: Sequence[bytes | str]) -> bytes: ...
+    def has(self, family: str) -> bool: ...
     def add_routes(self, names: Iterable[str]) -> None: ...
     def add_no_route(self) -> None: ...
     def add_upstreams(self, upstreams: Iterable[tuple[str, UpstreamLoad, UpstreamHealth]]) -> None: ...
@@ -942,9 +942,8 @@ class Sticky:
         same_site: str = "lax",
     ) -> None: ...
 
-class _HasContext(Protocol):
-    @property
-    def context(self) -> ssl.SSLContext: ...
+class _Certificates(Protocol):
+    def begin(self, hello: bytes, /) -> ssl.SSLContext: ...
 
 class Listener:
     def __init__(
@@ -967,7 +966,7 @@ class Listener:
         forwarded: tuple[str, ...],
         request_id: str,
         half_close: str,
-        tls: _HasContext | None = None,
+        tls: _Certificates | None = None,
         handshake_ns: int = 0,
         handshake_rate: float = 0,
         tracing: TracePolicy | None = None,
@@ -977,7 +976,7 @@ class Listener:
     @property
     def name(self) -> str: ...
     @property
-    def certificates(self) -> _HasContext | None: ...
+    def certificates(self) -> _Certificates | None: ...
     @property
     def routes(self) -> tuple[Route | None, ...]: ...
 
@@ -1386,6 +1385,14 @@ class SubResponse:
         """The body was longer than ``limit``."""
     def json(self) -> Any: ...
 
+class Refusal(Exception):
+    """Raised by a hook (not by ``on_response_body``) in place of the answer that it would return."""
+
+    def answer(self, exchange: ExchangeView) -> Response: ...
+
+def gather_with(make: Callable[..., Gather]) -> None:
+    """``make(exchange, **options)`` is what ``ExchangeView.gather`` gives."""
+
 class GatewayError:
     code: str
     status: int
@@ -1480,6 +1487,31 @@ class ExchangeView:
         """Asks an upstream of the configuration on the gateway's own pools, with its balancing, breakers and
         limits. It carries this exchange's X-Request-ID and trace context; X-Forwarded-* and Forwarded
         only where ``headers`` has them. Raises SubrequestError."""
+    def _ask(
+        self,
+        upstream: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        body: bytes,
+        timeout: float,
+        limit: int,
+    ) -> asyncio.Future[SubResponse]: ...
+    def gather(
+        self,
+        *,
+        timeout: float = 10.0,
+        policy: Policy = "required",
+        quorum: int = 1,
+        max_parts: int = 64,
+        max_memory: int = 16777216,
+    ) -> Gather:
+        """Asks for several parts together, in a block: ``async with exchange.gather() as g``. timeout:
+        seconds, never more than what is left of the hook's and the exchange's. See
+        docs/aggregation-python.md."""
+    @property
+    def time_left(self) -> float:
+        """Seconds until the gateway ends the hook that runs, or the exchange."""
     # -- at the end: for on_log
     @property
     def status(self) -> int: ...
@@ -1542,6 +1574,8 @@ class Trails:
     def take_spans(self) -> list[bytes]: ...
     def find(self, request_id: str) -> bytes | None: ...
     def failures(self, limit: int) -> list[bytes]: ...
+    @property
+    def spans_sampled(self) -> int: ...
     @property
     def spans_dropped(self) -> int: ...
     @property

@@ -11,12 +11,25 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from fastgate.config import Config, ConfigError, Loaded, Problem, Sources, load, load_sources, load_tables
+import msgspec
+
+from fastgate.config import (
+    Config,
+    ConfigError,
+    Loaded,
+    Problem,
+    Sources,
+    load,
+    load_sources,
+    load_tables,
+    model,
+)
+from fastgate.config.model.basics import MIB
 from fastgate.routing.explain import Explanation, explain
 from fastgate.server.gateway import Gateway as Server
 from fastgate.server.operations import Operations, ReloadError, ReloadResult
@@ -25,7 +38,9 @@ from fastgate.server.sockets import OpenError
 from fastgate.upstreams.asgi import Application
 
 if TYPE_CHECKING:
+    from fastgate.aggregation.gather import Policy
     from fastgate.plugins import Plugin
+    from fastgate.plugins._aggregate import Aggregation
 
 __all__ = [
     "ConfigError",
@@ -40,6 +55,8 @@ __all__ = [
 
 #: A TOML file's path; what such a file holds, as tables; or a configuration that was loaded already.
 ConfigSource = str | os.PathLike[str] | Mapping[str, Any] | Config
+
+Answering = TypeVar("Answering", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 log: Final = logging.getLogger("fastgate.gateway")
 
@@ -70,9 +87,72 @@ class Gateway:
         self._apps = dict(apps or {})
         self._folder = Path(folder)
         self._server: Server | None = None
+        self._aggregations: dict[str, Aggregation] = {}
         loaded = self._load(config)
         self._config = loaded.config
         self.warnings: tuple[str, ...] = tuple(map(str, loaded.warnings))
+
+    # -- aggregations in Python
+
+    def aggregate(
+        self,
+        path: str,
+        *,
+        methods: Collection[str] = ("GET",),
+        name: str = "",
+        host: str | Collection[str] = (),
+        listeners: Collection[str] = (),
+        plugins: Collection[str] = (),
+        timeout: float = 10.0,
+        policy: Policy = "required",
+        quorum: int = 1,
+        max_parts: int = 64,
+        max_memory: int = 16 * MIB,
+    ) -> Callable[[Answering], Answering]:
+        """A route that an async function answers:
+
+            @gateway.aggregate("/orders/{id}")
+            async def order_page(exchange: Exchange, g: Gather, id: int) -> Page: ...
+
+        The function is called within the block of its parts (``exchange.gather``, with the same options), and
+        returns a Response, or what msgspec encodes as JSON. Its further parameters are segments of the path,
+        converted to their types; one that does not fit is answered by 400 ``aggregate-request``.
+
+        path: "/orders/{id}", as ``match.path``. name: of the route, by default the function's. host,
+        listeners, plugins: as of a route in the configuration; what is named is looked up there.
+
+        It is there in every configuration that this gateway loads, before the routes of the same precedence.
+        Raises RuntimeError while the gateway runs; the decorator raises TypeError for a function that does
+        not fit, ValueError for options that are none, ConfigError for a route that can't be.
+        """
+
+        def add(function: Answering) -> Answering:
+            # A program without aggregations needs nothing of the plugins.
+            from fastgate.plugins._aggregate import aggregation_of
+
+            if self._server is not None:
+                raise RuntimeError("aggregations are added before the gateway runs")
+            made = aggregation_of(
+                function,
+                path,
+                methods=methods,
+                name=name,
+                host=host,
+                listeners=listeners,
+                plugins=plugins,
+                timeout=timeout,
+                options={
+                    "policy": policy,
+                    "quorum": quorum,
+                    "max_parts": max_parts,
+                    "max_memory": max_memory,
+                },
+            )
+            self._config = _with(self._config, [made])
+            self._aggregations[made.route.name] = made
+            return function
+
+        return add
 
     # -- life
 
@@ -198,20 +278,46 @@ class Gateway:
 
     def _load(self, config: ConfigSource) -> Loaded:
         if isinstance(config, Config):
-            return Loaded(config, ())
+            return self._whole(Loaded(config, ()))
         if isinstance(config, Mapping):
-            return load_tables(config, str(self._folder / "<tables>"), plugins=self._plugins)
-        return load(os.fspath(config), plugins=self._plugins)
+            return self._whole(load_tables(config, str(self._folder / "<tables>"), plugins=self._plugins))
+        return self._whole(load(os.fspath(config), plugins=self._plugins))
+
+    def _whole(self, loaded: Loaded) -> Loaded:
+        """With the aggregations in Python."""
+        return loaded._replace(config=_with(loaded.config, self._aggregations.values()))
 
     def _read(self, config: Config) -> Loaded:
         """The files that the configuration in force came from, read anew."""
         if not config.sources.roots:
             told = "it came from no file: pass the new configuration"
             raise ConfigError([Problem(config.source, 0, 0, told)])
-        return load(*config.sources.roots, plugins=self._plugins)
+        return self._whole(load(*config.sources.roots, plugins=self._plugins))
 
     def _again(self, sources: Sources) -> Loaded:
-        return load_sources(sources, plugins=self._plugins)
+        return self._whole(load_sources(sources, plugins=self._plugins))
+
+
+def _with(config: Config, aggregations: Iterable[Aggregation]) -> Config:
+    """Raises ConfigError for names that are taken, or not there."""
+    problems = []
+    routes, plugins = list(config.routes), dict(config.plugins)
+    listeners = {listener.name for listener in config.listeners}
+    added: list[model.Route] = []
+    for route, plugin in aggregations:
+        if route in routes:
+            continue  # it came with a configuration of this gateway
+        said = [f"route {route.name} is in the configuration already"] * any(
+            one.name == route.name for one in (*routes, *added)
+        )
+        plugins[plugin.name] = plugin
+        said += [f'no plugin is named "{name}"' for name in route.plugins if name not in plugins]
+        said += [f'no listener is named "{name}"' for name in route.listeners if name not in listeners]
+        problems += [Problem(config.source, 0, 0, f"aggregate {route.name}: {one}") for one in said]
+        added.append(route)
+    if problems:
+        raise ConfigError(problems)
+    return msgspec.structs.replace(config, routes=(*added, *routes), plugins=plugins) if added else config
 
 
 def _tell(line: str) -> None:

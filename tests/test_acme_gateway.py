@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import StartGateway
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from support.client import request
 from support.gateway import Gateway, config
+from support.metrics import scrape
 from support.pebble import Pebble
 from support.tls import TlsClient
+from test_program_upgrade import upgrade
 
 NAMES = ["one.example.com", "two.example.com"]
 
@@ -106,8 +112,13 @@ def test_before_the_first_certificate_a_handshake_is_refused(
 ) -> None:
     """And the gateway serves all the same: without a directory, too."""
     pebble.kill()
-    gateway = start_gateway(tables(pebble, tmp_path / "store", challenge="http-01"))
+    made = {**tables(pebble, tmp_path / "store", challenge="http-01"), "admin": {"bind": "127.0.0.1:0"}}
+    gateway = start_gateway(made)
     gateway.wait_stderr("fastgate: acme test: directory: the directory can't be reached: ")
+    for each in gateway.admin("/certificates")["certificates"]:
+        assert each["problem"].startswith("the directory can't be reached: ")
+        assert each["failures"] >= 1
+        assert each["next_try"] is not None
     with gateway.client("plain") as client:
         assert client.request(request("GET", "/")).body == b"a route"
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
@@ -177,7 +188,84 @@ def test_the_admin_api_tells_how_certificates_stand(
         wait_issued(gateway, name)
     (one,) = gateway.admin("/acme")["acme"]
     assert one["name"] == "test"
+    assert one["account"].startswith(pebble.directory.removesuffix("/dir"))
     assert one["problem"] == ""
     assert [(each["domain"], each["state"], each["failures"]) for each in one["certificates"]] == [
         (name, "valid", 0) for name in NAMES
     ]
+
+
+def test_an_operator_sees_what_there_is_and_what_is_missing(
+    start_gateway: StartGateway, pebble: Pebble, tmp_path: Path
+) -> None:
+    """In GET /certificates and the metrics: one that was issued, one for which nobody answers."""
+    pebble.point(NAMES[1], "127.0.0.2")
+    made = {**tables(pebble, tmp_path / "store", challenge="http-01"), "admin": {"bind": "127.0.0.1:0"}}
+    gateway = start_gateway(made)
+    wait_issued(gateway, NAMES[0])
+    gateway.wait_stderr(f"fastgate: acme test: no certificate for {NAMES[1]}: ")
+    missing, valid = gateway.admin("/certificates")["certificates"]
+    assert (missing["acme"], missing["listener"], missing["file"]) == ("test", "secure", "")
+    assert (missing["names"], missing["state"]) == ([NAMES[1]], "pending")
+    assert missing["problem"].startswith("connection: ")
+    assert missing["failures"] >= 1
+    assert missing["next_try"] > time.time() - 5
+    assert (missing["not_after"], missing["days_left"], missing["sha256"]) == (None, None, "")
+    assert (valid["names"], valid["state"], valid["problem"]) == ([NAMES[0]], "valid", "")
+    own = x509.load_der_x509_certificate(shown(gateway, pebble, NAMES[0]))
+    assert valid["sha256"] == own.fingerprint(SHA256()).hex()
+    assert valid["not_after"] == own.not_valid_after_utc.timestamp()
+    assert own.not_valid_before_utc.timestamp() < valid["renew_at"] < valid["not_after"]
+    assert valid["key"] == "ECDSA secp256r1"
+    found = scrape(gateway)
+    assert found.one("fastgate_certificate_expiry_timestamp_seconds") == valid["not_after"]
+    states = {sample.labels["state"]: sample.value for sample in found.find("fastgate_acme_certificates")}
+    assert states == {"pending": 1, "valid": 1, "expired": 0}
+    assert found.one("fastgate_acme_failures", acme="test", domain=NAMES[0]) == 0
+    assert found.one("fastgate_acme_failures", acme="test", domain=NAMES[1]) >= 1
+    # Why it failed is the directory's own text, which is no label.
+    assert "connection" not in found.text.replace("connections", "")
+
+
+def test_while_its_process_hangs_certificates_are_still_told(
+    start_gateway: StartGateway, pebble: Pebble, tmp_path: Path
+) -> None:
+    made = {**tables(pebble, tmp_path / "store", challenge="http-01"), "admin": {"bind": "127.0.0.1:0"}}
+    gateway = start_gateway(made)
+    for name in NAMES:
+        wait_issued(gateway, name)
+    before = gateway.admin("/certificates")["certificates"]
+    (engine,) = engines(gateway)
+    os.kill(engine, signal.SIGSTOP)
+    told = gateway.admin("/certificates")["certificates"]
+    assert [{**each, "problem": ""} for each in told] == before
+    assert {each["problem"] for each in told} == {"its process does not answer"}
+    found = scrape(gateway)
+    assert len(found.find("fastgate_certificate_expiry_timestamp_seconds")) == len(NAMES)
+    os.kill(engine, signal.SIGCONT)
+    assert gateway.admin("/certificates")["certificates"] == before
+
+
+def test_a_new_program_has_what_was_issued_and_orders_what_was_under_way(
+    start_gateway: StartGateway, pebble: Pebble, tmp_path: Path
+) -> None:
+    """`fastgate upgrade` in the middle of an order: the directory waits for an answer that never comes."""
+    pebble.point(NAMES[1], "127.0.0.2")
+    with socket.create_server(("127.0.0.2", pebble.http_port)) as silent:
+        silent.settimeout(20)
+        gateway = start_gateway(tables(pebble, tmp_path / "store", challenge="http-01", workers=2))
+        wait_issued(gateway, NAMES[0])
+        before = shown(gateway, pebble, NAMES[0])
+        asked, _ = silent.accept()
+        with asked:
+            pebble.point(NAMES[1], "127.0.0.1")
+            since = len(gateway.stderr)
+            upgrade(gateway)
+            again = f"fastgate: acme test: the certificate of {NAMES[0]}: serial "
+            gateway.wait_stderr(again, since=since)
+            assert shown(gateway, pebble, NAMES[0]) == before
+            done = f"fastgate: acme test: the certificate of {NAMES[1]}: serial "
+            gateway.wait_stderr(done, timeout=30, since=since)
+        shown(gateway, pebble, NAMES[1])
+        assert shown(gateway, pebble, NAMES[0]) == before
+    assert pebble.log().count("Issued certificate serial") == len(NAMES)

@@ -168,6 +168,10 @@ class Fake:
         self._ask("reload", config, *([expected] if expected else []))
         return RELOADED
 
+    async def reload_certificates(self, *, expected: str | None = None) -> ReloadResult:
+        self._ask("reload_certificates", *([expected] if expected else []))
+        return RELOADED
+
     async def metrics(self, openmetrics: bool) -> bytes:
         return b""
 

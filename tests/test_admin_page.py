@@ -10,14 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartGateway
+from conftest import StartGateway, StartUpstream
 from cryptography import x509
 from support.certificates import issue
 from support.chromium import Chromium
 from support.gateway import Gateway, config, to_toml
-from support.upstream import Upstream
+from support.otlp import Receiver
+from support.pebble import Pebble
+from support.upstream import Upstream, reply
+
+from fastgate import _core
 
 TOKEN = "0123456789abcdef-token"
+#: What stands beside a word of the table of traces, in all.
+COUNT = (
+    "Number([...document.querySelectorAll('main tr')].find(r => r.cells[0].innerText === '{}')"
+    ".cells[2].innerText.replace(',', ''))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -245,8 +254,111 @@ def test_certificates(
     page.press("6")
     page.wait("document.querySelector('main td')?.innerText === 'shop.example'")
     shown = cells(page, "shop.example")
-    assert (shown[1], shown[-1]) == ("main", "8")
+    assert (shown[1], shown[2], shown[-1]) == ("valid", "main", "8")
     assert page.run("document.querySelector('main td:last-child').className").split() == ["num", "bad"]
+
+
+def test_certificates_from_a_directory(
+    start_gateway: StartGateway, upstream: Upstream, page: Chromium, tmp_path: Path
+) -> None:
+    """One was issued; of the other it is told why not."""
+    folder = tmp_path / "pebble"
+    folder.mkdir()
+    with Pebble(folder) as pebble:
+        pebble.point("two.example.com", "127.0.0.2")  # where nobody answers
+        given = tables(upstream)
+        given["listeners"] = [
+            {"name": "plain", "bind": f"127.0.0.1:{pebble.http_port}"},
+            {
+                "name": "secure",
+                "bind": "127.0.0.1:0",
+                "tls": {"acme": "test", "domains": ["one.example.com", "two.example.com"]},
+            },
+        ]
+        given["acme"] = {
+            "test": {
+                "directory": pebble.directory,
+                "terms_agreed": True,
+                "ca_file": str(pebble.ca_file),
+                "storage": {"path": str(tmp_path / "store")},
+            }
+        }
+        gateway = start_gateway(given)
+        page.open(url(gateway) + "#certificates")
+        page.wait("document.querySelectorAll('main .state.valid').length === 1", 20)
+        page.wait("document.querySelectorAll('main .state.pending').length === 1", 20)
+        page.wait("document.querySelector('main h2').innerText === 'What fails'", 20)
+        why = cells(page, "two.example.com")
+        assert why[1].startswith("connection: ")
+        assert int(why[2]) >= 1
+        issued = cells(page, "one.example.com")
+        assert issued[3].startswith("ACME test, by CN=Pebble")
+        assert issued[4] == "ECDSA secp256r1"
+        page.resize(420, 800)
+        assert page.run("document.documentElement.scrollWidth") <= 420
+
+
+def test_a_failure_tells_what_to_do(start_gateway: StartGateway, upstream: Upstream, page: Chromium) -> None:
+    """By keyboard alone, while others come in."""
+    gateway = start_gateway(tables(upstream))
+    with load(gateway, "/away/x", "/nowhere"):
+        page.open(url(gateway) + "#failures")
+        page.wait("document.querySelectorAll('main td button').length > 10")
+        page.tab_to("connect-refused: more of request ")
+        name = page.focused()
+        turns = int(page.run("document.documentElement.dataset.turns"))
+        page.wait(f"Number(document.documentElement.dataset.turns) > {turns} + 4")
+        assert page.focused() == name, "the row stays where somebody reads it"
+        page.press("Enter")
+        page.wait("document.querySelector('dialog').open")
+        shown = page.run("document.querySelector('dialog').innerText")
+        reason = next(one for one in _core.REASONS if one.code == "connect-refused")
+        for text in (reason.cause, reason.remedy, "GET /away/x", "away, 127.0.0.1:1", name.split()[-1]):
+            assert text in shown
+        assert "attempt 127.0.0.1:1, connect-refused" in shown, "step by step"
+        page.press("Escape")
+        page.wait("!document.querySelector('dialog').open")
+        assert page.focused() == name
+    assert {address.partition("?")[0].removeprefix(url(gateway)) for address in page.requested} <= {
+        "about:blank", "", "summary", "upstreams", "routes", "reasons", "openapi.json", "failures",
+    } | {address for address in page.requested if address.startswith("data:")}  # fmt: skip
+
+
+def test_an_error_of_the_upstreams_own(
+    start_gateway: StartGateway, start_upstream: StartUpstream, page: Chromium
+) -> None:
+    """It has no reason of ours, and counts against the upstream."""
+    upstream = start_upstream()
+    upstream.default = (reply(503),)
+    gateway = start_gateway(tables(upstream))
+    with load(gateway, "/shop"):
+        page.open(url(gateway) + "#failures")
+        page.wait("document.querySelector('main td button').innerText === \"upstream's own\"")
+        page.run("document.querySelector('main td button').click()")
+        assert "The upstream has answered so itself" in page.text()
+        page.press("Escape", "3")
+        page.wait("document.querySelector('main header p b.bad')?.innerText === '100.0 %'")
+
+
+def test_traces(start_gateway: StartGateway, upstream: Upstream, page: Chromium) -> None:
+    with Receiver() as receiver:
+        receiver.statuses.extend([400] * 1000)
+        given = tables(upstream) | {
+            "tracing": {"endpoint": f"{receiver.url}/v1/traces", "sample": 1, "flush_interval": "100ms"}
+        }
+        gateway = start_gateway(given)
+        with load(gateway, "/shop"):
+            page.open(url(gateway))
+            page.wait(
+                "[...document.querySelectorAll('h2')].find(e => e.innerText === 'Traces').checkVisibility()"
+            )
+            page.wait(f"{COUNT.format('sampled')} > 0 && {COUNT.format('dropped')} > 0")
+            receiver.statuses.clear()
+            page.wait(f"{COUNT.format('exported')} > 0")
+        # A gateway that samples nothing has nothing to tell.
+        page.open(url(start_gateway(tables(upstream))))
+        page.wait("document.documentElement.dataset.turns")
+        assert "Traces" not in page.text()
 
 
 def test_it_asks_for_the_token(

@@ -45,6 +45,13 @@ ROUTES: dict[str, dict[str, Any]] = {
             "b": part("/b", required=False, group="b"),
         }
     },
+    "rooted": {
+        "parts": {
+            "a": part("/a", required=False, omit=True, statuses={"404": 404}),
+            "b": part("/b", required=False, query={"of": "{part.a.x}"}, omit=True),
+            "c": part("/c", query={"of": "{part.b.x}"}),
+        }
+    },
     "all": {"policy": "all", "parts": {"a": part("/a"), "b": part("/b", required=False, group="b")}},
     "any": {"policy": "any", "parts": {"a": part("/a", group="a"), "b": part("/b", group="b")}},
     "first": {"policy": "first", "parts": {"a": part("/a"), "b": part("/b")}},
@@ -373,6 +380,18 @@ def test_statuses_are_mapped(world: World, given: int, status: int) -> None:
     assert response.status == status
     assert response.json()["status"] == status
     assert response.json()["parts"] == [{"part": "a", "reason": "part-status", "status": given}]
+
+
+def test_a_part_that_needs_what_has_failed_is_told_by_that(world: World) -> None:
+    world.parts.answers |= {"/a": up.reply(404)}
+    response = world.get("/rooted")
+    assert response.status == 404
+    assert [(one["part"], one["reason"]) for one in response.json()["parts"]] == [
+        ("a", "part-status"),
+        ("b", "part-dependency"),
+        ("c", "part-dependency"),
+    ]
+    assert world.parts.asked == ["/a"]
 
 
 def test_policy_all(world: World) -> None:

@@ -106,6 +106,7 @@ def test_what_is_fitted_is_open() -> None:
         ({"a": "x.y", "b": "x"}, {"a": 1, "b": 2}, "x; parts a, b"),
         ({"a": "x.y", "b": "x.z", "c": "x"}, {"a": 1, "b": 2, "c": []}, "x; parts a, b, c"),
         ({"a": "x", "b": "x.y.z", "c": "x"}, {"a": {"k": 1}, "b": 1, "c": {}}, "x; parts a, c"),
+        ({"a": "x.y", "b": "x", "c": "x"}, {"a": 1, "b": {"k": 1}, "c": {"l": 2}}, "x; parts b, c"),
     ],
 )
 def test_a_collision_is_no_answer(groups: Any, values: Any, detail: str) -> None:

@@ -113,6 +113,7 @@ def test_a_value_stays_within_its_segment_of_the_path(text: str) -> None:
         assert not text or dots or "\0" in text or len(text) > 5000 or not is_text(text)
         assert made.of_client or "head" in made.detail
         return
+    assert len(text) <= MAX_TEXT
     found = parse_target(made.target, b"h")
     assert found.path == made.target.partition(b"?")[0]  # in normal form already
     segments = [unquote_to_bytes(one).decode() for one in found.path.split(b"/")]
@@ -147,6 +148,7 @@ def test_a_value_stays_within_its_parameter(text: str) -> None:
     if isinstance(made, PartFailure):
         assert len(text) > 5000 or not is_text(text)
         return
+    assert len(text) <= MAX_TEXT
     found = parse_target(made.target, b"h")
     assert found.path == b"/find"
     assert found.query is not None
@@ -160,23 +162,32 @@ def test_a_value_stays_within_its_parameter(text: str) -> None:
 @nasty
 @given(ANY)
 def test_a_value_adds_no_line_to_the_head(text: str) -> None:
-    template = a_part(headers={"X-One": "{query.q}", "X-Two": "a {query.q} b", "Cookie": "s={query.q}; t=1"})
+    template = a_part(headers={"X-One": "{query.q}", "X-Two": "a {query.q} b"})
     made = asked(template, values(query=f"q={escaped(text)}"))
     if isinstance(made, PartFailure):
-        allowed = (
-            re.fullmatch(r"[\t -~]{0,8192}", text)
-            and text == text.strip()
-            and not re.search(r'[\s",;\\]', text)
-        )
-        assert not allowed
+        assert not re.fullmatch(r"[\t -~]{0,8192}", text) or text != text.strip(" \t")
         return
+    assert len(text) <= MAX_TEXT
     assert made.fields.decode("ascii").split("\r\n") == [
         "Accept-Encoding: identity",
         f"X-One: {text}",
         f"X-Two: a {text} b",
-        f"Cookie: s={text}; t=1",
         "",
     ]
+    assert text == text.strip(" \t"), "a server would take it off"
+
+
+@nasty
+@given(ANY)
+def test_a_value_is_one_cookie_alone(text: str) -> None:
+    made = asked(a_part(headers={"Cookie": "s={query.q}; t=1"}), values(query=f"q={escaped(text)}"))
+    if isinstance(made, PartFailure):
+        assert not re.fullmatch(r"[!#-+\--:<-\[\]-~]{0,8192}", text)  # RFC 6265 4.1.1: cookie-octet
+        return
+    (cookie,) = made.fields.decode("ascii").split("\r\n")[1:-1]
+    assert cookie == f"Cookie: s={text}; t=1"
+    assert [pair.strip() for pair in cookie.removeprefix("Cookie: ").split(";")] == [f"s={text}", "t=1"]
+    assert not set(text) & set('",\\ \t')
 
 
 @nasty

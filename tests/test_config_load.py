@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastgate.config import ConfigError, load, loads, model
+from fastgate.config import ConfigError, Sources, load, loads, model
+from fastgate.config.diff import difference
 from fastgate.config.loading import MAX_FILE_BYTES
 from fastgate.config.model import Condition, Endpoint, HeaderRules, Listener, Match, Rate, RateLimit, Secret
 
@@ -41,6 +42,48 @@ def test_defaults_are_filled_in() -> None:
     assert config.listeners[0].body_min_rate == 500
     assert config.routes[0].respond == model.Respond()
     assert config.routes[0].limits.body is None
+
+
+def upstream_of(text: str) -> model.Upstream:
+    return loads(f"{BASE}upstream = 'a'\n[upstreams.a]\n{text}").config.upstreams["a"]
+
+
+@pytest.mark.parametrize(
+    ("written", "address", "host", "port"),
+    [
+        ("https://orders.internal", "orders.internal:443", "orders.internal", 443),
+        ("https://Orders.internal:8443", "Orders.internal:8443", "orders.internal", 8443),
+        ("https://[fd00::1]", "[fd00::1]:443", "fd00::1", 443),
+        ("https://127.0.0.1:1", "127.0.0.1:1", "127.0.0.1", 1),
+        ("http://orders.internal", "orders.internal:80", "orders.internal", 80),
+        ("http://[fd00::1]:8080", "[fd00::1]:8080", "fd00::1", 8080),
+    ],
+)
+def test_endpoints_with_a_scheme(written: str, address: str, host: str, port: int) -> None:
+    upstream = upstream_of(f'endpoints = ["{written}"]')
+    scheme = written.partition(":")[0]
+    assert upstream.endpoints == (Endpoint(address=address, host=host, port=port, scheme=scheme),)
+    assert upstream.tls == (model.UpstreamTls() if scheme == "https" else None)
+
+
+def test_tls_of_an_upstream_is_a_switch_too() -> None:
+    [on, table, off, absent] = [
+        upstream_of(f'endpoints = ["a:1"]\n{text}').tls
+        for text in ("tls = true", "tls = {}", "tls = false", "")
+    ]
+    assert on == table == model.UpstreamTls()
+    assert off is absent is None
+
+
+def test_ways_to_write_tls_are_no_difference() -> None:
+    """`fastgate diff` tells what changes."""
+
+    def sources(text: str) -> Sources:
+        return loads(f'{BASE}upstream = "a"\n[upstreams.a]\nendpoints = ["a:1"]\n{text}\n').config.sources
+
+    assert not difference(sources("tls = true"), sources("tls = {}"))
+    assert not difference(sources("tls = false"), sources(""))
+    assert difference(sources("tls = true"), sources(""))
 
 
 def test_the_whole_contract() -> None:

@@ -48,7 +48,7 @@ def test_doubtful_configurations_pass() -> None:
         "balance_unknown", "route_without_name", "match_path_without_slash", "redirect_status",
         "respond_values", "plugin_without_use", "plugin_unknown_use", "plugin_key_of_another",
         "rate_limit_keys", "rate_limit_without_rate", "choice_typo", "match_conditions",
-        "header_rules_values", "no_listeners", "secrets",
+        "header_rules_values", "no_listeners", "secrets", "endpoint_url", "upstream_tls_string",
     ],
 )  # fmt: skip
 def test_bad_configurations_fail(name: str) -> None:

@@ -19,6 +19,7 @@ from support.certificates import issue
 from support.client import Client, request
 from support.gateway import ROOT, Gateway, config
 from support.metrics import ACCEPT, OPENMETRICS, Scrape, scrape, wait_scrape
+from support.otlp import Receiver
 from support.upstream import Upstream, read_body, reply
 
 from fastgate import _core
@@ -173,9 +174,13 @@ def test_an_exemplar_is_the_trace_where_there_is_one() -> None:
             start_unix_ns=10**18,
         )
     )
-    text = _core.MetricsText(counters, {key: key for key in _core.METRIC_FAMILIES}, openmetrics=True)
+    text = _core.MetricsText(counters, {key: key for key in _core.METRIC_FAMILIES})
+    text.begin(openmetrics=True)
     text.add_routes(["a"])
-    assert f'# {{trace_id="{"ab" * 16}"}} 0.003 1000000000.003'.encode() in text.text("total")
+    assert f'# {{trace_id="{"ab" * 16}"}} 0.003 1000000000.003'.encode() in text.join(["total"])
+    text.begin(openmetrics=False)
+    text.add_routes(["a"])
+    assert b"#" not in text.join(["total"]), "nothing is left of the scrape before"
 
 
 def shows(total: int, now: Scrape) -> bool:
@@ -189,6 +194,31 @@ def shows(total: int, now: Scrape) -> bool:
 
 def restarted(times: int, now: Scrape) -> bool:
     return now.one("fastgate_worker_restarts_total") == times
+
+
+def test_traces_that_were_counted_stay_counted(tmp_path: Path) -> None:
+    """Also when a worker takes the place in shared memory that a dead one had: one has three of them."""
+    with Receiver() as receiver, Upstream() as upstream:
+        tables = config(upstream.address, server={"workers": 1}) | {
+            "tracing": {
+                "endpoint": f"{receiver.url}/v1/traces",
+                "sample": 1,
+                "flush_interval": "50ms",
+            }
+        }
+        with Gateway(tables | ADMIN, tmp_path) as gateway:
+            for turn in range(1, 5):
+                with gateway.client() as client:
+                    assert client.get("/").status == 200
+                wait_scrape(gateway, partial(traced, turn))
+                os.kill(gateway.workers[-1], signal.SIGKILL)
+                gateway.wait_workers(turn + 1)
+            wait_scrape(gateway, partial(traced, 4))
+
+
+def traced(times: int, now: Scrape) -> bool:
+    told = [now.one(f"fastgate_traces_{what}_total") for what in ("sampled", "exported", "dropped")]
+    return told == [times, times, 0]
 
 
 def test_counts_outlive_the_workers_that_made_them(tmp_path: Path) -> None:

@@ -11,13 +11,17 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from cryptography import x509
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from support.certificates import issue
 from support.client import request
 from support.gateway import ROOT, Gateway, config
+from support.metrics import ACCEPT, scrape
+from support.otlp import Receiver
 from support.prometheus import Prometheus, program
 from support.upstream import Upstream, reply
 
@@ -34,12 +38,20 @@ class Mine(Plugin):
 """
 
 
+SCRAPE = """
+scrape_configs:
+  - job_name: fastgate
+    scrape_interval: 200ms
+    static_configs: [{{ targets: ["{target}"] }}]
+"""
+
+
 class Scene(NamedTuple):
     gateway: Gateway
     prometheus: Prometheus
 
 
-def tables(service: str, closing: str) -> dict[str, Any]:
+def tables(service: str, closing: str, storage: str) -> dict[str, Any]:
     """Each family has something to tell: requests that queue, connections that are always new, and some that
     fail, and TLS."""
     return config(
@@ -48,7 +60,11 @@ def tables(service: str, closing: str) -> dict[str, Any]:
             {
                 "name": "secure",
                 "bind": "127.0.0.1:0",
-                "tls": {"certificates": [{"cert": "cert.pem", "key": "key.pem"}]},
+                "tls": {
+                    "certificates": [{"cert": "cert.pem", "key": "key.pem"}],
+                    "acme": "away",
+                    "domains": ["b.example"],
+                },
             },
         ],
         upstreams={
@@ -68,7 +84,17 @@ def tables(service: str, closing: str) -> dict[str, Any]:
         plugins={"mine": {"use": "./mine.py"}},
         server={"workers": 2},
         access_log={"enabled": False},
-    ) | {"metrics": {"bind": "127.0.0.1:0"}}
+    ) | {
+        "metrics": {"bind": "127.0.0.1:0"},
+        # Nobody answers there: a certificate that stays away.
+        "acme": {
+            "away": {
+                "directory": "https://127.0.0.1:1/dir",
+                "terms_agreed": True,
+                "storage": {"path": storage},
+            }
+        },
+    }
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +108,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     with (
         Upstream(record=False) as service,
         Upstream(record=False) as closing,
-        Gateway(tables(service.address, closing.address), folder) as gateway,
+        Gateway(tables(service.address, closing.address, str(folder / "acme")), folder) as gateway,
         contextlib.ExitStack() as stack,
     ):
         closing.default = (reply(close_after=True),)
@@ -166,8 +192,8 @@ def test_it_takes_everything_and_keeps_exemplars(scene: Scene) -> None:
     names = {name for name in scene.prometheus.ask("label/__name__/values") if name.startswith("fastgate_")}
     listed = set(re.findall(r"^\| `(fastgate_\w+)`", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
     told = {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
-    # Whether each family is there, and nothing else is. No certificate comes from a directory here.
-    assert told == listed - {"fastgate_acme_failures"}
+    # Whether each family is there, and nothing else is.
+    assert told == listed
     exemplars = scene.prometheus.ask(
         "query_exemplars",
         query="fastgate_request_duration_seconds_bucket",
@@ -177,6 +203,52 @@ def test_it_takes_everything_and_keeps_exemplars(scene: Scene) -> None:
     ids = [each["labels"]["request_id"] for series in exemplars for each in series["exemplars"]]
     assert ids
     assert all(re.fullmatch("[0-9a-f]{32}", each) for each in ids)
+
+
+def test_an_exemplar_leads_to_the_trace(tmp_path: Path) -> None:
+    """From a bucket that Prometheus keeps to the spans that the receiver of traces has: one id."""
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with Receiver() as receiver, Upstream() as service:
+        made = config(service.address) | {
+            "metrics": {"bind": "127.0.0.1:0"},
+            "tracing": {
+                "endpoint": f"{receiver.url}/v1/traces",
+                "trust": "all",
+                "sample": 0,
+                "flush_interval": "50ms",
+            },
+        }
+        with Gateway(made, tmp_path) as gateway:
+            with gateway.client() as client:
+                for _ in range(3):  # not sampled
+                    assert client.get("/").status == 200
+                line = f"traceparent: 00-{trace_id}-00f067aa0ba902b7-01"
+                assert client.request(request("GET", "/", lines=(line,))).status == 200
+            logged = gateway.wait_log(count=4)[-1]
+            found = scrape(gateway.addresses["metrics"], ACCEPT)
+            [exemplar] = [
+                sample.exemplar
+                for sample in found.find("fastgate_request_duration_seconds_bucket", route="all")
+                if sample.exemplar is not None and "trace_id" in sample.exemplar.labels
+            ]
+            assert exemplar.labels == {"trace_id": trace_id}
+            assert exemplar.value == pytest.approx(logged["time_total"], abs=2e-6)
+            target = "{}:{}".format(*gateway.addresses["metrics"])
+            scraped = SCRAPE.format(target=target)
+            with Prometheus(tmp_path, scraped) as prometheus:
+                prometheus.wait('fastgate_request_duration_seconds_count{route="all"} == 4')
+                kept = prometheus.ask(
+                    "query_exemplars",
+                    query='fastgate_request_duration_seconds_bucket{route="all"}',
+                    start="2020-01-01T00:00:00Z",
+                    end="2100-01-01T00:00:00Z",
+                )
+            ids = [each["labels"].get("trace_id") for series in kept for each in series["exemplars"]]
+            assert trace_id in ids
+            assert {span.kind for span in receiver.wait_trace(trace_id, 2)} == {
+                Span.SPAN_KIND_SERVER,
+                Span.SPAN_KIND_CLIENT,
+            }
 
 
 def test_alerts_ask_for_what_is_there(scene: Scene) -> None:

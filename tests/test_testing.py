@@ -28,7 +28,10 @@ TABLES: dict[str, Any] = {
         {"name": "office", "bind": "unix:/nowhere/x.sock"},
     ],
     "upstreams": {
-        "orders": {"endpoints": ["orders.invalid:80", "10.255.0.1:80"], "health": {"path": "/healthz"}},
+        "orders": {
+            "endpoints": ["https://orders.invalid", "https://10.255.0.1"],
+            "health": {"path": "/healthz"},
+        },
         "users": {"endpoints_file": "users.json"},
     },
     "routes": [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import StartGateway
-from support.gateway import config
+from support.gateway import ROOT, config
 from support.tls import AUTHORITY, Pair, TlsClient, client_context, server_certificate
 
 from fastgate.config import model
@@ -61,6 +63,64 @@ def test_a_bad_pair_changes_nothing(start_gateway: StartGateway, tmp_path: Path,
     with TlsClient(gateway.address) as client:
         assert client.shown == shown
         assert client.get().status == 200
+
+
+def test_certificates_are_read_anew_alone(start_gateway: StartGateway, tmp_path: Path) -> None:
+    """In all workers, for what is in force: what its file says by now does not count."""
+    pair = Pair(tmp_path, "first", server_certificate("test.example"))
+    made = tables(pair) | {"admin": {"bind": "127.0.0.1:0"}}
+    gateway = start_gateway({**made, "server": {**made["server"], "workers": 3}})
+    gateway.write("nonsense")
+    before = gateway.admin("/configuration")
+    with TlsClient(gateway.address) as standing:
+        assert standing.get().status == 200
+        pair.write(server_certificate("test.example"))
+        found = gateway.admin("/certificates/reload", "POST", {})
+        assert (found["listeners"]["changed"], found["version"]) == (["main"], 1)
+        assert found["routes"]["kept"] == 1
+        for _ in range(12):
+            with TlsClient(gateway.address) as fresh:
+                assert fresh.shown == pair.issued.der
+        assert standing.get().status == 200
+    [view] = gateway.admin("/certificates")["certificates"]
+    assert view["sha256"] == pair.issued.fingerprint
+    gateway.wait_stderr("fastgate: certificates reloaded (listeners: 1 changed)")
+    now = gateway.admin("/configuration")
+    assert (now["etag"], now["configuration"]) == (before["etag"], before["configuration"])
+
+
+def test_certificates_are_read_anew_all_or_none(start_gateway: StartGateway, tmp_path: Path) -> None:
+    """And the command says which does not fit, and where it is named."""
+    pairs = [Pair(tmp_path, name, server_certificate(f"{name}.example")) for name in ("test", "second")]
+    gateway = start_gateway(tables(*pairs) | {"admin": {"bind": "127.0.0.1:0"}})
+    before = [pair.issued.der for pair in pairs]
+    for pair, name in zip(pairs, ("test", "second"), strict=True):
+        pair.write(server_certificate(f"{name}.example"))
+    pairs[1].key.write_text(server_certificate("second.example").key_pem)
+
+    def shown() -> list[bytes]:
+        found = []
+        for name in ("test.example", "second.example"):
+            with TlsClient(gateway.address, name) as client:
+                found.append(client.shown)
+        return found
+
+    def command() -> subprocess.CompletedProcess[str]:
+        address = "{}:{}".format(*gateway.addresses["admin API"])
+        words = [sys.executable, "-m", "fastgate", "cert", "reload", "--admin", address]
+        return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=30)
+
+    refused = command()
+    assert refused.returncode == 1
+    assert "gateway.toml:" in refused.stderr
+    assert "the key is not that of the certificate" in refused.stderr
+    gateway.wait_stderr("fastgate: certificates not reloaded")
+    assert shown() == before
+    pairs[1].write(server_certificate("second.example"))
+    done = command()
+    assert (done.returncode, done.stdout) == (0, "listener main: changed\n"), done.stderr
+    assert shown() == [pair.issued.der for pair in pairs]
+    assert gateway.admin("/certificates/reload", "POST", {})["listeners"]["changed"] == []
 
 
 def test_names_come_and_go(start_gateway: StartGateway, tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from support.peers import nginx
 from support.tls import (
     AUTHORITY,
     Pair,
+    TlsClient,
     authority_file,
     client_certificate,
+    client_context,
     server_certificate,
     server_context,
 )
@@ -111,6 +113,166 @@ def test_nginx_behind(
             for _ in range(3):
                 assert client.get("/file").body == content
             assert client.get("/nothing").status == 404
+
+
+# -- sessions
+
+
+@pytest.mark.parametrize("protocol", ["TLSv1.2", "TLSv1.3"])
+def test_nginx_resumes(
+    start_gateway: StartGateway, pair: Pair, folder: Path, tmp_path: Path, protocol: str
+) -> None:
+    """As it says itself, for one connection after the other."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "file").write_bytes(b"content")
+    port = free_port()
+    server = (
+        f"listen 127.0.0.1:{port} ssl; ssl_certificate {pair.cert}; ssl_certificate_key {pair.key}; "
+        f"ssl_protocols {protocol}; keepalive_timeout 0; add_header x-reused $ssl_session_reused;"
+    )
+    with nginx(tmp_path, server):
+        gateway = start_gateway(
+            config(f"127.0.0.1:{port}", upstream_options={"tls": {"ca": authority_file(folder)}})
+        )
+        with gateway.client() as client:
+            seen = [client.get("/file").get("x-reused") for _ in range(4)]
+    assert seen == [".", "r", "r", "r"]
+
+
+def resumptions(context: ssl.SSLContext) -> tuple[int, int]:
+    """Handshakes that a server has made, and how many of them resumed a session."""
+    counted = context.session_stats()
+    return counted["accept_good"], counted["hits"]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_the_second_connection_of_a_pool_resumes(
+    start_gateway: StartGateway,
+    start_upstream: StartUpstream,
+    folder: Path,
+    pair: Pair,
+    version: ssl.TLSVersion,
+) -> None:
+    """Also behind a reload, unless that changes the upstream."""
+    context = server_context(pair)
+    context.maximum_version = version
+    upstream = start_upstream(tls=context)
+    tls = {"ca": authority_file(folder)}
+    gateway = start_gateway(config(upstream.address, upstream_options={"tls": tls}))
+
+    def two_at_once() -> None:
+        both = threading.Barrier(2, timeout=10)
+
+        def meet(connection: up.Connection) -> None:
+            both.wait()
+
+        for _ in range(2):
+            upstream.script(meet, up.reply(200, b"ok"))
+        with gateway.client() as one, gateway.client() as other:
+            one.send(request())
+            other.send(request())
+            assert (one.response().status, other.response().status) == (200, 200)
+
+    with gateway.client() as client:
+        assert client.get().status == 200
+    assert resumptions(context) == (1, 0)
+    two_at_once()
+    assert resumptions(context) == (2, 1)
+    gateway.reload(config(upstream.address, upstream_options={"tls": tls}, route={"upgrade": ["websocket"]}))
+    with gateway.client() as client:
+        assert client.get("/", "Connection: close").status == 200
+    assert resumptions(context) == (2, 1), "the pool lives on"
+    gateway.reload(config(upstream.address, upstream_options={"tls": {**tls, "name": "orders.example"}}))
+    with gateway.client() as client:
+        assert client.get().status == 200
+    assert resumptions(context) == (3, 1), "another name has to be proven"
+
+
+def test_a_session_that_is_not_taken_back(
+    start_gateway: StartGateway, start_upstream: StartUpstream, folder: Path, pair: Pair
+) -> None:
+    """A service that starts anew has other keys: a full handshake, and no request fails. Who is somebody else
+    then is found out."""
+    contexts = [server_context(pair), server_context(pair)]
+    stranger = Pair(folder, "stranger", issue("CN=x", server=True))
+    upstream = start_upstream(tls=contexts[0])
+    gateway = start_gateway(
+        config(
+            upstream.address,
+            upstream_options={"tls": {"ca": authority_file(folder)}, "pool": {"max_idle": 0}},
+        )
+    )
+    with gateway.client() as client:
+        for _ in range(2):
+            assert client.get().status == 200
+        assert resumptions(contexts[0]) == (2, 1)
+        upstream.tls = contexts[1]
+        for _ in range(2):
+            assert client.get().status == 200
+        assert resumptions(contexts[1]) == (2, 1)
+        upstream.tls = server_context(stranger)
+        assert failed(gateway)[:2] == (502, "upstream-certificate")
+
+
+# -- a word for it
+
+
+def test_endpoints_with_a_scheme(
+    start_gateway: StartGateway, upstream: Upstream, folder: Path, pair: Pair
+) -> None:
+    """`https://` alone turns TLS on, with the system's authorities, which do not know ours; `tls = true`
+    likewise; and `http://` is what no scheme is."""
+    gateway = start_gateway(config(f"https://{upstream.address}"))
+    assert failed(gateway)[:2] == (502, "upstream-certificate")
+    gateway.reload(config(upstream.address, upstream_options={"tls": True}))
+    assert failed(gateway)[:2] == (502, "upstream-certificate")
+    gateway.reload(
+        config(f"https://{upstream.address}", upstream_options={"tls": {"ca": authority_file(folder)}})
+    )
+    with gateway.client() as client:
+        assert client.get().status == 200
+    gateway.reload(config(f"http://{upstream.address}", upstream_options={"tls": False}))
+    upstream.errors.clear()
+    assert failed(gateway)[0] == 502
+    upstream.errors.clear()
+
+
+@pytest.mark.parametrize(
+    ("profile", "least", "spoken"),
+    [("intermediate", None, True), ("intermediate", "1.3", False), ("modern", "1.3", False)],
+)
+def test_min_version(
+    start_gateway: StartGateway,
+    start_upstream: StartUpstream,
+    folder: Path,
+    pair: Pair,
+    profile: str,
+    least: str | None,
+    spoken: bool,
+) -> None:
+    """Whether TLS 1.2 is, with endpoints and with clients."""
+    context = server_context(pair)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    upstream = start_upstream(tls=context)
+    said: dict[str, Any] = {"profile": profile, **({"min_version": least} if least else {})}
+    gateway = start_gateway(
+        config(
+            upstream.address,
+            upstream_options={"tls": {"ca": authority_file(folder), **said}},
+            listeners=[
+                {"name": "main", "bind": "127.0.0.1:0"},
+                {"name": "tls", "bind": "127.0.0.1:0", "tls": {"certificates": [pair.table], **said}},
+            ],
+        )
+    )
+    with gateway.client() as client:
+        assert client.get().status == (200 if spoken else 502)
+    old = client_context(ssl.TLSVersion.TLSv1_2)
+    if spoken:
+        TlsClient(gateway.addresses["tls"], "127.0.0.1", context=old).close()
+    else:
+        with pytest.raises(ssl.SSLError, match="ALERT_PROTOCOL_VERSION"):
+            TlsClient(gateway.addresses["tls"], "127.0.0.1", context=old)
 
 
 # -- bodies that end with the connection

@@ -309,6 +309,13 @@ class Run:
     def _end_failed(self, part: PartPlan) -> None:
         failure = self._failure(part)
         assert failure is not None
+        while failure.reason == "part-dependency":
+            # What the client is told goes by the part that has failed first.
+            part, failure = next(
+                (other, found)
+                for other in map(self.plan.parts.__getitem__, part.needs)
+                if (found := self._failure(other)) is not None and other.name not in self.values
+            )
         self._end(failure, part)
 
     def _end(self, failure: PartFailure, part: PartPlan | None) -> None:

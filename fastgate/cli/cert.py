@@ -1,10 +1,14 @@
-"""Make certificates for a machine on which you develop: a small authority, and a certificate by it.
+"""Make certificates for a machine on which you develop, or have the running gateway read its files anew.
 
-Written are `authority.pem` and its key (once; later calls use them again), and NAME.pem and NAME.key for all
-names together. Nobody else trusts that authority: tell your browser or your tools to. Not for anything that
-others reach.
+dev: a small authority, and a certificate by it. Written are `authority.pem` and its key (once; later calls
+use them again), and NAME.pem and NAME.key for all names together. Nobody else trusts that authority: tell
+your browser or your tools to. Not for anything that others reach.
 
-Exit code 0: written; 1: it cannot be written, or what is there is no authority; 2: a name that cannot be one.
+reload: certificates, keys, authorities and revocation lists, of the configuration in force, whatever its own
+files say by now. All of them or none: one that does not fit changes nothing, and is told here.
+
+Exit code 0: written, or reloaded; 1: it cannot be written, what is there is no authority, or not reloaded;
+2: a name that cannot be one.
 """
 
 from __future__ import annotations
@@ -14,11 +18,19 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from fastgate.cli.admin_client import Failed, add_admin_options, call, tell_failure
+from fastgate.cli.reload import tell_changes
+
 LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["dev"], metavar="dev", help="an authority and a certificate by it")
+    parser.add_argument(
+        "what",
+        choices=["dev", "reload"],
+        metavar="dev|reload",
+        help="an authority and a certificate by it; or the gateway's files are read anew",
+    )
     parser.add_argument(
         "names",
         nargs="*",
@@ -27,9 +39,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dir", metavar="D", default="certs", help="where to write them (default: certs)")
     parser.add_argument("--days", metavar="N", type=int, default=90, help="how long it holds (default: 90)")
+    add_admin_options(parser)
 
 
 def main(args: argparse.Namespace) -> int:
+    return _reload(args) if args.what == "reload" else _dev(args)
+
+
+def _reload(args: argparse.Namespace) -> int:
+    if args.names:
+        print("fastgate cert reload: it takes no names", file=sys.stderr)
+        return 2
+    try:
+        tell_changes(call(args, "POST", "certificates", "reload"))
+    except Failed as failed:
+        return tell_failure("cert reload", failed)
+    return 0
+
+
+def _dev(args: argparse.Namespace) -> int:
     try:
         import cryptography  # noqa: F401
     except ImportError:

@@ -21,7 +21,7 @@ _MAX_UNIX_PATH: Final = 107  # sun_path of Linux holds 108 bytes, with the final
 
 class Address(NamedTuple):
     """``host:port``, a Unix socket, an SRV name or an application; ``host`` without brackets, empty for every
-    address."""
+    address. scheme: "http" or "https" of what was written as a URL, which ``text`` is without."""
 
     text: str
     host: str
@@ -29,6 +29,7 @@ class Address(NamedTuple):
     unix_path: str | None
     srv: str = ""
     asgi: str = ""
+    scheme: str = ""
 
 
 def parse_bind(text: str, options: dict[str, Any]) -> Address:
@@ -74,21 +75,43 @@ def parse_dns_server(text: str, options: dict[str, Any]) -> str:
 
 
 def parse_address(text: str, options: dict[str, Any]) -> Address:
-    form = 'expected "host:port", "[v6]:port", "unix:/path", "srv:NAME" or "asgi:module:app"'
+    form = 'expected "host:port", "[v6]:port", "https://host", "unix:/path", "srv:NAME" or "asgi:module:app"'
     if text.startswith("srv:"):
         return _srv(text)
     if text.startswith("asgi:"):
         return _asgi(text)
     if text.startswith("_") and re.match(r"_[^.:]+\._[^.:]+\.[^:]+$", text):
         raise BadValue(f"{form}, got {quote(text)}", f"did you mean {quote('srv:' + text)}?")
-    match = re.match(r"(https?)://([^/]*)", text)
-    if match:
-        port = "" if re.search(r":[0-9]+$", match[2]) else ":443" if match[1] == "https" else ":80"
-        raise BadValue(
-            f"{form}, got {quote(text)}: an endpoint has no scheme and no path",
-            f'did you mean "{match[2]}{port}"?',
-        )
+    if match := re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", text, re.DOTALL):
+        return _url(match[1], match[2], text, form)
     return _parse_address(text, form, any_host=False, least_port=1)
+
+
+def _url(scheme: str, rest: str, text: str, form: str) -> Address:
+    """A scheme and an authority without userinfo (RFC 3986 3), the port being the scheme's if it is missing
+    (RFC 9110 4.2)."""
+    if scheme not in ("http", "https"):
+        lower = scheme.lower()
+        if lower in ("http", "https"):
+            raise BadValue(
+                f"{form}, got {quote(text)}: schemes are written in lower case",
+                f"did you mean {quote(f'{lower}://{rest}')}?",
+            )
+        raise BadValue(f'{form}, got {quote(text)}: the schemes of endpoints are "http" and "https"')
+    authority, *behind = re.split(r"[/?#]", rest, maxsplit=1)
+    bare = authority.rpartition("@")[2]
+    if bare != rest:
+        what = "path" if bare == authority else "user"
+        if what == "path" and behind[0]:
+            what += " (a route's `rewrite` changes paths)"
+        shown = text if bare == authority else f"{scheme}://...@{bare}"
+        raise BadValue(
+            f"{form}, got {quote(shown)}: an endpoint has no {what}",
+            f"did you mean {quote(f'{scheme}://{bare}')}?" if bare else "",
+        )
+    if ":" not in bare or bare.endswith("]"):
+        bare += ":443" if scheme == "https" else ":80"
+    return _parse_address(bare, form, any_host=False, least_port=1)._replace(scheme=scheme)
 
 
 def _parse_address(text: str, form: str, *, any_host: bool, least_port: int) -> Address:

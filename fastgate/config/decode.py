@@ -129,6 +129,15 @@ class Decoder:
 
     def _node(self, node: reflect.Node, value: object, path: Path) -> Any:
         match node:
+            case reflect.Table(_, _, True) if value is False:
+                return None
+            case reflect.Table(cls, _, True) if value is True:
+                return self._struct(cls, {}, path, skip="")
+            case reflect.Table(_, _, True) if not isinstance(value, dict):
+                self._problems.error(
+                    path, f"{label_of(path)}: expected true, false or a table, got {describe(value)}"
+                )
+                return BAD
             case reflect.Table(cls, shorthand):
                 if shorthand and isinstance(value, str):
                     return self._shorthand(cls, shorthand, value, path)
@@ -326,11 +335,10 @@ class Decoder:
                 if value in values and not isinstance(value, bool):
                     return value
                 wanted = either(values)
-                hint = (
-                    did_you_mean(value, (v for v in values if isinstance(v, str)))
-                    if isinstance(value, str)
-                    else ""
-                )
+                if isinstance(value, str):
+                    hint = did_you_mean(value, (v for v in values if isinstance(v, str)))
+                elif not isinstance(value, bool) and str(value) in values:
+                    hint = f'did you mean "{value}"?'
             case _:
                 if isinstance(value, str):
                     return value
@@ -388,11 +396,15 @@ def _split_address(fields: dict[str, Any], name: str) -> None:
             fields["srv"] = address.srv
         if address.asgi:
             fields["asgi"] = address.asgi
+        if address.scheme:
+            fields["scheme"] = address.scheme
 
 
 def _complete_upstream(fields: dict[str, Any], path: Path, problems: Problems) -> None:
     if fields["balance"] in ("maglev", "ring") and fields["hash"] is None:
         fields["hash"] = model.Hash()
+    if fields["tls"] is None and any(endpoint.scheme == "https" for endpoint in fields["endpoints"]):
+        fields["tls"] = model.UpstreamTls()
 
 
 def _complete_split_target(fields: dict[str, Any], path: Path, problems: Problems) -> None:

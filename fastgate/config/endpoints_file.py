@@ -61,6 +61,12 @@ def _check(decoded: EndpointsFile, document: Any, problems: Problems) -> None:
                 here,
                 f"endpoints[{i}]: {quote(endpoint.address)}: applications stand in the configuration alone",
             )
+        elif endpoint.scheme:
+            problems.error(
+                here,
+                f"endpoints[{i}]: whether TLS is spoken says the configuration, for all of an upstream",
+                f"did you mean {quote(endpoint.address)}?",
+            )
         elif endpoint.address in seen:
             problems.error(here, f"endpoints[{i}]: {quote(endpoint.address)} is listed twice")
         seen.add(endpoint.address)

@@ -45,7 +45,9 @@ FORMS: Final[dict[str, Form]] = {
     ),
     "bind": _form(addresses.parse_bind, "bind address", r"^(unix:/.+|.*:[0-9]{1,5})$"),
     "admin-bind": _form(addresses.parse_admin_bind, "address or Unix socket", r"^(unix:/.+|.*:[0-9]{1,5})$"),
-    "address": _form(addresses.parse_address, "address", r"^(unix:/.+|srv:_.+|.+:[0-9]{1,5})$"),
+    "address": _form(
+        addresses.parse_address, "address", r"^(unix:/.+|srv:_.+|asgi:.+|https?://[^/?#@]+|.+:[0-9]{1,5})$"
+    ),
     "dns-server": _form(addresses.parse_dns_server, "address of a name server", r"^[0-9A-Fa-f.:\[\]]+$"),
     "host": _form(addresses.parse_host, "host"),
     "host-pattern": _form(addresses.parse_host_pattern, "host pattern", r"^(\*\.)?[^*]+$"),

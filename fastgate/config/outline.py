@@ -126,6 +126,10 @@ def _value(node: reflect.Node, value: Any) -> Any:
                 name: Covered(one) if isinstance(one, str) and TELLING.search(name) else _value(inner, one)
                 for name, one in sorted(value.items())
             }
+        case reflect.Table(_, _, True) if value is False:
+            return None
+        case reflect.Table(cls, _, True) if value is True:
+            return _table(cls, {})
         case reflect.Table(cls, shorthand):
             return _table(cls, {shorthand: value} if isinstance(value, str) else value)
         case reflect.Tagged(tag, variants, other) if isinstance(value, dict):

@@ -122,7 +122,7 @@ def _find_nested(cls: type[Any], above: str, found: dict[type[Any], list[str]]) 
 
 def _tables_of(node: reflect.Node, name: str) -> list[tuple[str, type[Any]]]:
     match node:
-        case reflect.Table(cls, _):
+        case reflect.Table(cls):
             return [(name, cls)]
         case reflect.Many(item, _, _):
             return _tables_of(item, f"{name}[]")
@@ -213,8 +213,8 @@ def _type(node: reflect.Node) -> str:
             return f"{inner}, or array of these" if one_or_many else f"array of: {inner}"
         case reflect.Mapping(value, names):
             return f"table: {FORMS[names].label} -> {_type(value)}"
-        case reflect.Table(_, shorthand):
-            return "address or table" if shorthand else "table"
+        case reflect.Table(_, shorthand, switch):
+            return "address or table" if shorthand else "boolean or table" if switch else "table"
         case reflect.Tagged(_, variants, other):
             return " or ".join([*variants, *(["a plugin in Python"] if other else [])])
 

@@ -66,10 +66,12 @@ class Mapping(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A struct or a dataclass; ``shorthand``: the key that a bare string fills."""
+    """A struct or a dataclass; ``shorthand``: the key that a bare string fills; ``switch``: true may stand
+    for one without keys, false for none."""
 
     cls: type[Any]
-    shorthand: str
+    shorthand: str = ""
+    switch: bool = False
 
 
 class Tagged(NamedTuple):
@@ -140,14 +142,14 @@ def _keys_of(cls: type[Any]) -> dict[str, Key]:
 def check_readable(cls: type[Any]) -> None:
     """Raises UnreadableError for ``cls`` and for every table in it."""
     seen: set[type[Any]] = set()
-    left: list[Node] = [Table(cls, "")]
+    left: list[Node] = [Table(cls)]
     while left:
         match left.pop():
-            case Table(inner, _) if inner not in seen:
+            case Table(inner) if inner not in seen:
                 seen.add(inner)
                 left += [key.node for key in keys_of(inner).values()]
             case Tagged(_, variants, _):
-                left += [Table(variant, "") for variant in variants.values()]
+                left += [Table(variant) for variant in variants.values()]
             case Many(item, _, _):
                 left.append(item)
             case Mapping(value, _):
@@ -244,7 +246,7 @@ def _node(hint: Any, meta: Meta | None, extra: dict[str, Any]) -> Node:
     if hint is str:
         return Text()
     if is_table(hint):
-        return Table(hint, extra.get("shorthand", ""))
+        return Table(hint, extra.get("shorthand", ""), bool(extra.get("switch")))
     why = " is no type that the configuration can hold"
     if dataclasses.is_dataclass(hint) or _is_struct(hint):
         why = " must be frozen"

@@ -29,7 +29,7 @@ def render(table: Any) -> dict[str, Any]:
         if value is None or (not key.required and value == key.default):
             continue
         shown = _value(key.node, value)
-        if shown != {} or key.required:
+        if shown != {} or key.required or key.default is None:
             found[name] = shown
     if isinstance(table, PluginUse):
         found |= render(table.config)

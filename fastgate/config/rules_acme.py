@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 
 from msgspec.structs import replace
 
-from fastgate.config.model import Acme, ListenerTls, Secret
+from fastgate.config.model import Acme, Listener, ListenerTls, Secret
 from fastgate.config.problems import Path, quote
 from fastgate.config.rules_context import Context
 
@@ -24,6 +24,11 @@ def with_places(acme: Acme, base: FilePath) -> Acme:
     return replace(acme, storage=storage, ca_file=ca_file)
 
 
+def _demands_certificates(listener: Listener) -> bool:
+    auth = listener.tls.client_auth if listener.tls is not None else None
+    return auth is not None and auth.mode == "required"
+
+
 def check_acme(context: Context) -> None:
     config, problems = context.config, context.problems
     for name, acme in config.acme.items():
@@ -35,6 +40,7 @@ def check_acme(context: Context) -> None:
             sound = False
         elif listener.tls is not None:
             used |= _check_listener(context, (*path, "tls"), listener.tls)
+            _check_alpn(context, (*path, "tls"), listener.tls)
     for name in config.acme:
         path = ("acme", name)
         known = sound and "acme" not in context.misspelt and not context.document.included(path)
@@ -84,6 +90,21 @@ def _check_one(context: Context, path: Path, acme: Acme) -> None:
                 f"pip install 'fastgate[{extra}]'",
                 at_key=True,
             )
+
+
+def _check_alpn(context: Context, path: Path, tls: ListenerTls) -> None:
+    """An authority that validates by tls-alpn-01 has no certificate to show (RFC 8737 3). Any listener with
+    TLS answers it, so one that asks for none is enough."""
+    acme = context.config.acme.get(tls.acme)
+    if acme is None or acme.challenge != "tls-alpn-01":
+        return
+    if all(_demands_certificates(each) for _, each in context.listeners if each.tls is not None):
+        context.problems.error(
+            (*path, "client_auth", "mode"),
+            f'client_auth: acme {quote(tls.acme)} proves names by "tls-alpn-01", and the authority has no '
+            "certificate to show here",
+            'take challenge = "http-01", or mode = "optional" with the plugin `mtls`',
+        )
 
 
 def _check_listener(context: Context, path: Path, tls: ListenerTls) -> set[str]:

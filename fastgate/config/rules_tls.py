@@ -40,6 +40,7 @@ def check_listener_tls(listener: Listener, base: FilePath, path: Path, problems:
         _certificate(each, base, (*path, "certificates", at), problems)
         for at, each in enumerate(tls.certificates)
     )
+    _check_versions(tls, path, problems)
     client_auth = tls.client_auth
     if client_auth is not None:
         client_auth = _client_auth(client_auth, base, (*path, "client_auth"), problems)
@@ -54,6 +55,7 @@ def check_upstream_tls(upstream: Upstream, base: FilePath, path: Path, problems:
     if tls is None:
         return upstream
     path = (*path, "tls")
+    _check_versions(tls, path, problems)
     if not tls.verify:
         problems.warning((*path, "verify"), "verify: endpoints are not asked who they are")
     ca = _read(base, tls.ca, (*path, "ca"), problems) if tls.ca else b""
@@ -68,6 +70,16 @@ def check_upstream_tls(upstream: Upstream, base: FilePath, path: Path, problems:
         cert, key = _pair(base, tls.cert, tls.key, path, problems)
     changed: UpstreamTls = replace(tls, ca_pem=ca, cert_pem=cert, key_pem=key)
     return replace(upstream, tls=changed)
+
+
+def _check_versions(tls: ListenerTls | UpstreamTls, path: Path, problems: Problems) -> None:
+    """`min_version` may only raise what the profile has; to say the same is no fault."""
+    if tls.profile == "modern" and tls.min_version == "1.2":
+        problems.error(
+            (*path, "min_version"),
+            'min_version: the profile "modern" has no TLS 1.2',
+            'leave `min_version` out, or take profile = "intermediate"',
+        )
 
 
 def _certificate(given: Certificate, base: FilePath, path: Path, problems: Problems) -> Certificate:

@@ -92,12 +92,44 @@ def _check_endpoints(context: Context, path: Path, upstream: Upstream) -> None:
                 f"endpoints[{i}].weight: SRV records bring weights of their own",
                 at_key=True,
             )
+    _check_schemes(context, path, upstream)
     twice = next((endpoint.address for endpoint in listed if endpoint.address in seen), None)
     if twice is not None:
         problems.warning(
             (*path, "endpoints_file"), f"endpoints_file: {quote(twice)} stands in `endpoints` too"
         )
     _check_places(context, path, [*upstream.endpoints, *listed])
+
+
+def _check_schemes(context: Context, path: Path, upstream: Upstream) -> None:
+    """One upstream speaks TLS with all of its endpoints or with none, and nothing is left to guess."""
+    if not any(endpoint.scheme for endpoint in upstream.endpoints) or context.problems.failed((*path, "tls")):
+        return
+    written = context.written((*path, "tls"))
+    said = written is not None and written is not False
+    secure = next((endpoint for endpoint in upstream.endpoints if endpoint.scheme == "https"), None)
+    for i, endpoint in enumerate(upstream.endpoints):
+        here, name = (*path, "endpoints", i), f"endpoints[{i}]"
+        place = endpoint.address.removesuffix(":80") if endpoint.scheme else endpoint.address
+        as_https = f'did you mean "https://{place}"?'
+        if endpoint.scheme == "https":
+            if written is False:
+                context.problems.error(here, f"{name}: https, and `tls` is false", "leave `tls` out")
+        elif endpoint.scheme == "http" and secure is not None:
+            context.problems.error(
+                here,
+                f"{name}: http, and {quote(secure.address)} is https: an upstream speaks TLS with all of its "
+                "endpoints or with none",
+                "make it two upstreams",
+            )
+        elif endpoint.scheme == "http" and said:
+            context.problems.error(here, f"{name}: http, and the upstream has `tls`", as_https)
+        elif secure is not None and not (endpoint.scheme or endpoint.asgi or said):
+            context.problems.error(
+                here,
+                f"{name}: {quote(secure.address)} is https, and this one says nothing",
+                as_https if endpoint.host else "say `tls = true` for all",
+            )
 
 
 def _check_places(context: Context, path: Path, endpoints: Iterable[Endpoint]) -> None:

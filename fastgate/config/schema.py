@@ -155,13 +155,12 @@ def _node(node: reflect.Node, definitions: dict[str, Any]) -> dict[str, Any]:
             if FORMS[names].pattern:
                 mapping["propertyNames"] = {"pattern": FORMS[names].pattern}
             return mapping
-        case reflect.Table(cls, shorthand):
+        case reflect.Table(cls, shorthand, switch):
+            short = [_node(reflect.keys_of(cls)[shorthand].node, definitions)] if shorthand else []
+            if switch:
+                short.append({"type": "boolean"})
             reference = _reference(cls, definitions)
-            return (
-                {"oneOf": [_node(reflect.keys_of(cls)[shorthand].node, definitions), reference]}
-                if shorthand
-                else reference
-            )
+            return {"oneOf": [*short, reference]} if short else reference
         case reflect.Tagged(tag, variants, _):
             return {"oneOf": [_variant(tag, word, cls, definitions) for word, cls in variants.items()]}
 

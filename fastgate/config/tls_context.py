@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from fastgate.config.model import Certificate, ClientAuth, Secret, UpstreamTls
+from fastgate.config.model import Certificate, ListenerTls, Secret, UpstreamTls
 
 __all__ = ["challenge_context", "client_context", "load_authorities", "load_chain", "server_context"]
 
@@ -24,15 +24,15 @@ _INTERMEDIATE: Final = ":".join(
     )
 )
 ALPN: Final = ("http/1.1",)
+# The oldest version of each.
+PROFILE_VERSIONS: Final = {"intermediate": "1.2", "modern": "1.3"}
 
 
-def server_context(
-    certificates: tuple[Certificate, ...], profile: str, client_auth: ClientAuth | None
-) -> ssl.SSLContext:
-    """That shows one of these, by what the client can verify; with none, it is for its terms alone. Raises
-    ssl.SSLError."""
+def server_context(certificates: tuple[Certificate, ...], tls: ListenerTls) -> ssl.SSLContext:
+    """On a listener's terms. Shows one of these, by what the client can verify; with none, it is for its
+    terms alone. Raises ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _harden(context, profile)
+    _harden(context, tls)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
     # A client that trusts AES without hardware support less puts ChaCha20 first: then it gets it.
     context.options |= getattr(ssl, "OP_PRIORITIZE_CHACHA", 0x200000)
@@ -43,6 +43,7 @@ def server_context(
     for each in certificates:
         assert each.key_pem is not None
         load_chain(context, each.cert_pem, each.key_pem)
+    client_auth = tls.client_auth
     if client_auth is not None:
         context.verify_mode = ssl.CERT_REQUIRED if client_auth.mode == "required" else ssl.CERT_OPTIONAL
         load_authorities(context, client_auth.ca_pem)
@@ -55,7 +56,7 @@ def server_context(
 def challenge_context(cert: bytes, key: Secret) -> ssl.SSLContext:
     """For an authority that validates by tls-alpn-01 (RFC 8737 3). Raises ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _harden(context, "intermediate")
+    _harden(context, ListenerTls())
     context.set_alpn_protocols(["acme-tls/1"])
     load_chain(context, cert, key)
     return context
@@ -64,7 +65,7 @@ def challenge_context(cert: bytes, key: Secret) -> ssl.SSLContext:
 def client_context(tls: UpstreamTls) -> ssl.SSLContext:
     """For connections to endpoints. Raises ssl.SSLError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _harden(context, tls.profile)
+    _harden(context, tls)
     context.set_alpn_protocols(list(ALPN))
     if not tls.verify:
         context.check_hostname = False
@@ -78,9 +79,9 @@ def client_context(tls: UpstreamTls) -> ssl.SSLContext:
     return context
 
 
-def _harden(context: ssl.SSLContext, profile: str) -> None:
-    modern = profile == "modern"
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if modern else ssl.TLSVersion.TLSv1_2
+def _harden(context: ssl.SSLContext, tls: ListenerTls | UpstreamTls) -> None:
+    newest = "1.3" in (tls.min_version, PROFILE_VERSIONS[tls.profile])
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if newest else ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_INTERMEDIATE)
     context.options |= ssl.OP_NO_COMPRESSION
 

@@ -14,6 +14,7 @@ cdef enum Gauge:
     GAUGE_TLS_TIMEOUTS              # handshakes that took longer than handshake_timeout
     GAUGE_TLS_FAILED
     GAUGE_TLS_REFUSED               # over a listener's handshake_rate
+    GAUGE_TRACES_SAMPLED            # exchanges whose spans are to be exported
     GAUGE_TRACES_EXPORTED           # sampled exchanges whose spans the receiver has taken
     GAUGE_TRACES_DROPPED            # and those that were lost: no room, or not taken
     GAUGE_COUNT
@@ -161,8 +162,8 @@ cdef class Counters:
     cdef void gauge_set(self, int gauge, int64_t value) noexcept nogil
     cdef void upstream_add(self, int upstream_index, int which, int64_t by) noexcept nogil
     cdef void upstream_set(self, int upstream_index, int which, int64_t value) noexcept nogil
-    # Where this process counts an endpoint, as long as the Tally is held. Never None.
-    cdef Tally endpoint_tally(self, str upstream, str address)
+    # Where this process counts an endpoint, as long as the Tally is held. Never None. The Seat is held as long.
+    cdef Tally endpoint_tally(self, str upstream, Seat seat)
     cdef RouteCounts* _route(self, int at) noexcept nogil
     cdef int _use(self, uint64_t worker) except -1
     cdef dict _sum_route(self, int route)

@@ -22,7 +22,7 @@ cdef enum:
 GAUGES: tuple[str, ...] = (
     "connections_open", "connections_accepted", "connections_refused", "exchanges_active", "tunnels_active",
     "log_dropped", "tls_handshakes", "tls_resumed", "tls_timeouts", "tls_failed", "tls_refused",
-    "traces_exported", "traces_dropped",
+    "traces_sampled", "traces_exported", "traces_dropped",
 )
 UPSTREAM_COUNTS: tuple[str, ...] = (
     "exchanges", "attempts", "retries", "failures",
@@ -179,11 +179,15 @@ cdef class Counters:
                 if counts.active or counts.open or counts.idle:
                     counts.active = counts.open = counts.idle = 0
 
-    cdef Tally endpoint_tally(self, str upstream, str address):
+    cdef Tally endpoint_tally(self, str upstream, Seat seat):
+        cdef Tally tally
         try:
-            return self.endpoints.hold(upstream, address)
+            tally = self.endpoints.hold(upstream, seat.address)
         except (MemoryError, ValueError):
             return self.endpoint_other
+        # The same in every process that holds both.
+        fg_store64(&(<TallyHead*>tally.record.at).state, seat.record.place + 1)
+        return tally
 
     def assign(
         self, routes: Sequence[str], upstreams: Sequence[str], held: tuple[Iterable[int], Iterable[int]] = ((), ()),
@@ -329,6 +333,14 @@ cdef class Counters:
             except (MemoryError, ValueError):
                 return
         (<uint64_t*>(<Tally>tally).own(self.place))[0] += <uint64_t>by
+
+    def add_endpoint(self, upstream: str, Seat seat not None, head_ns: int) -> Tally:
+        """Counts an answer of an endpoint, whose head took so long. What is counted is shown while the Tally lives."""
+        cdef Tally tally = self.endpoint_tally(upstream, seat)
+        cdef EndpointCounts* counts = <EndpointCounts*>tally.own(self.place)
+        counts.head[_histogram_bucket(head_ns)] += 1
+        counts.head_sum_ns += <uint64_t>head_ns
+        return tally
 
     def add_upstream(self, upstream: str, count: str, by: int) -> None:
         """`upstream_add` by names (of UPSTREAM_COUNTS)."""

@@ -40,6 +40,10 @@ cdef enum MetricFamily:
     METRIC_PLUGIN
     METRIC_COUNT
 
+cdef enum:
+    METRICS_KEPT = 16 << 20     # bytes of text whose memory is kept for the next scrape
+    LINE_ROOM = 32              # a number, and what stands around labels and behind it
+
 @cython.final
 cdef class MetricsText:
     cdef Counters counters
@@ -48,9 +52,12 @@ cdef class MetricsText:
     cdef uint8_t* live              # by worker: it runs
     cdef Out[METRIC_COUNT] outs
     cdef Out labels                 # of what is being written
+    cdef Out line                   # what the lines of a histogram begin with
+    cdef RouteCounts** parts        # of a route: each worker's, up to a NULL
 
     cdef char* _block(self, int worker) noexcept nogil
     cdef int _begin_labels(self) except -1
+    cdef int _begin_line(self, bytes name, const char* suffix, size_t length) except -1
     cdef int _label(self, const char* name, Span value) except -1
     cdef int _route(self, int place) except -1
     cdef int _request(self, int method, int status, uint64_t count) except -1

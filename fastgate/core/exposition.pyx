@@ -1,7 +1,10 @@
 # Theory of operation. Samples of one family stand together in the text, while what a route counts lies together in
 # memory. So each route, upstream or endpoint is added up once, over all workers, and its samples go to the end of the
-# texts of all families at the same time; whoever has asked joins them in the end. A caller that serves traffic meanwhile
-# asks for a part of the routes at a time.
+# texts of all families at the same time, which are joined in the end. A caller that serves traffic meanwhile asks for a
+# part of the routes at a time.
+#
+# The memory of these texts is kept for the next scrape: to be given new pages by the kernel each time took as long as all
+# the rest. What is handed out is copied once, into the bytes that are sent.
 #
 # What counts up is taken from every worker's block, the dead ones' among them. What goes up and down is taken from those
 # that run.
@@ -63,37 +66,82 @@ cdef void _out_escaped(Out* out, Span value) noexcept nogil:
         out_byte(out, value.ptr[i])
 
 
-cdef class MetricsText:
-    """The samples of routes, upstreams, endpoints, parts of aggregations and plugins.
+cdef inline char* _put(char* at, const char* data, size_t length) noexcept nogil:
+    memcpy(at, data, length)
+    return at + length
 
-    names: of the samples of each of METRIC_FAMILIES, by its key. openmetrics: with exemplars. live: the workers whose
-    gauges count; None: all.
+
+cdef class MetricsText:
+    """The samples of routes, upstreams, endpoints, parts of aggregations and plugins, for one scrape at a time.
+
+    names: of the samples of each of METRIC_FAMILIES, by its key.
     """
 
-    def __cinit__(self, Counters counters not None, names: Mapping[str, str], *, bint openmetrics=False, live=None):
-        cdef int worker
+    def __cinit__(self, Counters counters not None, names: Mapping[str, str]):
+        cdef size_t workers = counters.head.workers
         self.counters = counters
-        self.openmetrics = openmetrics
         self.names = [names[key].encode() for key in METRIC_FAMILIES]
-        self.live = <uint8_t*>calloc(<size_t>counters.head.workers, 1)
-        if self.live == NULL:
+        self.live = <uint8_t*>calloc(workers, 1)
+        self.parts = <RouteCounts**>calloc(workers + 1, sizeof(RouteCounts*))
+        if self.live == NULL or self.parts == NULL:
             raise MemoryError()
-        for worker in range(<int>counters.head.workers):
-            self.live[worker] = live is None or worker in live
 
     def __dealloc__(self):
         cdef int i
         for i in range(<int>METRIC_COUNT):
             out_free(&self.outs[i])
         out_free(&self.labels)
+        out_free(&self.line)
         free(self.live)
+        free(self.parts)
 
-    def text(self, family: str) -> bytes:
-        """The samples of a family, so far. Raises MemoryError."""
-        cdef Out* out = &self.outs[<int>METRIC_FAMILIES.index(family)]
-        if out.failed or self.labels.failed:
+    def begin(self, *, bint openmetrics, live=None) -> None:
+        """A new scrape. openmetrics: with exemplars. live: the workers whose gauges count; None: all."""
+        cdef int i
+        self.openmetrics = openmetrics
+        self.labels.failed = self.line.failed = False
+        for i in range(<int>self.counters.head.workers):
+            self.live[i] = live is None or i in live
+        for i in range(<int>METRIC_COUNT):
+            self.outs[i].len = 0
+            self.outs[i].failed = False
+
+    def has(self, family: str) -> bool:
+        """Whether it has samples."""
+        return self.outs[<int>METRIC_FAMILIES.index(family)].len > 0
+
+    def join(self, parts: Sequence[bytes | str]) -> bytes:
+        """These one behind the other: bytes as they are, and of a family, by its key, its samples. Ends the scrape. Raises
+        MemoryError."""
+        cdef size_t size = 0
+        cdef bytes whole, part
+        cdef Out* out
+        cdef char* at
+        cdef int i
+        if self.labels.failed or self.line.failed:
             raise MemoryError()
-        return out.data[:out.len] if out.len else b""
+        for each in parts:
+            if isinstance(each, str):
+                out = &self.outs[<int>METRIC_FAMILIES.index(each)]
+                if out.failed:
+                    raise MemoryError()
+                size += out.len
+            else:
+                size += <size_t>len(each)
+        whole = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+        at = PyBytes_AS_STRING(whole)
+        for each in parts:
+            if isinstance(each, str):
+                out = &self.outs[<int>METRIC_FAMILIES.index(each)]
+                if out.len:
+                    at = _put(at, out.data, out.len)
+            else:
+                part = each
+                at = _put(at, PyBytes_AS_STRING(part), <size_t>len(part))
+        if size > METRICS_KEPT:
+            for i in range(<int>METRIC_COUNT):
+                out_free(&self.outs[i])
+        return whole
 
     # -- what is added
 
@@ -182,42 +230,36 @@ cdef class MetricsText:
     cdef int _route(self, int place) except -1:
         cdef RouteCounts total
         cdef RouteCounts* found
-        cdef RouteCounts** parts
         cdef uint64_t* sums = <uint64_t*>&total
         cdef uint64_t* other
         cdef int worker, method, status, count = 0
         cdef size_t i
         memset(&total, 0, ROUTE_WORDS * sizeof(uint64_t))
-        parts = <RouteCounts**>calloc(<size_t>self.counters.head.workers + 1, sizeof(RouteCounts*))
-        if parts == NULL:
-            raise MemoryError()
-        try:
-            for worker in range(<int>self.counters.head.workers):
-                if (<uint64_t*>self._block(worker))[place] == 0:
-                    continue
-                found = <RouteCounts*>(
-                    self._block(worker) + self.counters.head.routes_at + <size_t>place * self.counters.head.route_stride
-                )
-                parts[count] = found
-                count += 1
-                other = <uint64_t*>found
-                for i in range(<size_t>ROUTE_WORDS):
-                    sums[i] += other[i]
-            if count == 0:
-                return 0
-            for method in range(<int>METHOD_COUNT):
-                for status in range(<int>STATUS_CLASSES):
-                    if total.status[method][status]:
-                        self._request(method, status, total.status[method][status])
-            for i in range(1, <size_t>R_COUNT):
-                if total.reasons[i]:
-                    self._number(METRIC_REASONS, b"reason", <bytes>_REASON_LABELS[<int>i], <int64_t>total.reasons[i])
-            self._number(METRIC_BYTES_IN, NULL, NULL, <int64_t>total.bytes_in)
-            self._number(METRIC_BYTES_OUT, NULL, NULL, <int64_t>total.bytes_out)
-            self._histogram(METRIC_TOTAL, total.total, total.total_sum_ns, parts)
-            self._histogram(METRIC_HEAD, total.upstream_head, total.upstream_head_sum_ns, NULL)
-        finally:
-            free(parts)
+        for worker in range(<int>self.counters.head.workers):
+            if (<uint64_t*>self._block(worker))[place] == 0:
+                continue
+            found = <RouteCounts*>(
+                self._block(worker) + self.counters.head.routes_at + <size_t>place * self.counters.head.route_stride
+            )
+            self.parts[count] = found
+            count += 1
+            other = <uint64_t*>found
+            for i in range(<size_t>ROUTE_WORDS):
+                sums[i] += other[i]
+        self.parts[count] = NULL
+        if count == 0:
+            return 0
+        for method in range(<int>METHOD_COUNT):
+            for status in range(<int>STATUS_CLASSES):
+                if total.status[method][status]:
+                    self._request(method, status, total.status[method][status])
+        for i in range(1, <size_t>R_COUNT):
+            if total.reasons[i]:
+                self._number(METRIC_REASONS, b"reason", <bytes>_REASON_LABELS[<int>i], <int64_t>total.reasons[i])
+        self._number(METRIC_BYTES_IN, NULL, NULL, <int64_t>total.bytes_in)
+        self._number(METRIC_BYTES_OUT, NULL, NULL, <int64_t>total.bytes_out)
+        self._histogram(METRIC_TOTAL, total.total, total.total_sum_ns, self.parts)
+        self._histogram(METRIC_HEAD, total.upstream_head, total.upstream_head_sum_ns, NULL)
         return 0
 
     cdef int _request(self, int method, int status, uint64_t count) except -1:
@@ -272,8 +314,8 @@ cdef class MetricsText:
         cdef EndpointCounts total
         cdef EndpointCounts* counts
         cdef uint64_t answers = 0
+        cdef uint64_t state
         cdef int worker, i, status
-        cdef Seat seat
         memset(&total, 0, sizeof(total))
         for worker in range(<int>self.counters.head.workers):
             counts = <EndpointCounts*>self.counters.endpoints.block(head, worker)
@@ -296,15 +338,9 @@ cdef class MetricsText:
         self._number(METRIC_ENDPOINT_OPEN, NULL, NULL, total.open)
         self._number(METRIC_ENDPOINT_IDLE, NULL, NULL, total.idle)
         self._histogram(METRIC_ENDPOINT_HEAD, total.head, total.head_sum_ns, NULL)
-        if head != <TallyHead*>self.counters.endpoint_other.record.at:
-            try:
-                seat = Seat(
-                    head.text[:head.lengths[0]].decode(),
-                    head.text[head.lengths[0]:head.lengths[0] + head.lengths[1]].decode(), table=states,
-                )
-            except MemoryError:
-                return 0                    # nobody uses it: its state was given to another
-            status = endpoint_status(seat.state, now)
+        state = fg_load64(&head.state)
+        if state:                           # not of those that are counted together
+            status = endpoint_status(<EndpointState*>states._key(state - 1), now)
             for i in range(len(_ENDPOINT_LABELS)):
                 self._number(METRIC_ENDPOINT_STATE, b"state", <bytes>_ENDPOINT_LABELS[i], status == i)
         return 0
@@ -331,18 +367,21 @@ cdef class MetricsText:
         # value: needs no escapes.
         cdef Out* out = &self.outs[family]
         cdef bytes name = self.names[family]
-        out_put(out, PyBytes_AS_STRING(name), <size_t>len(name))
-        out_byte(out, b'{')
-        out_put(out, self.labels.data, self.labels.len)
+        cdef size_t more = 0 if label == NULL else strlen(label) + strlen(value)
+        cdef char* at
+        if not out_reserve(out, <size_t>len(name) + self.labels.len + more + LINE_ROOM):
+            return 0
+        at = _put(out.data + out.len, PyBytes_AS_STRING(name), <size_t>len(name))
+        at = _put(at, b'{', 1)
+        at = _put(at, self.labels.data, self.labels.len)
         if label != NULL:
-            out_byte(out, b',')
-            out_put(out, label, strlen(label))
-            out_put(out, b'="', 2)
-            out_put(out, value, strlen(value))
-            out_byte(out, b'"')
-        out_put(out, b'} ', 2)
-        out_decimal(out, number)
-        out_byte(out, b'\n')
+            at = _put(at, b',', 1)
+            at = _put(at, label, strlen(label))
+            at = _put(at, b'="', 2)
+            at = _put(at, value, strlen(value))
+            at = _put(at, b'"', 1)
+        at = _put(put_decimal(_put(at, b'} ', 2), number), b'\n', 1)
+        out.len = <size_t>(at - out.data)
         return 0
 
     cdef int _histogram(self, int family, const uint64_t* buckets, uint64_t sum_ns, RouteCounts** exemplars) except -1:
@@ -350,6 +389,7 @@ cdef class MetricsText:
         cdef Out* out = &self.outs[family]
         cdef bytes name = self.names[family]
         cdef bytes bound
+        cdef char* at
         cdef uint64_t[METRIC_BUCKETS] counts
         cdef uint64_t total = 0
         cdef int i
@@ -359,32 +399,38 @@ cdef class MetricsText:
             total += buckets[i]
         if total == 0:
             return 0
+        self._begin_line(name, b'_bucket{', 8)
+        out_byte(&self.line, b',')
         total = 0
         for i in range(<int>METRIC_BUCKETS):
             total += counts[i]
             bound = _BOUND_LABELS[i]
-            out_put(out, PyBytes_AS_STRING(name), <size_t>len(name))
-            out_put(out, b'_bucket{', 8)
-            out_put(out, self.labels.data, self.labels.len)
-            out_byte(out, b',')
-            out_put(out, PyBytes_AS_STRING(bound), <size_t>len(bound))
-            out_put(out, b'} ', 2)
-            out_decimal(out, <int64_t>total)
+            if not out_reserve(out, self.line.len + <size_t>len(bound) + LINE_ROOM):
+                return 0
+            at = _put(out.data + out.len, self.line.data, self.line.len)
+            at = _put(at, PyBytes_AS_STRING(bound), <size_t>len(bound))
+            at = put_decimal(_put(at, b'} ', 2), <int64_t>total)
+            out.len = <size_t>(at - out.data)
             if exemplars != NULL and self.openmetrics:
                 self._exemplar(out, exemplars, i)
             out_byte(out, b'\n')
-        out_put(out, PyBytes_AS_STRING(name), <size_t>len(name))
-        out_put(out, b'_sum{', 5)
-        out_put(out, self.labels.data, self.labels.len)
+        self._begin_line(name, b'_sum{', 5)
+        out_put(out, self.line.data, self.line.len)
         out_put(out, b'} ', 2)
         _out_seconds(out, sum_ns)
         out_byte(out, b'\n')
-        out_put(out, PyBytes_AS_STRING(name), <size_t>len(name))
-        out_put(out, b'_count{', 7)
-        out_put(out, self.labels.data, self.labels.len)
+        self._begin_line(name, b'_count{', 7)
+        out_put(out, self.line.data, self.line.len)
         out_put(out, b'} ', 2)
         out_decimal(out, <int64_t>total)
         out_byte(out, b'\n')
+        return 0
+
+    cdef int _begin_line(self, bytes name, const char* suffix, size_t length) except -1:
+        self.line.len = 0
+        out_put(&self.line, PyBytes_AS_STRING(name), <size_t>len(name))
+        out_put(&self.line, suffix, length)
+        out_put(&self.line, self.labels.data, self.labels.len)
         return 0
 
     cdef int _exemplar(self, Out* out, RouteCounts** routes, int bucket) except -1:

@@ -10,7 +10,8 @@ cdef struct TallyHead:
     uint16_t[2] lengths
     uint32_t spare
     char[TALLY_TEXT] text   # UTF-8: the first name, then the second
-    uint64_t[2] unused
+    uint64_t state          # of an endpoint: the place of its EndpointState in their table, and 1; 0: not known yet
+    uint64_t unused
 
 @cython.final
 cdef class Tallies:

@@ -24,9 +24,13 @@ from typing import Any, ClassVar, Final, Literal, ParamSpec, Protocol, TypeVar, 
 
 from msgspec import Struct, StructMeta, field
 
+from fastgate import _core
 from fastgate._core import ExchangeView as Exchange
 from fastgate._core import GatewayError, Response, SubResponse
+from fastgate.aggregation.gather import gather_of
 from fastgate.config.model.basics import MIB
+
+_core.gather_with(gather_of)
 
 P = ParamSpec("P")
 T = TypeVar("T")

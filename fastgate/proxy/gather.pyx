@@ -154,10 +154,13 @@ cdef class Gathering(EndpointSide):
         return 0
 
     cdef int on_deadline(self, int64_t now) except -1:
+        self.pumping = True
         try:
             self.run.expired()
         except Exception as error:
             self._defect(error)
+        finally:
+            self.pumping = False
         return self.pump()
 
     cdef int _start(self) except -1:
@@ -222,7 +225,10 @@ cdef class Gathering(EndpointSide):
             self.view._let_go(False)
         if run is not None:
             self.run = None                     # it knows us: neither would go before the garbage is collected
-            run.over()
+            try:
+                run.over()
+            except Exception as error:
+                report_defect("aggregate", error)
         return x
 
     # -- the run's side ------------------------------------------------------------------------------------------

@@ -173,6 +173,7 @@ cdef class PluginRun:
     cdef int _suspend(self) except -1
     cdef bint _awake(self) except -1
     cdef int _wake(self) except -1
+    cdef object _raised(self, object error)
     cdef int _take(self, object value) except -1
     cdef int _ticket_result(self, Ticket ticket) except -1
     cdef int _too_long(self) except -1

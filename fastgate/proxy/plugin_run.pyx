@@ -107,9 +107,11 @@ cdef class PluginRun:
         except KeyboardInterrupt:
             raise
         except BaseException as error:          # also one that wants to end the program, or to cancel a task
-            if self.x is not None and self.state == state:
-                self._hook_failed("failures", error)
-            return False
+            if self.x is None or self.state != state:
+                return False
+            value = self._raised(error)
+            if value is None:
+                return False
         if self.x is None or self.state != state:
             return False                        # what it called has ended the exchange
         hook_ended(self, HOOK_PASSED, 0)
@@ -123,13 +125,28 @@ cdef class PluginRun:
         self.task = None
         if self._awake():
             try:
-                if task.cancelled() or error is not None:
-                    self._hook_failed("failures", error if error is not None else CancelledError())
-                else:
+                if not task.cancelled() and error is None:
                     self._take(task.result())
+                else:
+                    value = self._raised(error if error is not None else CancelledError())
+                    if value is not None:
+                        self._take(value)
             finally:
                 self.driving = False
             self._drive()
+
+    cdef object _raised(self, object error):
+        # What a hook raised is its answer, or None: it has failed.
+        if isinstance(error, Refusal):
+            try:
+                value = error.answer(self.view)
+                if not isinstance(value, Response):
+                    raise TypeError(f"{type(error).__name__}.answer gives a Response, not {type(value).__name__}")
+                return value
+            except Exception as wrong:
+                error = wrong
+        self._hook_failed("failures", error)
+        return None
 
     cdef int _take(self, object value) except -1:
         # What a hook gave that had suspended: as if `_call` had returned it.

@@ -444,6 +444,22 @@ cdef GatewayError _gateway_error(int reason, int status, str detail):
     return error
 
 
+class Refusal(Exception):
+    """Raised by a hook in place of the answer that it would return: `answer(exchange)` makes that, a Response."""
+
+    def answer(self, exchange):
+        raise NotImplementedError
+
+
+cdef object _make_gather = None
+
+
+def gather_with(make not None):
+    """`make(exchange, **options)` is what `ExchangeView.gather` gives."""
+    global _make_gather
+    _make_gather = make
+
+
 cdef dict _REASON_BY_CODE = {info.code: index for index, info in enumerate(REASONS)}
 
 
@@ -608,9 +624,29 @@ cdef class ExchangeView:
     async def subrequest(self, str upstream not None, *, str method="GET", str path="/", headers=None, bytes body=b"",
                          double timeout=5.0, int64_t limit=1048576):
         """Asks an upstream of the configuration on the gateway's own pools."""
+        return await self._ask(upstream, method, path, headers, body, timeout, limit)
+
+    def _ask(self, str upstream not None, str method not None, str path not None, headers, bytes body not None, double timeout,
+             int64_t limit):
+        # `subrequest` without a coroutine: a Future, for what asks many.
         cdef Exchange x = self._live()
-        return await ask_upstream(x.worker, self.run.chain.plugins.upstream(upstream), x, method, path, headers, body,
-                                  timeout, limit)
+        return ask_upstream(x.worker, self.run.chain.plugins.upstream(upstream), x, method, path, headers, body, timeout, limit)
+
+    def gather(self, **options):
+        """A block of parts that are asked for together: see fastgate/aggregation/gather.py."""
+        self._live()
+        return _make_gather(self, **options)
+
+    @property
+    def time_left(self):
+        cdef Exchange x = self._live()
+        cdef int64_t now = now_ns()
+        cdef int64_t until = now + self.run.slot.timeout_ns
+        if self.run.suspended and x.phase_deadline and not self.run.reading:
+            until = x.phase_deadline            # the hook's budget runs already
+        if x.total_deadline:
+            until = min(until, x.total_deadline)
+        return max(0, until - now) / 1e9
 
     # -- at the end ------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ cdef class Endpoint(Seat):
     cdef readonly int port
     cdef readonly str unix_path
     cdef str tls_name                   # whose certificate is expected, where the upstream speaks TLS
+    cdef object session                 # ssl.SSLSession of its last full handshake, to be resumed; None: none
+    cdef int64_t session_until          # as long as this
     cdef readonly object app            # of an application in this process: what begins its calls; None: a socket
     cdef Upstream upstream
     cdef Worker worker

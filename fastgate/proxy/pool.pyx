@@ -26,7 +26,7 @@ cdef class Endpoint(Seat):
                       region=region, zone=zone)
         self.worker = worker
         self.upstream = upstream
-        self.tally = worker.counters.endpoint_tally(upstream.name, address)
+        self.tally = worker.counters.endpoint_tally(upstream.name, self)
         self.counts = <EndpointCounts*>self.tally.own(worker.counters.place)
         self.address_bytes = address.encode()
         self.hosts = hosts

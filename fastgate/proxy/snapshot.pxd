@@ -164,8 +164,7 @@ cdef class Listener:
     cdef int64_t write_idle_ns
     cdef int64_t body_min_rate          # bytes a second
     # -- TLS
-    cdef readonly object certificates   # what chooses among them, and has `context`; None: plain
-    cdef object tls                     # that context, an ssl.SSLContext
+    cdef readonly object certificates   # its `begin` gives each connection an ssl.SSLContext; None: plain
     cdef int64_t handshake_ns           # how long a handshake may take
     cdef int64_t handshake_gap_ns       # between two of them, on average; 0: no limit
     # -- whom it believes, and what it tells the upstream

@@ -270,7 +270,6 @@ cdef class Listener:
         self.write_idle_ns = write_idle_ns
         self.body_min_rate = body_min_rate
         self.certificates = tls
-        self.tls = None if tls is None else tls.context
         self.handshake_ns = handshake_ns
         self.handshake_gap_ns = <int64_t>(SECOND / handshake_rate) if handshake_rate else 0
         self.strict_host = strict_host

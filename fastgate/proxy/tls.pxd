@@ -77,6 +77,7 @@ cdef class TlsShell:
     cdef bint _flush(self) except -1                # whether the session had anything to say itself
     cdef int _opened(self) except -1                # the handshake is over
     cdef int _failed(self) except -1                # it never will be
+    cdef int _told(self) except -1                  # the peer has said something that is no data
 
 @cython.final
 cdef class TlsServer(TlsShell):
@@ -91,3 +92,4 @@ cdef class TlsClient(TlsShell):
     cdef Endpoint endpoint
     cdef object done                # Future of the Upstream1, for the Connector
     cdef str name
+    cdef bint kept                  # its session is the endpoint's, or is not wanted

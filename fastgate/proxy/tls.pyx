@@ -21,8 +21,10 @@ import ssl
 cdef enum:
     TLS_RECORD = 16384          # plaintext of a record, at most (RFC 8446 5.1)
     TLS_SCRATCH = 65536
+    TLS_HELLO_SIZE = 8192       # of a ClientHello that is awaited whole
     TLS_BATCH = 4               # records that go with one system call
 
+cdef int64_t SESSION_NS = 3600 * 1000000000     # after that an endpoint has to prove anew who it is
 cdef bytes ACME_TLS = b"\x0aacme-tls/1"
 
 
@@ -292,6 +294,7 @@ cdef class TlsShell:
             if size == 0:
                 if tls.state != TLS_OPEN:
                     break
+                self._told()
                 if self._flush() and self.wire.congested:
                     self._give_up(ConnectionResetError("TLS messages to be answered, and the answers not read"))
                     break
@@ -355,6 +358,16 @@ cdef class TlsShell:
     cdef int _failed(self) except -1:
         return 0
 
+    cdef int _told(self) except -1:
+        return 0
+
+
+cdef Py_ssize_t _hello_size(bytes data):
+    # Of the record that begins with this, as far as it is awaited.
+    if len(data) < 5:
+        return 5
+    return min(TLS_HELLO_SIZE, 5 + ((<unsigned char>data[3] << 8) | <unsigned char>data[4]))
+
 
 cdef class TlsServer(TlsShell):
     """A client's connection to a listener with TLS, from its first byte."""
@@ -389,6 +402,8 @@ cdef class TlsServer(TlsShell):
 
     def eof_received(self):
         if self.tls.socket is None:
+            if self.first is not None and (<Downstream1>self.inner).state == D_HANDSHAKE:
+                self._failed()
             return self.inner.eof_received()
         return TlsShell.eof_received(self)
 
@@ -418,8 +433,10 @@ cdef class TlsServer(TlsShell):
             self.worker.arm(inner, now_ns() + listener.handshake_ns)
         if not data or inner.state == D_CLOSED:
             return None
+        if self.first is not None:
+            data = self.first + data
         byte = <unsigned char>data[0]
-        if c'A' <= byte <= c'Z' or listener.tls is None:
+        if c'A' <= byte <= c'Z' or listener.certificates is None:
             # A handshake record begins with 22 (RFC 8446 5.1): this is a request. It is told so, as it speaks.
             self.tls.state = TLS_BROKEN
             self.wire.tls = inner.tls = None
@@ -428,12 +445,16 @@ cdef class TlsServer(TlsShell):
             inner.state = D_HEAD
             inner._new_exchange(now_ns()).refuse(R_PLAIN_HTTP, None)
             return None
+        # Its ticket, which stands last (RFC 8446 4.2.11), and its ALPN are looked for: the record is awaited.
+        self.first = data if byte == 22 and len(data) < _hello_size(data) else None
+        if self.first is not None:
+            return None
         if not self.worker.take_handshake(listener):
             self.worker.counters.gauge_add(GAUGE_TLS_REFUSED, 1)
             self.tls.state = TLS_BROKEN
             self.wire.abort()
             return None
-        self.tls.open(listener.tls, True, None, None)
+        self.tls.open(listener.certificates.begin(data), True, None, None)
         self.tls.socket.asked_for = None
         self.tls.socket.wants_challenge = ACME_TLS in data
         return data
@@ -447,8 +468,10 @@ cdef class TlsServer(TlsShell):
         if self.tls.socket._sslobj.session_reused:
             self.worker.counters.gauge_add(GAUGE_TLS_RESUMED, 1)
         inner.state = D_IDLE
-        if self.worker.draining or self.slot.closed:
+        if self.slot.closed or self.worker.draining and now_ns() >= self.worker.grace_until:
             return inner.drain()
+        if self.worker.draining:
+            return inner.last_chance(self.worker.grace_until)   # it was admitted, and has brought nothing yet
         self.worker.arm(inner, now_ns() + inner.listener.head_ns)
         return 0
 
@@ -478,8 +501,10 @@ cdef class TlsClient(TlsShell):
         if self.done.done():
             self.wire.abort()               # who wanted it has gone
             return
+        if now_ns() >= self.endpoint.session_until:
+            self.endpoint.session = None
         try:
-            self.tls.open(self.endpoint.upstream.tls, False, self.name, None)
+            self.tls.open(self.endpoint.upstream.tls, False, self.name, self.endpoint.session)
         except ValueError as error:
             self.tls.state = TLS_BROKEN
             self.tls.failure = str(error)
@@ -490,16 +515,34 @@ cdef class TlsClient(TlsShell):
 
     def connection_lost(self, error):
         if not self.done.done():
+            self.endpoint.session = None    # it may be to blame
             self.done.set_exception(TlsError("closed in the handshake" if error is None else str(error)))
         TlsShell.connection_lost(self, error)
 
     cdef int _opened(self) except -1:
+        self.kept = self.tls.socket._sslobj.session_reused
+        if self.tls.version != b"TLSv1.3":
+            self._told()
         if self.done.done():
             return self.wire.abort()
         self.done.set_result(self.inner)
         return 0
 
+    cdef int _told(self) except -1:
+        # The first of it is a ticket, if any. One of a full handshake is used until it is refused, though RFC 8446 C.4
+        # wants each used once, lest connections be linked: ours come from one address. To copy a session (130 us) costs
+        # half of what it saves.
+        cdef object session
+        if not self.kept:
+            self.kept = True
+            session = self.tls.socket._sslobj.session
+            if session is not None and (session.has_ticket or self.tls.version != b"TLSv1.3"):
+                self.endpoint.session = session
+                self.endpoint.session_until = now_ns() + SESSION_NS
+        return 0
+
     cdef int _failed(self) except -1:
+        self.endpoint.session = None
         if not self.done.done():
             self.done.set_exception(TlsError(self.tls.failure, self.tls.certificate_refused))
         return self.wire.abort()
@@ -517,6 +560,6 @@ class TlsError(OSError):
 
 def accepted(Worker worker not None, ListenerSlot slot not None):
     """The protocol of a connection that a listener has just accepted."""
-    if slot.current.tls is not None:
+    if slot.current.certificates is not None:
         return TlsServer(worker, slot)
     return Downstream1(worker, slot)

@@ -47,13 +47,17 @@ cdef class Trails:
     # -- those that are to be exported
     cdef list spans
     cdef int span_room
-    cdef readonly uint64_t spans_dropped    # for want of room
+    cdef readonly uint64_t spans_sampled    # all that were to be exported
+    cdef readonly uint64_t spans_dropped    # those of them for which there was no room
     # -- told by the exporter
     cdef public uint64_t spans_exported
     cdef public uint64_t spans_lost     # that the receiver did not take
+    # -- what of them stands in the counters already: sampled, exported, dropped
+    cdef uint64_t[3] shown
 
     cdef int keep(self, Exchange x, ExchangeRecord* record, int kept) except -1
     cdef int _push(self, bytes blob, int kept) except -1
+    cdef int show(self, Counters counters) except -1
 
 cdef int begin_trace(Exchange x, Route route) except -1
 cdef int inherit_trace(Exchange x, Exchange parent) except -1

@@ -396,6 +396,7 @@ cdef class Trails:
         blob = out.data[:out.len]
         out.len = 0
         if x.traced & TRACED_SPANS and self.span_room:
+            self.spans_sampled += 1
             if len(self.spans) < self.span_room:
                 self.spans.append(blob)
             else:
@@ -410,6 +411,18 @@ cdef class Trails:
         self.held[kept] += len(blob) + BLOB_OVERHEAD
         while self.held[kept] > self.room:
             self.held[kept] -= len(<bytes>those.popleft()) + BLOB_OVERHEAD
+        return 0
+
+    cdef int show(self, Counters counters) except -1:
+        # What has come since the last time. It goes on where another process, in this one's place before it, has left it.
+        cdef uint64_t[3] now
+        cdef int i
+        now[0] = self.spans_sampled
+        now[1] = self.spans_exported
+        now[2] = self.spans_dropped + self.spans_lost
+        for i in range(3):
+            counters.gauge_add(GAUGE_TRACES_SAMPLED + i, <int64_t>(now[i] - self.shown[i]))
+            self.shown[i] = now[i]
         return 0
 
     def take_spans(self) -> list[bytes]:

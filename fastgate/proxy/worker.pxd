@@ -62,6 +62,7 @@ cdef class Worker:
     cdef readonly int64_t refused       # connections over a cap
     cdef int tunnels
     cdef bint draining
+    cdef int64_t grace_until            # while draining: until then a connection may bring a last request
     cdef object drained                 # a Future while draining
     cdef readonly int cut               # exchanges cut at the end of a drain
 

@@ -175,8 +175,7 @@ cdef class Worker:
         counters.gauge_set(GAUGE_EXCHANGES_ACTIVE, self.exchanges)
         counters.gauge_set(GAUGE_TUNNELS_ACTIVE, self.tunnels)
         if self.trails is not None:
-            counters.gauge_set(GAUGE_TRACES_EXPORTED, <int64_t>self.trails.spans_exported)
-            counters.gauge_set(GAUGE_TRACES_DROPPED, <int64_t>(self.trails.spans_dropped + self.trails.spans_lost))
+            self.trails.show(counters)
         if self.log is not None:
             dropped = self.log_dropped + <int64_t>self.log.dropped
             counters.gauge_add(GAUGE_LOG_DROPPED, dropped - self.shown_dropped)
@@ -341,8 +340,9 @@ cdef class Worker:
             if x in self.inner and x.kind != KIND_HEDGE and x.kind != KIND_PART and (x.kind != KIND_SUBREQUEST or x.pinned):
                 x.client_gone(R_DRAIN_CUT, None)
         if grace > 0:
+            self.grace_until = now_ns() + <int64_t>(grace * 1e9)
             for connection in list(self.downstreams):
-                connection.last_chance(now_ns() + <int64_t>(grace * 1e9))
+                connection.last_chance(self.grace_until)
         else:
             for connection in list(self.downstreams):
                 connection.drain()

@@ -147,6 +147,10 @@ async def _reload(operations: Operations, call: AnyCall) -> object:
     return await operations.reload(cause="admin", expected=expected(call))
 
 
+async def _reload_certificates(operations: Operations, call: AnyCall) -> object:
+    return await operations.reload_certificates(expected=expected(call))
+
+
 async def _routes(operations: Operations, call: AnyCall) -> object:
     return views.view_routes((await operations.in_force()).config)
 
@@ -162,7 +166,8 @@ async def _acme(operations: Operations, call: AnyCall) -> object:
 
 async def _certificates(operations: Operations, call: AnyCall) -> object:
     # Not in a thread: what forks has none.
-    return certificates_of((await operations.in_force()).config)
+    now: InForce = await operations.in_force()
+    return certificates_of(now.config, await operations.acme(), time.time())
 
 
 async def _listeners(operations: Operations, call: AnyCall) -> object:
@@ -290,9 +295,17 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     _get("/listeners", "Where clients connect", _listeners, views.Listeners),
     _get(
         "/certificates",
-        "The certificates that it shows, those that expire first in front",
+        "The certificates that it shows or waits for: pending ones in front, then those that expire first",
         _certificates,
         Certificates,
+    ),
+    _post(
+        "/certificates/reload",
+        "Reads the files of certificates, keys, authorities and revocation lists anew, or changes nothing",
+        _reload_certificates,
+        ReloadResult,
+        conditional=True,
+        errors=(422,),
     ),
     _get("/acme", "ACME directories, and how the certificates from there stand", _acme, views.Acme),
     _get("/routes", "Which requests go where", _routes, views.Routes),

@@ -60,7 +60,7 @@ class CertificateStore:
             key_pem=model.Secret(key_pem.decode("latin-1"), source),
             names=wanted or names_of(cert_pem),
         )
-        server_context((certificate,), "intermediate", None)
+        server_context((certificate,), model.ListenerTls())
         rest = tuple(each for each in self.certificates if each.names != certificate.names)
         self._replace((*rest, certificate))
         return certificate
@@ -111,8 +111,9 @@ class CertificateStore:
 
 
 class ListenerCertificates:
-    """One listener's contexts, by name. ``context`` is what every connection begins with: its callback puts
-    the one for the name that the client asks for (SNI, RFC 6066 3) in its place.
+    """One listener's contexts, by name. Every connection begins with ``context``, or with the one that has
+    the previous ticket keys: their callback puts the one for the name that the client asks for (SNI, RFC 6066
+    3) in its place.
 
     Raises ssl.SSLError where OpenSSL does not take a certificate.
     """
@@ -124,15 +125,26 @@ class ListenerCertificates:
         self._contexts: dict[tuple[model.Certificate, ...], ssl.SSLContext] = {}
         self._by_name: dict[str, ssl.SSLContext] = {}
         self._default: ssl.SSLContext | None = None
-        self.context = server_context((), tls.profile, tls.client_auth)
+        self.context, self._previous = server_context((), tls), server_context((), tls)
         # A ticket stands for a client that was let in: it must be good for nothing but the terms that let it
         # in, and is decrypted by the context that a connection began with.
         auth = tls.client_auth
-        terms = (listener.name, auth and (auth.mode, auth.ca_pem, auth.crl_pem))
-        keys.use_in(self.context, repr(terms).encode())
+        self._terms = repr((listener.name, auth and (auth.mode, auth.ca_pem, auth.crl_pem))).encode()
+        self._keys = keys
+        self.take_ticket_keys()
         self.refresh()
-        self.context.sni_callback = _Chooser(self)
+        self.context.sni_callback = self._previous.sni_callback = _Chooser(self)
+        keys.attach(self)
         store.attach(self)
+
+    def take_ticket_keys(self) -> None:
+        self._keys.use_in(self.context, self._terms)
+        self._previous_name = self._keys.use_in(self._previous, self._terms, previous=True)
+
+    def begin(self, hello: bytes) -> ssl.SSLContext:
+        """What a connection begins with, whose ClientHello this is: with the previous keys, where its ticket
+        was made with them. What it is given then is of them too, so that it ends with them."""
+        return self._previous if self._previous_name and self._previous_name in hello else self.context
 
     def refresh(self) -> None:
         """Takes up what the store has now."""
@@ -155,7 +167,7 @@ class ListenerCertificates:
     ) -> ssl.SSLContext:
         context = contexts.get(certificates) or self._contexts.get(certificates)
         if context is None:
-            context = server_context(certificates, self._tls.profile, self._tls.client_auth)
+            context = server_context(certificates, self._tls)
         contexts[certificates] = context
         return context
 

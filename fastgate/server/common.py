@@ -11,7 +11,7 @@ from fastgate import _core
 from fastgate.config import Config
 from fastgate.server.acme.answers import Answers
 from fastgate.server.certificates import CertificateStore
-from fastgate.server.tickets import TicketKeys
+from fastgate.server.tickets import TicketKeys, TicketSecrets
 from fastgate.telemetry.metrics import Metrics
 
 __all__ = ["Common", "CounterPlaces"]
@@ -28,10 +28,10 @@ class Common:
     """Counters, and the records of endpoints, upstreams and splits, which outlive every configuration.
 
     places: how many processes there may be, those that stand in for others included. place: which of them
-    this one is.
+    this one is. tickets: of a program that this one takes over from.
     """
 
-    def __init__(self, config: Config, places: int = 1) -> None:
+    def __init__(self, config: Config, places: int = 1, tickets: TicketSecrets | None = None) -> None:
         self.places = places
         self.place = 0
         self.counters = _core.Counters(
@@ -48,7 +48,7 @@ class Common:
         self.windows = _core.rollback_windows()
         # For sticky cookies without a configured secret: the same for as long as the gateway lives.
         self.secret = secrets.token_bytes(32)
-        self.ticket_keys = TicketKeys()
+        self.ticket_keys = TicketKeys(tickets)
         self.certificates = CertificateStore()
         self.answers = Answers(self.certificates)
         self._lease = _core.Lease("once for all", table=_core.leases())

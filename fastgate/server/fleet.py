@@ -122,6 +122,9 @@ class Fleet:
     ) -> ReloadResult:
         return await self._supervisor.reload(config, cause=cause, expected=expected)
 
+    async def reload_certificates(self, *, expected: str | None = None) -> ReloadResult:
+        return await self._supervisor.keeper.reload_certificates(expected=expected)
+
     async def in_force(self) -> InForce:
         keeper = self._supervisor.keeper
         return InForce(keeper.config, keeper.version, keeper.etag, keeper.applied)

@@ -64,6 +64,7 @@ from fastgate.server.redis_limits import RedisLimits, redis_limits_of
 from fastgate.server.shared_store import SharedValues
 from fastgate.server.side_servers import PreparedSides, SideServers
 from fastgate.server.sockets import OpenError
+from fastgate.server.tickets import TicketRotation
 from fastgate.server.tracing import Traces
 from fastgate.server.upstreams import Estate
 from fastgate.server.views import describe_verdict, view_endpoint, view_split, view_upstream
@@ -138,6 +139,7 @@ class Gateway:
         self._shown: dict[str, dict[str, int]] = {}  # what the counters have of each plugin
         self._lost_lines = 0  # of logs that another one took the place of
         self._acme: Engine | None = None
+        self._rotation = TicketRotation(self._common.ticket_keys)
         self._watcher: Watcher | None = None
         self._changing = asyncio.Lock()
         self._draining = False
@@ -202,6 +204,7 @@ class Gateway:
         if self._watcher is not None:
             await self._watcher.stop()
         async with self._changing:
+            self._rotation.close()
             for listener in self._listeners.values():
                 if grace:
                     listener.stop_accepting()
@@ -279,6 +282,9 @@ class Gateway:
         """
         return await self.keeper.reload(config, cause=cause, expected=expected)
 
+    async def reload_certificates(self, *, expected: str | None = None) -> ReloadResult:
+        return await self.keeper.reload_certificates(expected=expected)
+
     async def _apply(self, config: Config) -> Applied:
         if self._draining:
             raise ReloadError("it is draining")
@@ -346,6 +352,7 @@ class Gateway:
         if prepared.log is not self.log:
             await self._change_log(prepared.log)
         if self._alone:
+            self._rotation.follow(config.server.ticket_rotation / NS)
             await self._follow_acme(wanted(config))
         return opened
 

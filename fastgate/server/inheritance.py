@@ -13,15 +13,17 @@ import socket
 from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from fastgate.config import Sources
 from fastgate.server.sockets import Bind
+from fastgate.server.tickets import TicketSecrets
 
 __all__ = ["HANDOVER", "Heirloom", "Inheritance"]
 
+T = TypeVar("T")
 HANDOVER: Final = "FASTGATE_HANDOVER"
 _FIRST: Final = 3  # sd_listen_fds: descriptors begin here
 
@@ -36,12 +38,17 @@ class Heirloom:
 
 class Inheritance:
     """What may be taken, each once. ready_fd: where a predecessor waits to hear that we serve; -1: there is
-    none. sources: of the configuration that it had in force."""
+    none. sources: of the configuration that it had in force. tickets: the secrets of its session tickets."""
 
     def __init__(
-        self, heirlooms: Iterable[Heirloom] = (), ready_fd: int = -1, sources: Sources | None = None
+        self,
+        heirlooms: Iterable[Heirloom] = (),
+        ready_fd: int = -1,
+        sources: Sources | None = None,
+        tickets: TicketSecrets | None = None,
     ) -> None:
         self.sources = sources
+        self.tickets = tickets
         self._left = list(heirlooms)
         self._ready_fd = ready_fd
 
@@ -50,13 +57,13 @@ class Inheritance:
         """What the environment tells of; that is taken out of it, so that no child believes it too."""
         if (text := environ.pop(HANDOVER, None)) is not None:
             told = json.loads(text)
-            os.lseek(told["sources"], 0, os.SEEK_SET)
-            with open(told["sources"], "rb") as file:
-                sources = msgspec.json.decode(file.read(), type=Sources)
+            sources = _read(told["sources"], Sources)
+            # A predecessor of an earlier version has none to give.
+            tickets = _read(told["tickets"], TicketSecrets) if "tickets" in told else None
             # What passes them on has made them inheritable; ours are not.
             os.set_inheritable(told["ready"], False)
             sockets = (Heirloom(label, _socket(fd)) for label, fd in told["sockets"])
-            return cls(sockets, told["ready"], sources)
+            return cls(sockets, told["ready"], sources, tickets)
         pid, count, names = (environ.pop(f"LISTEN_{each}", "") for each in ("PID", "FDS", "FDNAMES"))
         if pid != str(os.getpid()) or not count.isdecimal():
             return cls()
@@ -83,6 +90,12 @@ class Inheritance:
                 os.write(self._ready_fd, b"ready")
             os.close(self._ready_fd)
             self._ready_fd = -1
+
+
+def _read(fd: int, kind: type[T]) -> T:
+    os.lseek(fd, 0, os.SEEK_SET)
+    with open(fd, "rb") as file:
+        return msgspec.json.decode(file.read(), type=kind)
 
 
 def _socket(fd: int) -> socket.socket:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fastgate.config import Config, ConfigError, Loaded, Sources, load, load_sources
 from fastgate.config.diff import Difference, difference, summary
@@ -153,6 +154,11 @@ class Keeper:
         where that is not in force, and ReloadError; then nothing has changed."""
         return await self._change(lambda: self._candidate(config), cause, 0, expected)
 
+    async def reload_certificates(self, *, expected: str | None = None) -> ReloadResult:
+        """Reads the files of certificates, keys, authorities and revocation lists anew, for what is in force,
+        whatever its own files say by now. It stays the same version. Raises as ``reload``."""
+        return await self._change(self._with_certificates, "program", 0, expected, "certificates ")
+
     async def rollback(self, version: int | None = None, *, expected: str | None = None) -> ReloadResult:
         """Puts an earlier version in force again, as a new one; None: the last one that said something else.
 
@@ -172,6 +178,7 @@ class Keeper:
         cause: Cause,
         of: int,
         expected: str | None,
+        what: str = "",
     ) -> ReloadResult:
         try:
             async with self._changing:
@@ -183,7 +190,7 @@ class Keeper:
             self.failure = str(error)
             for line in str(error).splitlines():
                 self._tell(line if error.problems else f"fastgate: {line}")
-            self._tell("fastgate: not rolled back" if of else "fastgate: not reloaded")
+            self._tell("fastgate: not rolled back" if of else f"fastgate: {what}not reloaded")
             raise
         self.changes += 1
         self.failure = ""
@@ -191,7 +198,7 @@ class Keeper:
             self._tell(line)
         for address, name in result.listening:
             self._tell(f"fastgate: listening on {address} ({name})")
-        did = f"rolled back to version {of}, as version {result.version}" if of else "reloaded"
+        did = f"rolled back to version {of}, as version {result.version}" if of else f"{what}reloaded"
         self._tell(f"fastgate: {did} ({result})")
         return result
 
@@ -218,6 +225,26 @@ class Keeper:
             raise ReloadError("\n".join(report(error.problems, told)), error.problems) from error
         self.last_read = LastRead(loaded.config.sources)
         return loaded
+
+    async def _with_certificates(self) -> Loaded:
+        try:
+            loaded: Loaded = await self._aside(self._again, self.config.sources)
+        except ConfigError as error:
+            told = ", ".join(self.config.sources.roots) or self.config.source
+            raise ReloadError("\n".join(report(error.problems, told)), error.problems) from error
+        listeners = {each.name: each.tls for each in loaded.config.listeners}
+        config = replace(
+            self.config,
+            listeners=tuple(
+                replace(each, tls=listeners.get(each.name, each.tls)) for each in self.config.listeners
+            ),
+            upstreams={
+                name: replace(each, tls=loaded.config.upstreams[name].tls)
+                for name, each in self.config.upstreams.items()
+            },
+        )
+        soon = tuple(warning for warning in loaded.warnings if warning.message.startswith("cert: "))
+        return Loaded(config, soon)
 
     async def _kept(self, entry: Entry) -> Loaded:
         try:

@@ -33,7 +33,7 @@ def facts_of(
         processes=processes,
         restarts=restarts,
         acme=tuple(
-            AcmeFact(view.name, each.domain, each.not_after, each.failures)
+            AcmeFact(view.name, each.domain, each.state, each.not_after, each.failures)
             for view in acme
             for each in view.certificates
         ),

@@ -258,6 +258,10 @@ class Operations(Protocol):
 
         expected: the etag of the one that it is to take the place of. Raises ReloadError, Outdated."""
 
+    async def reload_certificates(self, *, expected: str | None = None) -> ReloadResult:
+        """Reads the files of certificates, keys, authorities and revocation lists anew, for the configuration
+        in force, which stays the same version. Raises as ``reload``."""
+
     async def history(self) -> list[VersionView]:
         """The versions that are kept, oldest first."""
 

@@ -37,6 +37,7 @@ from fastgate.server.listeners import Key, Opened, addresses_of, listener_key, o
 from fastgate.server.operations import Cause, ReloadError, ReloadResult, no_room
 from fastgate.server.side_servers import SideServers
 from fastgate.server.sockets import Bind, Listening, OpenError
+from fastgate.server.tickets import TicketRotation
 from fastgate.server.upgrade import start_successor
 from fastgate.server.watch import Watcher
 from fastgate.server.worker_handle import WorkerGone, WorkerHandle
@@ -72,7 +73,7 @@ class Supervisor:
         )
         self._count = count = self.config.server.workers
         # Substitutes, and those that leave, have places of their own.
-        self.common = Common(self.config, 2 * count + 1)
+        self.common = Common(self.config, 2 * count + 1, self._inheritance.tickets)
         self._beats = Heartbeats(2 * count + 1)
         self.workers = Workers(
             count,
@@ -83,6 +84,7 @@ class Supervisor:
             hang_seconds=lambda: self.config.server.hang_timeout / NS,
             tell=tell,
         )
+        self._rotation = TicketRotation(self.common.ticket_keys, self._tell_tickets)
         self.acme = EngineHandle(self.common.answers, lambda: self.workers.all, tell)
         self._listening: dict[Key, Listening] = {}
         self._places: CounterPlaces = ({}, {})
@@ -116,12 +118,20 @@ class Supervisor:
             self._places = self.common.assign(config, ([], []))
             await self.workers.start()
             undo.pop_all()
-        self.acme.follow(wanted(config), self._identity)
+        self._follow(config)
         await self.keeper.begin()
         if config.server.watch:
             self._watcher = Watcher(self.keeper, self._tell, aside=at_once)
             self._watcher.start()
         return addresses_of(config, self._listening) + self._sides.follow(sides)
+
+    def _follow(self, config: Config) -> None:
+        self.acme.follow(wanted(config), self._identity)
+        self._rotation.follow(config.server.ticket_rotation / NS)
+
+    def _tell_tickets(self) -> None:
+        for handle in self.workers.all:
+            handle.post("take_tickets", self.common.ticket_keys.secrets)
 
     def _open(self, listener: model.Listener) -> Listening:
         taken = self._inheritance.take((_label(listener), listener.name), listener)
@@ -160,6 +170,7 @@ class Supervisor:
             await self._watcher.stop()
         async with self._changing:
             patience = self.config.server.drain_timeout / NS if timeout is None else timeout
+            self._rotation.close()
             await self.acme.close()
             for listening in self._listening.values():
                 listening.close()
@@ -190,7 +201,7 @@ class Supervisor:
                 for sock in listening.sockets
             ]
             heirlooms += self._sides.heirlooms()
-            pid = await start_successor(heirlooms, self.config.sources)
+            pid = await start_successor(heirlooms, self.config.sources, self.common.ticket_keys.secrets)
             for listening in self._listening.values():
                 listening.hand_over()
             self._sides.hand_over()
@@ -251,7 +262,7 @@ class Supervisor:
         for key in set(self._listening) - present:
             self._listening.pop(key).close()
         self.workers.replace_stale()
-        self.acme.follow(wanted(config), self._identity)
+        self._follow(config)
         return addresses_of(config, added) + self._sides.follow(sides)
 
     async def _assign(self, config: Config, workers: list[WorkerHandle]) -> CounterPlaces:

@@ -20,6 +20,7 @@ import msgspec
 from fastgate.config import Sources
 from fastgate.server.inheritance import HANDOVER, Heirloom
 from fastgate.server.operations import ReloadError
+from fastgate.server.tickets import TicketSecrets
 
 __all__ = ["start_successor"]
 
@@ -31,26 +32,37 @@ def _environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"}
 
 
-async def start_successor(heirlooms: Iterable[Heirloom], sources: Sources) -> int:
-    """Its process id, once it serves what `sources` says. Raises ReloadError, and then it is gone."""
+def _in_memory(name: str, value: object) -> int:
+    """The descriptor of a file that has it."""
+    fd = os.memfd_create(name)
+    with os.fdopen(fd, "wb", closefd=False) as file:
+        file.write(msgspec.json.encode(value))
+    return fd
+
+
+async def start_successor(heirlooms: Iterable[Heirloom], sources: Sources, tickets: TicketSecrets) -> int:
+    """Its process id, once it serves what `sources` says. Raises ReloadError, and then it is gone. tickets:
+    what it goes on with, so that clients which come back notice nothing."""
     ours, theirs = os.pipe()
     held = list(heirlooms)
     # Not what the files say: they may be in the middle of a change, or have been rolled back.
-    with os.fdopen(os.memfd_create("sources"), "wb", closefd=False) as file:
-        file.write(msgspec.json.encode(sources))
-        in_force = file.fileno()
+    in_force = _in_memory("sources", sources)
+    # Not in the environment, which others of this user may read.
+    keys = _in_memory("tickets", tickets)
     told = {
         "sockets": [(each.label, each.sock.fileno()) for each in held],
         "ready": theirs,
         "sources": in_force,
+        "tickets": keys,
     }
     process = subprocess.Popen(  # noqa: ASYNC220  # a fork and an exec; nobody is served here
         [sys.executable, *sys.orig_argv[1:]],
         env={**_environ(), HANDOVER: json.dumps(told)},
-        pass_fds=[theirs, in_force, *(each.sock.fileno() for each in held)],
+        pass_fds=[theirs, in_force, keys, *(each.sock.fileno() for each in held)],
     )
     os.close(theirs)
     os.close(in_force)
+    os.close(keys)
     loop = asyncio.get_running_loop()
     heard: asyncio.Future[bytes] = loop.create_future()
 

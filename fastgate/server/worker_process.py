@@ -212,6 +212,7 @@ class _Worker:
             "find_traces": gateway.find_traces,
             "failures": gateway.failures,
             "set_log_level": gateway.set_log_level,
+            "take_tickets": self._order.common.ticket_keys.take,
             "acme_put": answers.put,
             "acme_remove": answers.remove,
             "acme_show": answers.show,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
+from collections import Counter
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import fastgate
@@ -15,13 +17,14 @@ from fastgate import _core
 from fastgate.config import Config
 from fastgate.telemetry.families import BY_KEY
 from fastgate.telemetry.processes import usage_of
-from fastgate.telemetry.text import assemble, samples
+from fastgate.telemetry.text import in_order, samples
 
 __all__ = ["AcmeFact", "Facts", "Metrics", "ProcessFact"]
 
 #: Routes, upstreams or places of endpoints between two turns of the loop, which may have to serve.
 SLICE: Final = 100
 _WORKER_STATES: Final = ("starting", "serving", "hung", "draining")
+_ACME_STATES: Final = ("pending", "valid", "expired")
 Rows = list[tuple[tuple[str, ...], float]]
 
 
@@ -36,11 +39,12 @@ class ProcessFact(NamedTuple):
 
 
 class AcmeFact(NamedTuple):
-    """A certificate from an ACME directory. not_after: seconds since the epoch, None while there is none yet;
-    failures: in a row, to get the next one."""
+    """A certificate from an ACME directory. state: "pending", "valid" or "expired"; not_after: seconds since
+    the epoch, None while there is none yet; failures: in a row, to get the next one."""
 
     directory: str
     domain: str
+    state: str
     not_after: float | None
     failures: int
 
@@ -79,15 +83,21 @@ class Metrics:
         self._upstreams = upstreams
         self._loads = loads
         self._places = places
+        self._compiled = _core.MetricsText(counters, {key: BY_KEY[key].name for key in _core.METRIC_FAMILIES})
+        self._scraping = asyncio.Lock()
         self._known: dict[str, tuple[str, _core.UpstreamLoad, _core.UpstreamHealth]] = {}
         self._certificates: tuple[Config | None, Rows] = (None, [])
 
     async def render(self, facts: Facts, openmetrics: bool) -> bytes:
-        """The text. It is made in slices, between which the loop turns."""
+        """The text. It is made in slices, between which the loop turns; of several scrapes one at a time."""
+        async with self._scraping:
+            return await self._render(facts, openmetrics)
+
+    async def _render(self, facts: Facts, openmetrics: bool) -> bytes:
         began = time.perf_counter()
         live = {process.place for process in facts.processes if process.place >= 0}
-        names = {key: BY_KEY[key].name for key in _core.METRIC_FAMILIES}
-        compiled = _core.MetricsText(self._counters, names, openmetrics=openmetrics, live=live)
+        compiled = self._compiled
+        compiled.begin(openmetrics=openmetrics, live=live)
         compiled.add_no_route()
         routes = [route.name for route in facts.config.routes]
         for start in range(0, len(routes), SLICE):
@@ -103,14 +113,11 @@ class Metrics:
             await asyncio.sleep(0)
         compiled.add_parts()
         compiled.add_plugins()
-        texts: dict[str, bytes] = {}
-        for key in _core.METRIC_FAMILIES:
-            texts[key] = compiled.text(key)
-            await asyncio.sleep(0)  # with many routes it is a megabyte
         rows = self._rows(facts, live)
         rows["scrape"] = [((), time.perf_counter() - began)]
+        texts: dict[str, bytes | str] = {key: key for key in _core.METRIC_FAMILIES if compiled.has(key)}
         texts.update((key, samples(BY_KEY[key], found)) for key, found in rows.items())
-        return assemble(texts, openmetrics)
+        return compiled.join(in_order(texts, openmetrics))
 
     def _known_upstreams(self, config: Config) -> list[tuple[str, _core.UpstreamLoad, _core.UpstreamHealth]]:
         known, self._known = self._known, {}
@@ -132,6 +139,7 @@ class Metrics:
             "listeners": [((each.name, each.bind), 1) for each in config.listeners],
             "certificate": self._expiries(config)
             + [(("", each.directory, each.domain), each.not_after) for each in facts.acme if each.not_after],
+            "acme_certificates": _by_state(facts.acme),
             "acme": [((each.directory, each.domain), each.failures) for each in facts.acme],
             "config_version": [((), facts.version)],
             "config_applied": [((), facts.applied)],
@@ -163,6 +171,12 @@ def _expiries(config: Config) -> Rows:
             labels = (listener.name, str(number), each.names[0] if each.names else "")
             found.append((labels, not_after(each.cert_pem).timestamp()))
     return found
+
+
+def _by_state(facts: Iterable[AcmeFact]) -> Rows:
+    counts = Counter((each.directory, each.state) for each in facts)
+    directories = dict.fromkeys(directory for directory, _ in counts)
+    return [((name, state), counts[name, state]) for name in directories for state in _ACME_STATES]
 
 
 def _of_processes(processes: tuple[ProcessFact, ...]) -> dict[str, Rows]:

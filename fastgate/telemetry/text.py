@@ -6,15 +6,16 @@ https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeVar
 
 from fastgate.telemetry.families import FAMILIES, Family
 
-__all__ = ["OPENMETRICS", "PROMETHEUS", "assemble", "samples", "wants_openmetrics"]
+__all__ = ["OPENMETRICS", "PROMETHEUS", "in_order", "samples", "wants_openmetrics"]
 
 PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+T = TypeVar("T")
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
@@ -50,15 +51,16 @@ def samples(family: Family, rows: Iterable[tuple[tuple[str, ...], float]]) -> by
     return "".join(lines).encode()
 
 
-def assemble(texts: dict[str, bytes], openmetrics: bool) -> bytes:
-    """The whole text: of each family, by its key, its samples; one that has none is left out."""
-    parts: list[bytes] = []
+def in_order(texts: Mapping[str, T], openmetrics: bool) -> list[bytes | T]:
+    """The parts of the whole text: of each family, by its key, what stands for its samples; one that has none
+    is left out."""
+    parts: list[bytes | T] = []
     for family in FAMILIES:
         if found := texts.get(family.key):
             parts += (_HEADS[openmetrics][family.key], found)
     if openmetrics:
         parts.append(b"# EOF\n")
-    return b"".join(parts)
+    return parts
 
 
 def _head(family: Family, openmetrics: bool) -> bytes:

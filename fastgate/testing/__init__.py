@@ -12,7 +12,8 @@
 Stable names: the fixtures ``fastgate_gateway`` (async; any runner of coroutine tests, such as pytest-asyncio)
 and ``fastgate_gateway_sync`` (``with`` and plain calls); what they yield, ``GatewayUnderTest`` and
 ``SyncGatewayUnderTest``; ``run_gateway`` and ``run_gateway_sync``, the same without pytest; ``FakeUpstream``,
-``Seen``, ``Answer``, ``Fields``, ``Clock``, ``CutShort``.
+``Seen``, ``Answer``, ``Fields``, ``Clock``, ``CutShort``; for aggregations in Python without a socket
+``FakeServices``, ``FakeService``, ``fake_exchange``.
 """
 
 from __future__ import annotations
@@ -27,18 +28,20 @@ import pytest
 if TYPE_CHECKING:
     from fastgate.testing.client import Answer, CutShort, Fields
     from fastgate.testing.gateway import Clock, GatewayUnderTest, run_gateway
+    from fastgate.testing.gathering import FakeService, FakeServices, fake_exchange
     from fastgate.testing.sync import SyncGatewayUnderTest, run_gateway_sync
     from fastgate.testing.upstreams import FakeUpstream, Seen
 
 __all__ = [
-    "Answer", "Clock", "CutShort", "FakeUpstream", "Fields", "GatewayUnderTest", "Seen",
-    "SyncGatewayUnderTest", "run_gateway", "run_gateway_sync",
+    "Answer", "Clock", "CutShort", "FakeService", "FakeServices", "FakeUpstream", "Fields",
+    "GatewayUnderTest", "Seen", "SyncGatewayUnderTest", "fake_exchange", "run_gateway", "run_gateway_sync",
 ]  # fmt: skip
 
 _HOMES: Final = {
-    "Answer": "client", "Clock": "gateway", "CutShort": "client", "FakeUpstream": "upstreams",
-    "Fields": "client", "GatewayUnderTest": "gateway", "Seen": "upstreams", "SyncGatewayUnderTest": "sync",
-    "run_gateway": "gateway", "run_gateway_sync": "sync",
+    "Answer": "client", "Clock": "gateway", "CutShort": "client", "FakeService": "gathering",
+    "FakeServices": "gathering", "FakeUpstream": "upstreams", "Fields": "client",
+    "GatewayUnderTest": "gateway", "Seen": "upstreams", "SyncGatewayUnderTest": "sync",
+    "fake_exchange": "gathering", "run_gateway": "gateway", "run_gateway_sync": "sync",
 }  # fmt: skip
 
 

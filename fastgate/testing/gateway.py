@@ -165,7 +165,9 @@ class _Faker:
             fake = self._fakes[upstream.name] = FakeUpstream(upstream.name)
         host, _, port = fake.address.rpartition(":")
         endpoint = model.Endpoint(address=fake.address, host=host, port=int(port))
-        return msgspec.structs.replace(upstream, endpoints=(endpoint,), endpoints_file=None, health=None)
+        return msgspec.structs.replace(
+            upstream, endpoints=(endpoint,), endpoints_file=None, health=None, tls=None
+        )
 
 
 @asynccontextmanager
@@ -180,8 +182,9 @@ async def run_gateway(
     """Runs the gateway in this loop, until the block is left.
 
     config: a TOML file's path, tables, or a Config. Of it these are changed: each listener is on a free port
-    of 127.0.0.1; each upstream but the ``real`` ones has one endpoint, a ``FakeUpstream``, and no active
-    health checks; access log and admin API are off. plugins, apps, folder: as for ``fastgate.Gateway``.
+    of 127.0.0.1; each upstream but the ``real`` ones has one endpoint, a ``FakeUpstream``, without TLS and
+    active health checks; access log and admin API are off. plugins, apps, folder: as for
+    ``fastgate.Gateway``.
     """
     fakes: dict[str, FakeUpstream] = {}
     load = functools.partial(Gateway, plugins=plugins, apps=apps, folder=folder)

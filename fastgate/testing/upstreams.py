@@ -16,7 +16,7 @@ import orjson
 
 from fastgate.testing.client import Answer, Fields, HeaderInput
 
-__all__ = ["FakeUpstream", "Fault", "Handler", "Seen"]
+__all__ = ["FakeUpstream", "Fault", "Handler", "Planned", "Seen"]
 
 #: "refuse": no connection opens, those that are open end. "reset": the request is read, then the connection
 #: is reset. "hang": the request is read, and nothing follows. "truncate": half of the answer's body, then the
@@ -61,8 +61,8 @@ class _Plan:
     seconds: float = 0.0
 
 
-class FakeUpstream:
-    """Answers 200 without a body until it is told otherwise.
+class Planned:
+    """What answers as told. It answers 200 without a body until it is told otherwise.
 
     What is planned with ``times`` is used up in its order; then what was last planned without it holds.
 
@@ -75,18 +75,6 @@ class FakeUpstream:
         self._plans: deque[_Plan] = deque()
         self._standing = _Plan(lambda seen: Answer(200, Fields(()), b""), None)
         self._news = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._accepting: asyncio.Task[None] | None = None
-        self._port = 0
-        self._listen()
-
-    @property
-    def address(self) -> str:
-        """ "127.0.0.1:port"."""
-        return f"127.0.0.1:{self._port}"
-
-    # -- what it does
 
     def reply(
         self,
@@ -110,18 +98,19 @@ class FakeUpstream:
         self._plan(_Plan(handler, times))
 
     def fail(self, how: Fault, *, times: int | None = None, seconds: float = 1.0) -> None:
-        """Fails so. seconds: of a "delay", in real time. "refuse" takes no ``times``: it holds until
-        something else is asked for."""
+        """Fails so. seconds: of a "delay". "refuse" takes no ``times``: it holds until something else is
+        asked for."""
         if how != "refuse":
             self._plan(_Plan(self._standing.handler, times, how, seconds))
         elif times is not None:
             raise ValueError('"refuse" holds until something else is asked for: it takes no `times`')
         else:
-            self._hang_up()
+            self._refuse()
+
+    def _refuse(self) -> None:
+        raise NotImplementedError
 
     def _plan(self, plan: _Plan) -> None:
-        if self._accepting is None:
-            self._listen()
         if plan.times is None:
             self._plans.clear()
             self._standing = plan
@@ -138,6 +127,10 @@ class FakeUpstream:
             self._plans.popleft()
         return plan
 
+    def _saw(self, seen: Seen) -> None:
+        self.requests.append(seen)
+        self._news.set()
+
     async def received(self, count: int = 1, timeout: float = 5.0) -> list[Seen]:  # noqa: ASYNC109
         """``requests``, as soon as there are so many. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
@@ -145,6 +138,31 @@ class FakeUpstream:
                 self._news.clear()
                 await self._news.wait()
         return self.requests
+
+
+class FakeUpstream(Planned):
+    """A server of its own; a "delay" is in real time."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._accepting: asyncio.Task[None] | None = None
+        self._port = 0
+        self._listen()
+
+    @property
+    def address(self) -> str:
+        """ "127.0.0.1:port"."""
+        return f"127.0.0.1:{self._port}"
+
+    def _plan(self, plan: _Plan) -> None:
+        if self._accepting is None:
+            self._listen()
+        super()._plan(plan)
+
+    def _refuse(self) -> None:
+        self._hang_up()
 
     # -- life
 
@@ -191,8 +209,7 @@ class FakeUpstream:
         connection = h11.Connection(h11.SERVER)
         try:
             while (seen := await _read_request(reader, connection)) is not None:
-                self.requests.append(seen)
-                self._news.set()
+                self._saw(seen)
                 await self._answer(seen, writer, connection)
                 if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                     return

@@ -36,7 +36,7 @@ class Pebble:
         chain: int = 1,
     ) -> None:
         self.folder = folder
-        self.port, self.manage, self._dns = free_port(), free_port(), free_port()
+        self.port, self.manage, self._dns, self._names = (free_port() for _ in range(4))
         self.http_port, self.tls_port = http_port or free_port(), tls_port or free_port()
         self.ca_file = folder / "directory-ca.pem"
         self._eab = eab
@@ -86,7 +86,7 @@ class Pebble:
         dns = f"127.0.0.1:{self._dns}"
         self._run(
             "pebble-challtestsrv", "-dns01", dns, "-defaultIPv6", "", "-http01", "", "-https01", "",
-            "-tlsalpn01", "", "-management", f"127.0.0.1:{free_port()}",
+            "-tlsalpn01", "", "-management", f"127.0.0.1:{self._names}",
         )  # fmt: skip
         self._run("pebble", "-config", str(file), "-dnsserver", dns, "-strict")
         deadline = time.monotonic() + 15
@@ -113,6 +113,12 @@ class Pebble:
             return b"newOrder" in self._ask(self.port, "/dir")
         except OSError:
             return False
+
+    def point(self, name: str, address: str) -> None:
+        """From now on it looks for that name there, until it is started anew."""
+        for path in ("clear-a", "add-a"):
+            body = json.dumps({"host": name, "addresses": [address]}).encode()
+            urllib.request.urlopen(f"http://127.0.0.1:{self._names}/{path}", body, timeout=5).close()
 
     def root(self) -> str:
         """What its certificates lead to, PEM; a new one after each start."""

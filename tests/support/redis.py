@@ -76,6 +76,85 @@ def sentinel_of(master: Redis, folder: Path, name: str) -> Redis:
     """A Sentinel that watches it under this name; not started."""
     file = folder / "sentinel.conf"
     sentinel = Redis(folder, "--sentinel")
-    file.write_text(f"port {sentinel.port}\nsentinel monitor {name} 127.0.0.1 {master.port} 1\n")
+    file.write_text(
+        f"port {sentinel.port}\n"
+        f"sentinel monitor {name} 127.0.0.1 {master.port} 1\n"
+        f"sentinel down-after-milliseconds {name} 500\n"
+    )
     sentinel.file = file
     return sentinel
+
+
+def replica_of(master: Redis, folder: Path) -> Redis:
+    """One that follows it; not started."""
+    return Redis(folder, "--replicaof", "127.0.0.1", str(master.port), "--repl-diskless-sync-delay", "0")
+
+
+class RedisCluster:
+    """Three masters of a real cluster, which have agreed on who has which slots. A context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nodes = []
+        for number in range(3):
+            own = folder / f"node{number}"
+            own.mkdir()
+            bus = str(free_port())  # else it is 10,000 ports above, which may be none
+            self.nodes.append(Redis(own, "--cluster-enabled", "yes", "--cluster-port", bus))
+
+    @property
+    def url(self) -> str:
+        return self.nodes[0].url
+
+    def __enter__(self) -> RedisCluster:
+        try:
+            for node in self.nodes:
+                node.start()
+            self._create()
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._kill()
+
+    def _kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    def _create(self) -> None:
+        program = shutil.which("redis-cli")
+        assert program, "redis-cli is not installed (Debian: redis-tools)"
+        addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        subprocess.run(
+            [program, "--cluster", "create", *addresses, "--cluster-yes"],
+            check=True, stdout=subprocess.DEVNULL, timeout=60,
+        )  # fmt: skip
+        deadline = time.monotonic() + 30
+        while any(b"cluster_state:ok" not in node.ask("CLUSTER", "INFO") for node in self.nodes):
+            assert time.monotonic() < deadline, "the cluster does not come up"
+            time.sleep(0.05)
+
+    def holders(self, prefix: str) -> list[Redis]:
+        """The nodes that have keys that begin so."""
+        return [node for node in self.nodes if prefix.encode() in node.ask("KEYS", f"{prefix}*")]
+
+    def move(self, key: str, there: Redis) -> None:
+        """Gives the slot of a key, with all that is in it, to another node."""
+        [here] = self.holders(key)
+        slot = _number(here.ask("CLUSTER", "KEYSLOT", key))
+        ids = {node: node.ask("CLUSTER", "MYID").split()[1].decode() for node in (here, there)}
+        there.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[here])
+        here.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[there])
+        keys = here.ask("CLUSTER", "GETKEYSINSLOT", slot, "1000").decode().split("\r\n")[2::2]
+        moved = here.ask("MIGRATE", "127.0.0.1", str(there.port), '""', "0", "5000", "KEYS", *keys)
+        assert moved == b"+OK\r\n", moved
+        for node in (there, here, *self.nodes):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", ids[there])
+
+
+def _number(reply: bytes) -> str:
+    assert reply.startswith(b":"), reply
+    return reply[1:].strip().decode()

@@ -4,10 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Struct
 
-from fastgate.config.model.basics import MINUTE, SECOND, Secret, doc
+from fastgate.config.model.basics import HOUR, MINUTE, SECOND, Secret, doc
 from fastgate.config.model.plugins import RedisPlace
-
-HOUR = 60 * MINUTE
 
 
 class ExternalAccount(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

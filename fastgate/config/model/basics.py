@@ -9,6 +9,7 @@ UNLIMITED: Final = -1
 MS: Final = 1_000_000
 SECOND: Final = 1_000 * MS
 MINUTE: Final = 60 * SECOND
+HOUR: Final = 60 * MINUTE
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
@@ -48,11 +49,12 @@ class Secret:
 def doc(description: str, form: str = "", **extra: Any) -> Meta:
     """The description of one key. ``form``: of its text, or of each item or value where it holds several.
 
-    ``extra``: ``names`` (form of a table's own keys), ``one_or_many`` (a single item may stand without its
-    array), ``default`` (shown in the reference where the default depends on something), ``derived``,
-    ``minimum`` (of a duration or size), ``unlimited`` (the word is allowed for a size), ``shorthand`` (the
-    key that a bare string fills), ``least`` (items of an array), ``secret`` (a table may say where the value
-    comes from), ``empty`` ("" is allowed and means none), ``numbers`` (an integer stands for its text).
+    ``extra``: ``names`` (form of a table's own keys), ``one_or_many`` (a single item may stand without
+    its array), ``default`` (shown in the reference where the default depends on something), ``derived``,
+    ``switch`` (true stands for the table without keys, false for none), ``minimum`` (of a duration or
+    size), ``unlimited`` (the word is allowed for a size), ``shorthand`` (the key that a bare string
+    fills), ``least`` (items of an array), ``secret`` (a table may say where the value comes from),
+    ``empty`` ("" is allowed and means none), ``numbers`` (an integer stands for its text).
     """
     ge, le = extra.pop("ge", None), extra.pop("le", None)
     return Meta(description=description, ge=ge, le=le, extra={"form": form, **extra})

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Struct
 
-from fastgate.config.model.basics import KIB, MIB, MINUTE, MS, SECOND, Secret, derived, doc
+from fastgate.config.model.basics import HOUR, KIB, MIB, MINUTE, MS, SECOND, Secret, derived, doc
 from fastgate.config.model.tls import ListenerTls
 
 
@@ -65,6 +65,15 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     drain_timeout: Annotated[
         int, doc("After SIGTERM, what runs may finish within this; then it is cut and counted.", "duration")
     ] = 30 * SECOND
+    ticket_rotation: Annotated[
+        int,
+        doc(
+            "How often the keys of TLS session tickets change. Those before the last change are accepted "
+            "until the next one.",
+            "duration",
+            minimum=SECOND,
+        ),
+    ] = 12 * HOUR
     max_connections: Annotated[
         int,
         doc(

@@ -7,6 +7,7 @@ from msgspec import Struct
 from fastgate.config.model.basics import MS, SECOND, Rate, Secret, derived, doc
 
 Profile = Literal["modern", "intermediate"]
+Version = Literal["1.2", "1.3"]
 
 
 class Certificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +62,10 @@ class ListenerTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             "TLS 1.2 with forward secrecy too."
         ),
     ] = "intermediate"
+    min_version: Annotated[
+        Version | None,
+        doc("The oldest version of TLS that is spoken, where that is newer.", default="the profile's"),
+    ] = None
     client_auth: Annotated[ClientAuth | None, doc("Whether clients show a certificate.")] = None
     handshake_timeout: Annotated[
         int, doc("How long a handshake may take; then the connection is closed.", "duration", minimum=MS)
@@ -113,6 +118,7 @@ class UpstreamTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     cert: Annotated[str | None, doc("A certificate of our own to show, a PEM file.", "file")] = None
     key: Annotated[str | None, doc("Its private key.", "file")] = None
     profile: Annotated[Profile, doc("As a listener's.")] = "intermediate"
+    min_version: Annotated[Version | None, doc("As a listener's.", default="the profile's")] = None
     ca_pem: Annotated[bytes, derived("What is in `ca`.")] = b""
     cert_pem: Annotated[bytes, derived("What is in `cert`.")] = b""
     key_pem: Annotated[Secret | None, derived("What is in `key`.")] = None

@@ -16,9 +16,9 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     address: Annotated[
         str,
         doc(
-            '"127.0.0.1:9001", "[::1]:9001", "name:9001", "unix:/path/x.sock", '
-            '"srv:_http._tcp.orders.internal" for what its SRV records say (host, port, weight), or '
-            '"asgi:module:app" for an ASGI application in this process.',
+            '"127.0.0.1:9001", "[::1]:9001", "name:9001", "https://name" (port 443 and TLS), "http://name" '
+            '(port 80), "unix:/path/x.sock", "srv:_http._tcp.orders.internal" for what its SRV records say '
+            '(host, port, weight), or "asgi:module:app" for an ASGI application in this process.',
             "address",
         ),
     ]
@@ -29,6 +29,7 @@ class Endpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     asgi: Annotated[
         str, derived('"module:app" of an ASGI application, or its name; empty for any other address.')
     ] = ""
+    scheme: Annotated[str, derived('"http" or "https" where it was written as a URL.')] = ""
     weight: Annotated[int, doc("Its share of the requests beside the other endpoints.", ge=1, le=1000)] = 1
     region: Annotated[str, doc("The region in which it stands.", "name", empty=True)] = ""
     zone: Annotated[str, doc("The zone in that region.", "name", empty=True)] = ""
@@ -227,7 +228,14 @@ class Upstream(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "upstream-host",
         ),
     ] = "client"
-    tls: Annotated[UpstreamTls | None, doc("Its connections are encrypted. Absent: they are not.")] = None
+    tls: Annotated[
+        UpstreamTls | None,
+        doc(
+            "Its connections are encrypted; `true` stands for `{}`.",
+            switch=True,
+            default='off; `{}` with endpoints that are "https://"',
+        ),
+    ] = None
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     pool: Pool = Pool()
     limits: UpstreamLimits = UpstreamLimits()

@@ -28,7 +28,7 @@ VIEW_SECONDS: Final = 2.0
 WORKER_SECONDS: Final = 2.0  # that a challenge waits for workers: one that hangs answers nobody anyway
 FIRST_DELAY: Final = 1.0  # before it is forked anew; twice as long each time
 MOST_DELAY: Final = 60.0
-END_SECONDS: Final = 2.0
+SILENT: Final = "its process does not answer"
 
 
 class EngineHandle:
@@ -46,6 +46,7 @@ class EngineHandle:
         self._deaths = 0
         self._numbers = 0
         self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._views: list[AcmeView] = []  # as they were told last
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = False
 
@@ -62,16 +63,21 @@ class EngineHandle:
             self._send("log_level", level)
 
     async def views(self) -> list[AcmeView]:
-        """Of all; none while the process is not there."""
-        if self._channel is None:
-            return []
-        answer = self._asked[self._numbers + 1] = asyncio.get_running_loop().create_future()
-        self._send("views", None)
-        try:
-            async with asyncio.timeout(VIEW_SECONDS):
-                return msgspec.convert(await answer, list[AcmeView])
-        except (TimeoutError, msgspec.ValidationError):
-            return []
+        """Of all. While the process does not answer, what it said last, and that it does not."""
+        if self._channel is not None:
+            number = self._numbers + 1
+            answer = self._asked[number] = asyncio.get_running_loop().create_future()
+            self._send("views", None)
+            try:
+                await asyncio.wait([answer], timeout=VIEW_SECONDS)
+                if answer.done() and not answer.cancelled():
+                    self._views = msgspec.convert(answer.result(), list[AcmeView])
+                    return self._views
+            except msgspec.ValidationError:
+                pass  # told as silence
+            finally:
+                self._asked.pop(number, None)
+        return [_silent(view) for view in self._views if view.name in self._plan]
 
     async def close(self) -> None:
         """Ends the process, which leaves nothing undone: what it was about is begun anew by the next."""
@@ -175,3 +181,9 @@ class EngineHandle:
                     each.exception()  # a worker that is gone, or a defect that it has told itself
         if self._channel is not None:
             self._channel.send(msgspec.msgpack.encode((number, "", problem)))
+
+
+def _silent(view: AcmeView) -> AcmeView:
+    replace = msgspec.structs.replace
+    certificates = tuple(replace(each, problem=each.problem or SILENT) for each in view.certificates)
+    return replace(view, problem=SILENT, certificates=certificates)

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from msgspec import Struct
 
+from fastgate.config.certificates import facts_of
+
 __all__ = ["Issued", "KeyType", "challenge_certificate", "make_key", "make_request", "read_issued"]
 
 KeyType = Literal["ecdsa-p256", "rsa-2048"]
@@ -35,6 +37,8 @@ class Issued(Struct, frozen=True):
     not_after: float
     serial: str  # hexadecimal
     issuer: str
+    algorithm: str  # of its key: "ECDSA secp256r1"
+    sha256: str  # of its DER, in hex
 
 
 def make_key(kind: KeyType) -> str:
@@ -100,12 +104,15 @@ def read_issued(domain: str, chain: str, key: str) -> Issued:
         raise ValueError("the certificate names nobody") from None
     if domain not in (name.lower() for name in names.get_values_for_type(x509.DNSName)):
         raise ValueError(f"the certificate is not for {domain}")
+    facts = facts_of(chain.encode())
     return Issued(
         domain=domain,
         chain=chain,
         key=key,
-        not_before=leaf.not_valid_before_utc.timestamp(),
-        not_after=leaf.not_valid_after_utc.timestamp(),
-        serial=f"{leaf.serial_number:x}",
-        issuer=leaf.issuer.rfc4514_string(),
+        not_before=facts.not_before.timestamp(),
+        not_after=facts.not_after.timestamp(),
+        serial=facts.serial,
+        issuer=facts.issuer,
+        algorithm=facts.key,
+        sha256=facts.sha256,
     )

@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from typing import Final
+from typing import Any, Final
 
 from fastgate.config.model import Acme
 from fastgate.server.acme.accounts import Accounts
@@ -55,8 +55,12 @@ class _Held:
         self.ask_again, self.failures, self.problem, self.next_try = 0.0, 0, "", 0.0
         self.unsaved = False
 
+    def wanting(self, now: float) -> bool:
+        """Whether there is something to order or to save."""
+        return self.issued is None or self.unsaved or self.renew_at <= now
+
     def due(self, now: float) -> bool:
-        return self.next_try <= now and (self.issued is None or self.unsaved or self.renew_at <= now)
+        return self.next_try <= now and self.wanting(now)
 
     @property
     def next_event(self) -> float:
@@ -110,7 +114,29 @@ class Manager:
             directory=self.config.directory,
             account=self._accounts.uri,
             problem=self._problem,
-            certificates=tuple(_view(held, now) for held in self._held.values()),
+            certificates=tuple(self._view(held, now) for held in self._held.values()),
+        )
+
+    def _view(self, held: _Held, now: float) -> AcmeCertificateView:
+        failures, problem, next_try = held.failures, held.problem, held.next_try
+        if self._problem and held.wanting(now):
+            failures, problem = max(failures, self._failures), problem or self._problem
+            next_try = max(next_try, self._next_try)
+        failed: dict[str, Any] = {"failures": failures, "problem": problem, "next_try": next_try or None}
+        if held.issued is None:
+            return AcmeCertificateView(domain=held.domain, state="pending", **failed)
+        issued = held.issued
+        return AcmeCertificateView(
+            domain=held.domain,
+            state="valid" if issued.not_after > now else "expired",
+            serial=issued.serial,
+            issuer=issued.issuer,
+            key=issued.algorithm,
+            sha256=issued.sha256,
+            not_before=issued.not_before,
+            not_after=issued.not_after,
+            renew_at=held.renew_at,
+            **failed,
         )
 
     async def run(self) -> None:
@@ -307,26 +333,3 @@ class Manager:
                 if when is not None and when != held.renew_at:
                     # Never behind its end, whatever is suggested.
                     held.renew_at = min(when, held.issued.not_after)
-
-
-def _view(held: _Held, now: float) -> AcmeCertificateView:
-    issued = held.issued
-    if issued is None:
-        return AcmeCertificateView(
-            domain=held.domain,
-            state="pending",
-            failures=held.failures,
-            problem=held.problem,
-            next_try=held.next_try or None,
-        )
-    return AcmeCertificateView(
-        domain=held.domain,
-        state="valid" if issued.not_after > now else "expired",
-        serial=issued.serial,
-        issuer=issued.issuer,
-        not_after=issued.not_after,
-        renew_at=held.renew_at,
-        failures=held.failures,
-        problem=held.problem,
-        next_try=held.next_try or None,
-    )

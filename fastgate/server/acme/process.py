@@ -66,14 +66,21 @@ class _Process:
         self._numbers = 0
         self._asked: dict[int, asyncio.Future[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
 
     async def run(self) -> None:
         """Until the supervisor closes its end."""
-        ended = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-        self._channel = Channel(self._order.channel, self._take, ended.set)
-        await ended.wait()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end)
+        self._channel = Channel(self._order.channel, self._take, self._end)
+        await self._ended.wait()
         await self._engine.close()
+
+    def _end(self) -> None:
+        # Nobody answers any more. Who waited for it would keep the storage's lock from the next one.
+        self._ended.set()
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_result("")
 
     # -- what the engine wants
 
@@ -90,6 +97,8 @@ class _Process:
         await self._ask("unset", domain)
 
     async def _ask(self, method: str, *arguments: object) -> None:
+        if self._ended.is_set():
+            return
         self._numbers += 1
         answer = self._asked[self._numbers] = asyncio.get_running_loop().create_future()
         self._channel.send(msgspec.msgpack.encode((self._numbers, method, arguments)))
