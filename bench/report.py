@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from bench.model import Kind, Scenario
 from bench.peers import PEERS
+from bench.scenarios import BY_NAME
 from bench.stats import Results, Spread, Verdict, verdicts
 
 # What a scenario's table shows beside its main number: key, heading, format of a value.
@@ -142,9 +143,8 @@ def verdict_rows(report: Report) -> list[list[str]]:
         mark = {True: "reached", False: "MISSED", None: "not measured"}[verdict.reached]
         limit, measured = f"<= {verdict.target.limit:g}", show_ratio(verdict.measured)
         if not verdict.target.peer and not verdict.target.baseline and verdict.measured is not None:
-            measured = (
-                f"{verdict.measured.median:,.0f} ({verdict.measured.low:,.0f}..{verdict.measured.high:,.0f})"
-            )
+            found, shown = verdict.measured, MAIN_FORMAT[BY_NAME[verdict.target.scenario].kind]
+            measured = f"{found.median:{shown}} ({found.low:{shown}}..{found.high:{shown}})"
         rows.append([verdict.target.describe(), limit, measured, mark])
     return rows
 
