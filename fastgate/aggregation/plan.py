@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -165,7 +167,9 @@ class Plan:
         self.wants_body: Final = any(reads_client_body(part) for part in aggregate.parts.values())
         self.max_body: Final = aggregate.max_body
         # -- the fields of answers that anything looks at, in small letters
-        self.fields: Final = {name.encode() for name in _fields(aggregate)}
+        self.fields: Final = {name.encode(): name for name in _fields(aggregate)}
+        #: A bit for each length that one of them has; the last one for all that are longer.
+        self.lengths: Final = functools.reduce(operator.or_, (1 << min(len(name), 63) for name in self.fields))
         # -- shared by exchanges
         self.flights: Final[dict[Any, Any]] = {}
         self.cache: Final = PartCache() if any(part.cache_ns for part in self.parts) else None

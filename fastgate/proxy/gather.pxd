@@ -9,6 +9,11 @@ cdef class Gathering(EndpointSide):
     cdef object run                     # None until the request is whole enough to begin
     cdef ExchangeView view              # of plugins, or our own
     cdef bint own_view
+    # -- what all its requests have: the head behind the target, up to what the part adds; None: each upstream has its own
+    cdef bytes behind
+    # -- what is looked at of answers: name in small letters -> the same as text; and a bit for each length of a name
+    cdef dict wanted
+    cdef uint64_t lengths
     # -- the client's body, where the plan wants it
     cdef list body
     cdef int64_t body_size

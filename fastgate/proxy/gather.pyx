@@ -8,6 +8,8 @@
 
 from collections import deque
 
+cdef str JSON = "application/json"
+
 cdef enum:
     TIMINGS_ROOM = 4096         # bytes of Server-Timing for a request that asked for its trace
 
@@ -17,6 +19,8 @@ cdef int begin_gathering(Exchange x, const char* body, size_t length, bint end) 
     gathering.x = x
     gathering.worker = x.worker
     gathering.plan = x.route.aggregate
+    gathering.wanted = gathering.plan.fields
+    gathering.lengths = gathering.plan.lengths
     gathering.room = x.route.gather_room
     gathering.calls = set()
     gathering.arrived = deque()
@@ -30,18 +34,28 @@ cdef int begin_gathering(Exchange x, const char* body, size_t length, bint end) 
 cdef class PartSide(InnerSide):
     cdef int send_head(self, Exchange x, ResponseHead* head, const char* body, size_t length, bint end) except -1:
         cdef int i
-        cdef bytes name
-        cdef set wanted
-        if self.gathering is None:
+        cdef Field* field
+        cdef Field* date = NULL
+        cdef bint expires = False
+        cdef object name
+        cdef Gathering gathering = self.gathering
+        if gathering is None:
             return SENT_ALL
-        wanted = self.gathering.plan.fields
         self.status = head.status
         self.fields = []
         for i in range(head.field_count):
-            if not head.fields[i].drop:
-                name = span_bytes(head.fields[i].name).lower()
-                if name in wanted:
-                    self.fields.append((name.decode("ascii"), span_text(head.fields[i].value)))
+            field = &head.fields[i]
+            if field.id == F_DATE:
+                date = field                # it says something beside Expires alone (RFC 9111 4.2.1)
+                continue
+            if field.drop or not (gathering.lengths >> min(<uint64_t>field.name.len, 63)) & 1:
+                continue
+            name = gathering.wanted.get(span_bytes(field.name).lower())
+            if name is not None:
+                expires = expires or name == "expires"
+                self.fields.append((name, JSON if span_is(field.value, b"application/json", 16) else span_text(field.value)))
+        if expires and date != NULL:
+            self.fields.append(("date", span_text(date.value)))
         return self.send_body(x, body, length, end)
 
     cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1:
@@ -171,6 +185,7 @@ cdef class Gathering(EndpointSide):
             self.view = ExchangeView.__new__(ExchangeView)
             self.view.x = x
             self.own_view = True
+        self.behind = _behind(x)
         self.worker.arm(self, now_ns() + <int64_t>self.plan.timeout_ns)
         self.pumping = True
         try:
@@ -264,15 +279,9 @@ cdef class Gathering(EndpointSide):
         cdef list head
         if parent is None:
             raise RuntimeError("the exchange is over")
-        head = [method.encode("ascii"), b" ", target, b" HTTP/1.1\r\n"]
-        if parent.target.authority.len:
-            head += [b"Host: ", span_bytes(parent.target.authority), b"\r\n"]
-        else:
+        head = [method.encode("ascii"), b" ", target, self.behind, lines]
+        if parent.target.authority.len == 0:
             head += [b"Host: ", upstream.name_bytes, b"\r\n"]
-        head.append(lines)
-        if parent.client_trusted:
-            head.append(_forwarded_lines(parent))
-        head.append(trace_lines(parent))
         if body or method in ("POST", "PUT", "PATCH"):
             head.append(b"Content-Length: %d\r\n" % len(body))
         head.append(b"\r\n")
@@ -400,12 +409,15 @@ cdef class Gathering(EndpointSide):
         return 0
 
 
-cdef bytes _forwarded_lines(Exchange parent):
-    # What a trusted proxy has said of the client, for the part's head to be read from as the client's was.
-    cdef list lines = []
+cdef bytes _behind(Exchange parent):
+    # Of each request of an aggregation: its Host, its trace, and what a trusted proxy has said of the client, for the part's
+    # head to be read from as the client's was.
+    cdef list lines = [b" HTTP/1.1\r\n", trace_lines(parent)]
     cdef Field* field
     cdef int i
-    for i in range(parent.view.field_count):
+    if parent.target.authority.len:
+        lines += [b"Host: ", span_bytes(parent.target.authority), b"\r\n"]
+    for i in range(parent.view.field_count if parent.client_trusted else 0):
         field = &parent.view.fields[i]
         if field.id in (F_FORWARDED, F_X_FORWARDED_FOR, F_X_FORWARDED_PROTO, F_X_FORWARDED_HOST):
             lines += [span_bytes(field.name), b": ", span_bytes(field.value), b"\r\n"]
