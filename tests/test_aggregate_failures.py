@@ -162,7 +162,7 @@ def test_the_page_tells_it(world: World, update_golden: bool) -> None:
                 rows.append(
                     f"| {failure.name} | {'required' if required else 'optional'} "
                     f"| {'yes' if place == 'parallel' else 'another needs it'} "
-                    f"| {response.status}{f' `{code}`' if code else ''} | {told} |"
+                    f"| {response.status}{f', `{code}`' if code else ''} | {told} |"
                 )
     table = "\n".join(rows) + "\n"
     page = PAGE.read_text()

@@ -29,6 +29,7 @@ from bench.aggregate_memory import parser as aggregate_memory_parser
 from bench.endurance.__main__ import parser as endurance_parser
 from bench.limits.__main__ import parser as limits_parser
 from bench.resilience.__main__ import parser as resilience_parser
+from bench.tls_memory import parser as tls_memory_parser
 from fastgate.config import Sources, load, loads
 
 
@@ -101,6 +102,8 @@ def test_commands_without_output(
         limits_parser().parse_args(words[3:])
     elif words[:3] == ["python", "-m", "bench.endurance"]:
         endurance_parser().parse_args(words[3:])
+    elif words[:3] == ["python", "-m", "bench.tls_memory"]:
+        tls_memory_parser().parse_args(words[3:])
     elif words[:3] == ["python", "-m", "bench.aggregate_memory"]:
         aggregate_memory_parser().parse_args(words[3:])
     elif command == "python examples/shop/run.py":
@@ -114,8 +117,8 @@ def test_commands_without_output(
         assert shell(command.replace("fastgate run", "fastgate check"), place).returncode == 0
     elif words[:2] == ["fastgate", "check"]:
         assert shell(command, place).returncode == 0
-    elif words[:2] in (["fastgate", "endpoint"], ["fastgate", "split"], ["fastgate", "why"]):
-        # test_cli.py and test_why.py have them ask a gateway.
+    elif words[:2] in (["fastgate", word] for word in ("cert", "endpoint", "split", "why")):
+        # test_cli.py, test_why.py and test_tls_reload.py have them ask a gateway.
         parser = argparse.ArgumentParser()
         importlib.import_module(f"fastgate.cli.{words[1]}").arguments(parser)
         parser.parse_args(words[2:])

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 
 __all__ = ["HEADERS", "Freshness", "combine"]
 
-#: What is looked at, in small letters.
-HEADERS: Final = ("cache-control", "age", "expires", "date", "vary")
+#: What is looked at, in small letters; and Date, where there is an Expires.
+HEADERS: Final = ("cache-control", "age", "expires", "vary")
 
 Fields = Sequence[tuple[str, str]]
 

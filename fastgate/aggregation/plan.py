@@ -169,7 +169,9 @@ class Plan:
         # -- the fields of answers that anything looks at, in small letters
         self.fields: Final = {name.encode(): name for name in _fields(aggregate)}
         #: A bit for each length that one of them has; the last one for all that are longer.
-        self.lengths: Final = functools.reduce(operator.or_, (1 << min(len(name), 63) for name in self.fields))
+        self.lengths: Final = functools.reduce(
+            operator.or_, (1 << min(len(name), 63) for name in self.fields)
+        )
         # -- shared by exchanges
         self.flights: Final[dict[Any, Any]] = {}
         self.cache: Final = PartCache() if any(part.cache_ns for part in self.parts) else None

@@ -47,14 +47,13 @@ cdef class PartSide(InnerSide):
             field = &head.fields[i]
             if field.id == F_DATE:
                 date = field                # it says something beside Expires alone (RFC 9111 4.2.1)
-                continue
             if field.drop or not (gathering.lengths >> min(<uint64_t>field.name.len, 63)) & 1:
                 continue
             name = gathering.wanted.get(span_bytes(field.name).lower())
             if name is not None:
                 expires = expires or name == "expires"
                 self.fields.append((name, JSON if span_is(field.value, b"application/json", 16) else span_text(field.value)))
-        if expires and date != NULL:
+        if expires and date != NULL and b"date" not in gathering.wanted:
             self.fields.append(("date", span_text(date.value)))
         return self.send_body(x, body, length, end)
 
