@@ -250,11 +250,15 @@ def _transfer(load: TlsLoad, size: int, look: Callable[[], None]) -> int:
     return moved
 
 
-def main() -> int:
+def parser() -> argparse.ArgumentParser:
     own = argparse.ArgumentParser(prog="python -m bench.tls_memory", description=__doc__)
     own.add_argument("--handshakes", type=int, default=50_000, help="how many (default 50,000)")
     own.add_argument("--gib", type=float, default=4.0, help="down, and as much up (default 4)")
-    args = own.parse_args()
+    return own
+
+
+def main() -> int:
+    args = parser().parse_args()
     begun = time.monotonic()
     found = measure(args.handshakes, int(args.gib * 2**30), say=lambda line: print(line, flush=True))
     print(

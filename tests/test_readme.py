@@ -28,6 +28,7 @@ from bench.__main__ import parser as bench_parser
 from bench.endurance.__main__ import parser as endurance_parser
 from bench.limits.__main__ import parser as limits_parser
 from bench.resilience.__main__ import parser as resilience_parser
+from bench.tls_memory import parser as tls_memory_parser
 from fastgate.config import Sources, load, loads
 
 
@@ -100,6 +101,8 @@ def test_commands_without_output(
         limits_parser().parse_args(words[3:])
     elif words[:3] == ["python", "-m", "bench.endurance"]:
         endurance_parser().parse_args(words[3:])
+    elif words[:3] == ["python", "-m", "bench.tls_memory"]:
+        tls_memory_parser().parse_args(words[3:])
     elif words[:3] == ["python", "-m", "pytest"] and words[3].startswith("bench/micro"):
         collect = [sys.executable, *words[1:], "--collect-only", "-q"]
         subprocess.run(collect, cwd=ROOT, check=True, capture_output=True, timeout=60)
