@@ -24,7 +24,7 @@ OFFERED = {"intermediate": {"TLS1_2", "TLS1_3"}, "modern": {"TLS1_3"}}
 ASKED = VERSIONS | {
     "cipherlist_NULL", "cipherlist_3DES_IDEA", "PFS", "cipher_order", "TLS_session_ticket", "HSTS_time",
     "heartbleed", "CCS", "ticketbleed", "secure_renego", "secure_client_renego", "CRIME_TLS", "BREACH",
-    "SWEET32", "DROWN", "LOGJAM", "LUCKY13", "RC4",
+    "DROWN", "LOGJAM", "LUCKY13", "RC4",
 }  # fmt: skip
 
 
