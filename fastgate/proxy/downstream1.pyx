@@ -34,8 +34,15 @@ cdef class Downstream1(ClientSide):
     # -- what the loop calls -------------------------------------------------------------------------------------
 
     def connection_made(self, transport):
+        cdef object peer
+        cdef bytes host
         self.wire.open(transport)
-        self.wire.peer(&self.address, &self.port)
+        if not self.wire.peer(&self.address, &self.port):
+            peer = transport.get_extra_info("peername")         # a transport in memory, as tests have it
+            if isinstance(peer, tuple):
+                host = peer[0].encode("latin-1")
+                parse_address(bytes_span(host), &self.address)
+                self.port = peer[1]
         self._know_address()
         if not self.worker.admit(self):
             self.state = D_CLOSED

@@ -26,7 +26,8 @@ cdef class Wire:
     cdef int error
 
     cdef int open(self, transport) except -1
-    cdef void peer(self, Address* address, uint16_t* port) noexcept     # whose it is; a Unix socket's has neither
+    # Whose it is; a Unix socket's has neither. False: there is no socket to ask.
+    cdef bint peer(self, Address* address, uint16_t* port) noexcept
     # What can't be sent at once is copied: nothing is borrowed after the call. Each returns a `Sent`.
     cdef int send(self, const char* data, size_t length) except -1
     cdef int send_parts(self, Span* parts, int count) except -1         # up to MAX_PARTS; empty ones are allowed

@@ -78,14 +78,16 @@ cdef class Wire:
             self.fd = sock.fileno()
         return 0
 
-    cdef void peer(self, Address* address, uint16_t* port) noexcept:
+    cdef bint peer(self, Address* address, uint16_t* port) noexcept:
         cdef sockaddr_in6 name              # a Unix socket's does not fit, and is cut
         cdef sockaddr_in* four = <sockaddr_in*>&name
         cdef unsigned int size = sizeof(name)
         memset(address, 0, sizeof(Address))
         port[0] = 0
-        if self.fd < 0 or c_getpeername(self.fd, <sockaddr*>&name, &size) != 0:
-            return                          # it has gone already
+        if self.fd < 0:
+            return False
+        if c_getpeername(self.fd, <sockaddr*>&name, &size) != 0:
+            return True                     # it has gone already
         if name.sin6_family == AF_INET6:
             memcpy(address.bytes, &name.sin6_addr, 16)
             port[0] = ntohs(name.sin6_port)
@@ -94,8 +96,9 @@ cdef class Wire:
             memcpy(&address.bytes[12], &four.sin_addr, 4)
             port[0] = ntohs(four.sin_port)
         else:
-            return
+            return True
         address.family = 4 if memcmp(address.bytes, MAPPED, 12) == 0 else 6
+        return True
 
     cdef int send(self, const char* data, size_t length) except -1:
         cdef Span part = span_of(data, <Py_ssize_t>length)
