@@ -122,7 +122,11 @@ def test_commands_without_output(
         parser = argparse.ArgumentParser()
         importlib.import_module(f"fastgate.cli.{words[1]}").arguments(parser)
         parser.parse_args(words[2:])
-    elif words[:2] in (["fastgate", "reload"], ["fastgate", "upstreams"], ["fastgate", "top"]):
+    elif words[:3] == ["fastgate", "cert", "reload"] or words[:2] in (
+        ["fastgate", "reload"],
+        ["fastgate", "upstreams"],
+        ["fastgate", "top"],
+    ):
         done = shell(f"{command} --admin {request.getfixturevalue('operated')}", place)
         assert done.returncode == 0, done.stderr
     elif words[0] == "curl":
