@@ -52,6 +52,9 @@ class Scene(NamedTuple):
     prometheus: Prometheus
 
 
+PART = {"upstream": "good", "path": "/part", "target": "method", "decode": "json"}
+
+
 def tables(service: str, closing: str, storage: str) -> dict[str, Any]:
     """Each family has something to tell: requests that queue, connections that are always new, and some that
     fail, and TLS."""
@@ -81,6 +84,11 @@ def tables(service: str, closing: str, storage: str) -> dict[str, Any]:
             {"name": "good", "match": {"prefix": "/good"}, "upstream": "good", "plugins": ["mine"]},
             {"name": "closing", "match": {"prefix": "/closing"}, "upstream": "closing"},
             {"name": "bad", "match": {"prefix": "/bad"}, "upstream": "bad"},
+            {
+                "name": "page",
+                "match": {"path": "/page"},
+                "aggregate": {"answer": "list", "parts": {"a": PART, "b": PART}},
+            },
         ],
         plugins={"mine": {"use": "./mine.py"}},
         server={"workers": 2},
@@ -121,7 +129,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         context = ssl.create_default_context(cadata=issued.pem)
         loads = [
             threading.Thread(target=load, args=(gateway, ended, path))
-            for path in ("/good", "/good", "/bad", "/closing")
+            for path in ("/good", "/good", "/bad", "/closing", "/page")
         ]
         loads.append(threading.Thread(target=load_tls, args=(gateway, ended, context)))
         for thread in loads:

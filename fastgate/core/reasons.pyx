@@ -483,7 +483,7 @@ REASONS: tuple[ReasonInfo, ...] = (
         "Do not use the plugin where answers are that long.",
     ),
     ReasonInfo(
-        "part-status", 502, "http_upstream_error", "upstream", True,
+        "part-status", 502, "destination_unavailable", "upstream", True,
         "A part of an aggregation was answered with a status that is none of its `success`.",
         "See that service; `statuses` of the part says what the client gets.",
     ),
@@ -493,7 +493,7 @@ REASONS: tuple[ReasonInfo, ...] = (
         "See that service, or the part's `decode`.",
     ),
     ReasonInfo(
-        "part-type", 502, "http_upstream_error", "upstream", False,
+        "part-type", 502, "http_protocol_error", "upstream", False,
         "A part's value is not of the kind that its keys or the answer need: a list where an object is expected, say.",
         "Give the part a `group`, or mend `target`, `filter`, `map` or `flatten`; the log line's detail names it.",
     ),
@@ -503,17 +503,17 @@ REASONS: tuple[ReasonInfo, ...] = (
         "Ask the service for less, or raise the limit.",
     ),
     ReasonInfo(
-        "part-value", 502, "http_upstream_error", "gateway", False,
+        "part-value", 502, "http_protocol_error", "gateway", False,
         "A value that a part's request needs is not there, or can't stand where its text has it.",
         "See the part's texts; the log line's detail names the value.",
     ),
     ReasonInfo(
-        "part-dependency", 502, "http_upstream_error", "gateway", True,
+        "part-dependency", 502, "destination_unavailable", "gateway", True,
         "A part was not asked for, since another one that it needs has failed.",
         "See that part, or give it a `default`.",
     ),
     ReasonInfo(
-        "part-graphql", 502, "http_upstream_error", "upstream", False,
+        "part-graphql", 502, "destination_unavailable", "upstream", False,
         "A GraphQL answer has errors, or no data.",
         "See the log line's detail; `partial` takes data beside errors.",
     ),
@@ -523,7 +523,7 @@ REASONS: tuple[ReasonInfo, ...] = (
         "See that service, or make the part optional.",
     ),
     ReasonInfo(
-        "aggregate-failed", 502, "http_upstream_error", "upstream", True,
+        "aggregate-failed", 502, "destination_unavailable", "upstream", True,
         "Parts that the answer needs have failed; `parts` of the body tells which and why.",
         "See the reasons of the parts.",
     ),
