@@ -40,7 +40,7 @@ SAMPLE: Final = 0.25  # seconds between two looks at a transfer
 PATIENCE: Final = 30.0  # seconds without a byte
 
 _BLOCK: Final = bytes(1 << 20)
-_SHORT: Final = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+_SHORT: Final = b"GET /bytes/100 HTTP/1.1\r\nHost: localhost\r\n\r\n"
 # The beginning of a ClientHello (RFC 8446 5.1): a record of 512 bytes, of which no more comes.
 _BROKEN: Final = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 
@@ -209,7 +209,7 @@ def measure(handshakes: int, transfer: int, *, say: Callable[[str], None] = lamb
     found = Measured()
     with (
         tempfile.TemporaryDirectory(prefix="bench-tls-") as name,
-        service() as upstream,
+        service(sys.executable, "-m", "bench.endurance.upstream") as upstream,
         gateway(Path(name), upstream) as (process, load),
     ):
         load.handshakes(WARM_HANDSHAKES, dict.fromkeys(found.counts, 0))

@@ -28,7 +28,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 await send(int(head.split(b" ")[1].rsplit(b"/", 1)[1]), writer)
                 continue
             if sized:
-                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                 continue
             if head.startswith(b"GET /long/download"):
                 await download(writer)
