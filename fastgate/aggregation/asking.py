@@ -85,6 +85,7 @@ class Requests:
         self._plan = plan
         self._gathering = gathering
         self._taker: Taker = taker
+        self._began = gathering.age_ns  # what went before, such as the client's body, is not the parts' time
         self._waiting: set[Asking] = set()
         self._flights: dict[Hashable, Flight] = {}
         #: What has ended, in this order.
@@ -201,7 +202,7 @@ class Requests:
 
     def _send(self, asking: Asking, upstream: _core.Upstream) -> None:
         part = asking.part
-        left = self._plan.timeout_ns - self._gathering.age_ns
+        left = self._plan.timeout_ns - (self._gathering.age_ns - self._began)
         request = asking.request
         asking.pending += 1
         try:

@@ -24,6 +24,8 @@ cdef int begin_gathering(Exchange x, const char* body, size_t length, bint end) 
     x.attempt = gathering
     x.phase = X_SENT
     x.sent_ns = now_ns()
+    if not end:
+        x.client.resume_request()               # plugins have held it back while they thought
     return gathering.begin(body, length, end)
 
 
