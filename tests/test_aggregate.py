@@ -92,6 +92,8 @@ ROUTES: dict[str, dict[str, Any]] = {
     "twice": {"parts": {"a": part("/a", group="a"), "again": part("/a", group="again")}},
     "coalesced": {"parts": {"a": part("/a", coalesce=True)}},
     "cached": {"parts": {"a": part("/a", cache="10s", group="a")}},
+    "cached-1": {"parts": {"a": part("/a", cache="10s", group="a")}},
+    "cached-5000": {"parts": {"a": part("/a", cache="10s", group="a")}},
     "body": {
         "parts": {
             "a": part(
@@ -520,6 +522,15 @@ def test_exchanges_share_a_request(world: World) -> None:
     assert 1 <= len(world.parts.asked) <= 2
 
 
+@pytest.mark.parametrize("age", ["\u00b2", "9" * 5000])
+def test_a_kept_answer_of_a_strange_age(world: World, age: str) -> None:
+    """What Python takes for a digit, and what it does not take for a number."""
+    world.parts.answers |= {"/a": reply_json({"x": 1}, f"Age: {age}")}
+    path = f"/cached-{len(age)}"
+    assert told(world.get(path)) == told(world.get(path)) == {"a": {"x": 1}}
+    assert world.parts.asked == ["/a"]
+
+
 def test_answers_are_kept(world: World) -> None:
     world.parts.answers |= {"/a": reply_json({"x": 1}, "Cache-Control: max-age=60", "Age: 5")}
     first = world.get("/cached")
@@ -624,6 +635,29 @@ def test_lines_come_as_parts_arrive(world: World) -> None:
     failed = {"part": "c", "reason": "part-status", "status": 500}
     assert {"part": "c", "error": failed} in lines
     assert lines[-1] == {"end": True, "failed": [failed]}
+
+
+@pytest.mark.parametrize("route", ["ndjson", "events", "ordered"])
+def test_the_head_of_a_stream_is_all_that_HEAD_gets(world: World, route: str) -> None:
+    world.parts.answers |= {f"/{name}": reply_json({"x": 1}) for name in "abc"}
+    with world.gateway.client() as client:
+        client.send(f"HEAD /{route} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+        response = client.response("HEAD")
+        assert response.status == 200
+        assert response.all("content-length") == []
+        assert client.get("/merged").status != 0  # nothing of the stream stands before it
+
+
+def test_a_line_is_one_line(world: World) -> None:
+    pretty = b'{\n "x": [\r\n  1\n ]\n}'
+    world.parts.answers |= {
+        "/a": up.reply(200, pretty, "Content-Type: application/json"),
+        "/b": reply_json("two\nlines"),
+        "/c": up.reply(500),
+    }
+    lines = [json.loads(line) for line in world.get("/ndjson").body.splitlines()]
+    assert {"part": "a", "value": {"x": [1]}} in lines
+    assert {"part": "b", "value": "two\nlines"} in lines
 
 
 def test_events(world: World) -> None:

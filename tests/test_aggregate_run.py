@@ -3,7 +3,9 @@ what is asked is kept in a list, and answered from there."""
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -31,13 +33,13 @@ class Answer:
 class Desk:
     """Stands for ``_core.Gathering``: `asked` is what is under way, `said` how the run has answered."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, age_ns: int = 0) -> None:
         self.asked: list[Any] = []
         self.ever: list[Any] = []
         self.said: list[tuple[Any, ...]] = []
         self.arrived: list[Any] = []
         self.traced = False
-        self.age_ns = 0
+        self.age_ns = age_ns
         self.run = plan.begin(self, _Exchange(), b"")  # type: ignore[arg-type]
         self.run.start()
         self.pump()
@@ -214,6 +216,64 @@ def test_the_same_request_is_asked_once_and_anew_when_it_is_given_up() -> None:
     third.pump()
     assert second.said == third.said == [("answer", 200, {"a": 1}, "")]
     assert plan.flights == {}
+
+
+def test_elements_that_are_given_up_do_not_ask_for_one_another() -> None:
+    each = model.ForEach(list="{part.list}", concurrency=10)
+    plan = plan_of(parts={"list": {"omit": True}, "same": {"for_each": each, "required": False}})
+    desk = Desk(plan)
+    desk.answer(0, 200, b"[1, 2, 3, 4, 5]")
+    assert len(desk.ever) == 2
+    desk.run.expired()
+    assert len(desk.ever) == 2
+    assert desk.said == [("answer", 200, {}, "aggregate-partial")]
+
+
+@pytest.mark.parametrize("quorum", [2, 3])
+def test_a_skipped_part_is_no_failure_of_a_quorum(quorum: int) -> None:
+    when = (model.When(value="{part.a.kind}", equals="full"),)
+    desk = Desk(plan_of(parts={"a": {}, "b": {"when": when}, "c": {}}, policy="quorum", quorum=quorum))
+    desk.answer(0, 200, b"{}")
+    desk.answer(0, 200, b"1")
+    assert desk.said == [("answer", 200, {"a": {}, "c": 1}, "")]
+
+
+def test_a_quorum_that_a_skipped_part_makes_impossible_is_told_by_what_has_failed() -> None:
+    when = (model.When(value="{part.a.kind}", equals="full"),)
+    parts = {"a": {}, "b": {"when": when}, "c": {}, "d": {}}
+    desk = Desk(plan_of(parts=parts, policy="quorum", quorum=3))
+    desk.answer(1, 500, b"")
+    desk.answer(0, 200, b"{}")
+    assert desk.said == [("failure", 502, ["c"], "aggregate-failed")]
+    assert desk.asked == []
+
+
+@pytest.mark.parametrize("body", [b"1", b"{"])
+def test_a_run_is_gone_at_its_end(body: bytes) -> None:
+    """What it has read would else wait for the garbage to be collected."""
+    desk = Desk(plan_of(parts={"a": {"required": False, "default": "1"}}))
+    gc.disable()
+    try:
+        desk.answer(0, 200, body)
+        assert desk.said
+        run = weakref.ref(desk.run)
+        del desk.run
+        assert run() is None
+    finally:
+        gc.enable()
+
+
+def test_what_went_before_is_not_the_parts_time() -> None:
+    """A client that takes long to send its body: the timeout is that of all parts together."""
+    times: list[int] = []
+
+    class Late(Desk):
+        def ask(self, call: Any, *request: Any) -> Any:
+            times.append(request[5])
+            return super().ask(call, *request)
+
+    Late(plan_of(parts={"a": {}}), 20 * 10**9)
+    assert times == [5 * 10**9]
 
 
 @pytest.mark.parametrize("policy", ["required", "all", "any", "first", "quorum"])

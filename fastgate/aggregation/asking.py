@@ -10,6 +10,7 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from fastgate import _core
+from fastgate.aggregation.caching import delta_seconds
 from fastgate.aggregation.decoders import decode_body
 from fastgate.aggregation.documents import Value, decode_json, size_of
 from fastgate.aggregation.failures import PartFailure
@@ -84,9 +85,9 @@ class Requests:
         self._plan = plan
         self._gathering = gathering
         self._taker: Taker = taker
+        self._began = gathering.age_ns  # what went before, such as the client's body, is not the parts' time
         self._waiting: set[Asking] = set()
         self._flights: dict[Hashable, Flight] = {}
-        self._over = False
         #: What has ended, in this order.
         self.trail: Final[list[Sent]] = []
 
@@ -119,15 +120,15 @@ class Requests:
 
     def give_up(self, part: PartPlan) -> None:
         """Nobody wants the answers of this part any more."""
-        for asking in [one for one in self._waiting if one.part is part]:
-            self._waiting.discard(asking)
+        mine = [one for one in self._waiting if one.part is part]
+        self._waiting.difference_update(mine)  # first, so that none of them asks in the place of another
+        for asking in mine:
             self._leave(asking)
             for side in asking.sides:
                 self._gathering.give_up(side)
 
     def over(self) -> None:
         """Nothing can be asked any more."""
-        self._over = True
         self._taker = _NOBODY  # the run knows us: neither would go before the garbage is collected
         waiting, self._waiting = self._waiting, set()
         for asking in waiting:
@@ -192,7 +193,7 @@ class Requests:
             del flights[flight.key]
         for requests, follower in flight.followers:
             follower.flight = None
-            if not requests._over:
+            if follower in requests._waiting and not requests._gathering.gone:
                 requests._ask(follower)
 
     def _deliver(self, answer: Any) -> None:
@@ -201,7 +202,7 @@ class Requests:
 
     def _send(self, asking: Asking, upstream: _core.Upstream) -> None:
         part = asking.part
-        left = self._plan.timeout_ns - self._gathering.age_ns
+        left = self._plan.timeout_ns - (self._gathering.age_ns - self._began)
         request = asking.request
         asking.pending += 1
         try:
@@ -322,7 +323,7 @@ class _Kept(_Told):
         self.call = asking
         self.status, self.body = kept.status, kept.body
         age = (_core.monotonic_ns() - kept.stored_ns) // 1_000_000_000
-        said = next((int(text) for name, text in kept.fields if name == "age" and text.isdigit()), 0)
+        said = next((delta_seconds(text) or 0 for name, text in kept.fields if name == "age"), 0)
         self.fields = [one for one in kept.fields if one[0] != "age"] + [("age", str(said + age))]
         self.reason, self.detail, self.endpoint, self.upstream = "", None, "", ""
         self.attempts = self.began = self.took = 0

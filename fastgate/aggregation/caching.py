@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 
-__all__ = ["HEADERS", "Freshness", "combine"]
+__all__ = ["HEADERS", "Freshness", "combine", "delta_seconds"]
 
 #: What is looked at, in small letters; and Date, where there is an Expires.
 HEADERS: Final = ("cache-control", "age", "expires", "vary")
@@ -42,7 +42,7 @@ class Freshness(NamedTuple):
                 for match in _DIRECTIVE.finditer(value):
                     directives.setdefault(match[1].lower(), match[2] or match[3] or "")
             elif name == "age":
-                age = _seconds(value) or 0
+                age = delta_seconds(value) or 0
             elif name == "expires":
                 expires = value
             elif name == "date":
@@ -51,9 +51,9 @@ class Freshness(NamedTuple):
                 vary = vary or value.strip() == "*"  # RFC 9110 12.5.5: never the same again
         lifetime = None
         if shared and "s-maxage" in directives:
-            lifetime = _seconds(directives["s-maxage"]) or 0
+            lifetime = delta_seconds(directives["s-maxage"]) or 0
         elif "max-age" in directives:
-            lifetime = _seconds(directives["max-age"]) or 0
+            lifetime = delta_seconds(directives["max-age"]) or 0
         elif expires:
             lifetime = _until(expires, date)
         if not directives and lifetime is None and not vary:
@@ -70,8 +70,9 @@ class Freshness(NamedTuple):
 _SILENT: Final = Freshness()
 
 
-def _seconds(text: str) -> int | None:
-    # RFC 9111 1.2.2; more digits than any clock has are the longest time.
+def delta_seconds(text: str) -> int | None:
+    """None: it is no number of seconds (RFC 9111 1.2.2). More digits than any clock has are the longest
+    time."""
     if not (text.isascii() and text.isdigit()):
         return None
     return _LONGEST if len(text) > 10 else min(int(text), _LONGEST)

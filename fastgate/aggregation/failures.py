@@ -14,3 +14,9 @@ class PartFailure(Exception):
         self.detail = detail
         self.status = status
         self.of_client = of_client
+
+    def kept(self) -> PartFailure:
+        """The same for who keeps it: without the frames that it comes through, which know the run and what it
+        has read. Neither would go before the garbage is collected."""
+        self.__traceback__ = self.__context__ = None
+        return self

@@ -237,7 +237,7 @@ class Run:
             self.values[part.name] = PartValue(part.default, 0)
             if not part.omit:
                 shaped = part.default
-        self._settle(part, Outcome(False, shaped, failure))
+        self._settle(part, Outcome(False, shaped, failure.kept()))
 
     def _settle(self, part: PartPlan, outcome: Outcome) -> None:
         if self.outcomes[part.index] is not None or self._done:
@@ -253,8 +253,12 @@ class Run:
             self._end_failed(part)
         elif policy == "first" and outcome.ok and outcome.shaped is not MISSING:
             self._end_ok([part.index])
-        elif policy == "quorum" and self._successes + self._left < self.plan.config.quorum:
-            self._end_failed(part)
+        elif (
+            policy == "quorum"
+            and self._successes + self._left < self.plan.config.quorum
+            and (failed := self._failed())
+        ):
+            self._end_failed(part if outcome.failure is not None else failed[0])
         elif self._stream is not None:
             self._streamed(part, outcome)
 
@@ -263,7 +267,7 @@ class Run:
     def _finish(self) -> None:
         """Every part is settled."""
         policy = self.plan.config.policy
-        failed = [part for part in self.plan.parts if self._failure(part) is not None]
+        failed = self._failed()
         if failed and (
             (policy in ("any", "first") and not self._successes)
             or (policy == "quorum" and self._successes < self.plan.config.quorum)
@@ -271,6 +275,9 @@ class Run:
             self._end_failed(failed[0])
         else:
             self._end_ok(range(len(self.plan.parts)))
+
+    def _failed(self) -> list[PartPlan]:
+        return [part for part in self.plan.parts if self._failure(part) is not None]
 
     def _failure(self, part: PartPlan) -> PartFailure | None:
         outcome = self.outcomes[part.index]
@@ -323,7 +330,7 @@ class Run:
         if self._done:
             return
         self._note(True)
-        failed = [one for one in self.plan.parts if self._failure(one) is not None]
+        failed = self._failed()
         reason, status = status_of(failure, part)
         detail = self._told(failed) if failed else f"{failure}"
         self._done = True

@@ -74,7 +74,8 @@ class Stream:
         return waiting
 
     def _piece(self, kind: str, told: dict[str, Any]) -> bytes:
-        return encode(told) + b"\n"
+        # JSON from a service may have line breaks between its tokens; within them they are escaped (RFC 8259 7).
+        return encode(told).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
 
 
 class Events(Stream):

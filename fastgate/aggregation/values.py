@@ -68,7 +68,7 @@ class ClientValues:
         self._query: dict[str, str] | None = None
         self._json: Value | Missing = MISSING
         self._opened: Value | Missing = MISSING
-        self._failure: PartFailure | None = None
+        self._failure = ""  # why it is no JSON
 
     def capture(self, name: str) -> str | None:
         """A {name} segment as it came, percent-encoded."""
@@ -94,15 +94,13 @@ class ClientValues:
         if self._json is MISSING:
             if not self.body:
                 return MISSING
-            if self._failure is not None:
-                raise self._failure
-            try:
-                self._json = decode_json(self.body)
-            except PartFailure as failure:
-                self._failure = PartFailure(
-                    "part-value", f"the client's body: {failure.detail}", of_client=True
-                )
-                raise self._failure from None
+            if not self._failure:
+                try:
+                    self._json = decode_json(self.body)
+                except PartFailure as failure:
+                    self._failure = f"the client's body: {failure.detail}"
+            if self._failure:
+                raise PartFailure("part-value", self._failure, of_client=True)
         return self._json
 
     def members(self) -> Value | Missing:

@@ -28,6 +28,8 @@ cdef int begin_gathering(Exchange x, const char* body, size_t length, bint end) 
     x.attempt = gathering
     x.phase = X_SENT
     x.sent_ns = now_ns()
+    if not end:
+        x.client.resume_request()               # plugins have held it back while they thought
     return gathering.begin(body, length, end)
 
 
@@ -349,10 +351,17 @@ cdef class Gathering(EndpointSide):
             self._send_head(x, status, lines, body, True)
 
     def begin_stream(self, int status, bytes lines not None, bytes body not None):
-        """The head of an answer that comes in pieces, and the first of them."""
-        if self.x is not None:
+        """The head of an answer that comes in pieces, and the first of them. For HEAD that is all of it (RFC 9110
+        9.3.2)."""
+        cdef Exchange x = self.x
+        if x is None:
+            return
+        if x.view.method_id == METHOD_HEAD:
+            self._let_go()
+            self._send_head(x, status, lines, None, True)
+        else:
             self.begun = True
-            self._send_head(self.x, status, lines, body, False)
+            self._send_head(x, status, lines, body, False)
 
     def write(self, bytes piece not None):
         if self.x is not None and piece:
@@ -382,7 +391,7 @@ cdef class Gathering(EndpointSide):
         memset(&head, 0, sizeof(head))
         head.status = status
         head.phrase = phrase_of(status)
-        head.content_length = len(body) if end else -1
+        head.content_length = len(body) if end and body is not None else -1
         head.body = BODY_CHUNKED if not end else BODY_LENGTH if body else BODY_NONE
         if status == 204 or status == 205:
             head.content_length = -1 if status == 204 else 0
