@@ -21,7 +21,12 @@ def said(*values: str) -> list[tuple[str, str]]:
         ([said("max-age=60"), said("max-age=10")], "max-age=10"),
         ([said("max-age=60"), [*said("max-age=30"), ("age", "25")]], "max-age=5"),
         ([[*said("max-age=30"), ("age", "31")]], "max-age=0"),
-        ([said("max-age=60, s-maxage=5")], "max-age=5"),
+        ([said("max-age=60, s-maxage=5")], "max-age=60, s-maxage=5"),
+        ([said("max-age=0, s-maxage=600"), said("max-age=60")], "max-age=0, s-maxage=60"),
+        ([said("s-maxage=600"), said("max-age=60")], "s-maxage=60"),
+        ([said("s-maxage=600"), []], ""),
+        ([said("max-age=7, s-maxage=600, private")], "private, max-age=7"),
+        ([[*said("max-age=9, s-maxage=600"), ("age", "5")]], "max-age=4, s-maxage=595"),
         ([[DATE, LATER]], "max-age=60"),
         ([[DATE, ("expires", "0")]], "max-age=0"),
         ([[DATE, LATER, *said("max-age=5")]], "max-age=5"),
@@ -32,6 +37,7 @@ def said(*values: str) -> list[tuple[str, str]]:
         ([said("max-age=60"), said("no-cache")], "no-cache"),
         ([said("private"), said("no-cache")], "private, no-cache"),
         ([said("max-age=60"), [*said("max-age=60"), ("vary", "*")]], "no-cache"),
+        ([[*said("max-age=60"), ("vary", "Accept, *")]], "no-cache"),
         ([said("max-age=60, must-revalidate"), said("max-age=70")], "max-age=60, must-revalidate"),
         ([said("max-age=60", "no-store")], "no-store"),
         ([said('max-age="7"')], "max-age=7"),
@@ -43,6 +49,12 @@ def said(*values: str) -> list[tuple[str, str]]:
 )
 def test_the_least_of_all(answers: list[list[tuple[str, str]]], whole: str) -> None:
     assert combine(answers) == whole
+
+
+def test_an_answer_that_is_one_clients() -> None:
+    assert combine([said("max-age=60, s-maxage=70")], private=True) == "private, max-age=60"
+    assert combine([said("max-age=60"), []], private=True) == "private"
+    assert combine([said("no-store")], private=True) == "no-store"
 
 
 def test_an_answer_that_says_nothing_says_nothing() -> None:
@@ -70,6 +82,7 @@ def kept(cache: PartCache, fields: list[tuple[str, str]], lifetime: int = 10) ->
         (said("private, max-age=60"), 0),
         (said("no-cache"), 0),
         ([("vary", "*")], 0),
+        (said("max-age=3, s-maxage=7"), 7),
         ([("set-cookie", "a=1")], 0),
         (said("max-age=0"), 0),
     ],
@@ -86,6 +99,11 @@ def test_what_is_kept_is_bounded() -> None:
     assert len(cache) == MAX_ENTRIES
     assert cache.get(0, 0) is not None  # the one that was used
     assert cache.get(1, 0) is None
+    for fields, key_size in [([("x", "y" * (MAX_BYTES // 8))], 0), ([], MAX_BYTES // 8)]:
+        others = PartCache()
+        for n in range(20):
+            others.put(n, 200, fields, b"x", SECOND, 0, key_size)
+        assert len(others) == 7
     large = PartCache()
     for n in range(20):
         large.put(n, 200, [], bytes(MAX_BYTES // 8), SECOND, 0)

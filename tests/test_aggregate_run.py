@@ -40,6 +40,7 @@ class Desk:
         self.arrived: list[Any] = []
         self.traced = False
         self.age_ns = age_ns
+        self.told = b""
         self.run = plan.begin(self, _Exchange(), b"")  # type: ignore[arg-type]
         self.run.start()
         self.pump()
@@ -274,6 +275,44 @@ def test_what_went_before_is_not_the_parts_time() -> None:
 
     Late(plan_of(parts={"a": {}}), 20 * 10**9)
     assert times == [5 * 10**9]
+
+
+def test_what_is_given_up_is_not_asked_by_who_has_waited_for_it() -> None:
+    each = model.ForEach(list="{part.list}", on_failure="null")
+    parts = {"list": {}, "item": {"for_each": each, "required": False}}
+    desk = Desk(plan_of(parts=parts))
+    desk.answer(0, 200, b"[1,2,3]")
+    assert [call.part.name for call in desk.ever] == ["list", "item"]  # the three are the same request
+    desk.run.expired()
+    assert desk.said == [("answer", 200, {"list": [1, 2, 3]}, "aggregate-partial")]
+    assert len(desk.ever) == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "age", "own"),
+    [
+        ("aggregate-memory", 0, True),
+        ("part-value", 0, True),
+        ("part-timeout", 0, False),
+        ("part-timeout", 6_000_000_000, True),  # of ten seconds: less than a part's five are left
+        ("upstream-reset", 0, False),
+    ],
+)
+def test_what_ends_one_exchange_ends_no_other(reason: str, age: int, own: bool) -> None:
+    plan = plan_of(parts={"b": {}, "a": {"after": ("b",), "coalesce": True}})
+    first, second = Desk(plan), Desk(plan)
+    first.age_ns = age
+    first.answer(0, 200, b"1")
+    second.answer(0, 200, b"1")
+    assert [call.part.name for call in first.asked + second.asked] == ["a"]
+    first.answer(0, 0, b"", reason)
+    second.pump()
+    assert first.said[0][0] == "failure"
+    assert bool(second.said) is not own
+    assert len(second.asked) == own
+    if own:
+        second.answer(0, 200, b"2")
+        assert second.said == [("answer", 200, {"a": 2, "b": 1}, "")]
 
 
 @pytest.mark.parametrize("policy", ["required", "all", "any", "first", "quorum"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from fastgate.aggregation.caching import combine
+from fastgate.aggregation.caching import Fields, combine
 from fastgate.aggregation.documents import MISSING, Value
 from fastgate.aggregation.failures import PartFailure
 from fastgate.aggregation.merge import Merged
@@ -44,9 +44,11 @@ def compose(plan: Plan, ended: Sequence[tuple[PartPlan, Outcome]]) -> tuple[int,
         lines.append(b"Cache-Control: no-store\r\n")
         lines.append(partial_lines(failed))
     else:
-        said = combine([fields for _, outcome in ended for fields in outcome.fields])
+        said = combine([fields for _, outcome in ended for fields in outcome.fields], private=plan.private)
         if said:
             lines.append(f"Cache-Control: {said}\r\n".encode())
+    if plan.vary:
+        lines.append(plan.vary)
     lines += _passed(ended)
     status = config.partial_status if failed else config.status
     return status, b"".join(lines), merged.encode(), _told(merged) if merged.collided else ""
@@ -59,9 +61,9 @@ def _told(merged: Merged) -> str:
 
 
 def _passed(ended: Iterable[tuple[PartPlan, Outcome]]) -> Iterable[bytes]:
-    """The fields that parts give to the client. Of one name in two parts the first part's counts, but each
+    """The fields that parts give to the client. Of one name in two answers the first one's counts, but each
     Set-Cookie stands for itself (RFC 6265 3)."""
-    taken: dict[str, str] = {}
+    taken: dict[str, Fields] = {}
     for part, outcome in ended:
         if not part.headers:
             continue
@@ -69,7 +71,7 @@ def _passed(ended: Iterable[tuple[PartPlan, Outcome]]) -> Iterable[bytes]:
             for name, value in fields:
                 if name not in part.headers or name in _NEVER:
                     continue
-                if name == "set-cookie" or taken.setdefault(name, part.name) == part.name:
+                if name == "set-cookie" or taken.setdefault(name, fields) is fields:
                     yield f"{name}: {value}\r\n".encode("latin-1", "replace")
 
 

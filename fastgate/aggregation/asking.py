@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from fastgate import _core
-from fastgate.aggregation.caching import delta_seconds
+from fastgate.aggregation.caching import Freshness, delta_seconds
 from fastgate.aggregation.decoders import decode_body
 from fastgate.aggregation.documents import Value, decode_json, size_of
 from fastgate.aggregation.failures import PartFailure
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Requests", "Sent", "Taker"]
 
 _MIN_TIME_NS: Final = 1_000_000
+# Failures that say nothing of what another exchange would have been told.
+_OWN: Final = frozenset(("aggregate-memory", "part-value"))
 
 Fields = Sequence[tuple[str, str]]
 
@@ -56,7 +58,7 @@ class Sent(NamedTuple):
 class Asking:
     """One request of a part, to whichever upstream answers it."""
 
-    __slots__ = ("fallback", "flight", "index", "part", "pending", "request", "sides")
+    __slots__ = ("fallback", "flight", "hurried", "index", "key", "part", "pending", "request", "sides")
 
     def __init__(self, part: PartPlan, index: int, request: PartRequest) -> None:
         self.part = part
@@ -66,6 +68,8 @@ class Asking:
         self.pending = 0  # requests under way
         self.sides: list[Any] = []
         self.flight: Flight | None = None
+        self.key: Hashable = None  # what is the same request, where others may have the answer
+        self.hurried = False  # it was given less than its part's time
 
 
 class Flight:
@@ -76,6 +80,13 @@ class Flight:
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.followers: list[tuple[Requests, Asking]] = []
+
+    def leave(self) -> list[tuple[Requests, Asking]]:
+        """The followers, who are none any more. One may be given up while another is told."""
+        followers, self.followers = self.followers, []
+        for _, follower in followers:
+            follower.flight = None
+        return followers
 
 
 class Requests:
@@ -118,11 +129,11 @@ class Requests:
         part.tally.took(answer.took)
         self._taker.got(part, asking.index, value, answer.status, answer.fields)
 
-    def give_up(self, part: PartPlan) -> None:
-        """Nobody wants the answers of this part any more."""
-        mine = [one for one in self._waiting if one.part is part]
-        self._waiting.difference_update(mine)  # first, so that none of them asks in the place of another
-        for asking in mine:
+    def give_up(self, *parts: PartPlan) -> None:
+        """Nobody wants the answers of these parts any more."""
+        given = [one for one in self._waiting if one.part in parts]
+        self._waiting.difference_update(given)  # first: one that waits for another would ask itself
+        for asking in given:
             self._leave(asking)
             for side in asking.sides:
                 self._gathering.give_up(side)
@@ -139,21 +150,24 @@ class Requests:
     def _ask(self, asking: Asking) -> None:
         part = asking.part
         self._waiting.add(asking)
+        if part.cache_ns or part.shared:
+            # What the gateway tells of the client's request may stand in the answer: its host, in a link.
+            told = self._gathering.told
+            asking.key = (asking.request, told, part.first, part.max_body, part.timeout_ns)
         if part.cache_ns:
             assert self._plan.cache is not None
-            kept = self._plan.cache.get(self._key(asking), _core.monotonic_ns())
+            kept = self._plan.cache.get(asking.key, _core.monotonic_ns())
             if kept is not None:
                 part.tally.cached()
                 self._deliver(_Kept(asking, kept))
                 return
         if part.shared and not self._join(asking):
             return
-        for upstream in part.first:
-            self._send(asking, upstream)
+        self._send_first(asking)
 
-    def _key(self, asking: Asking) -> Hashable:
-        part = asking.part
-        return (asking.request, part.first, part.max_body, part.timeout_ns)
+    def _send_first(self, asking: Asking) -> None:
+        for upstream in asking.part.first:
+            self._send(asking, upstream)
 
     def _flights_of(self, part: PartPlan) -> dict[Hashable, Flight]:
         return self._plan.flights if part.coalesce else self._flights
@@ -161,24 +175,29 @@ class Requests:
     def _join(self, asking: Asking) -> bool:
         """False: it waits for a request that is under way. Across exchanges by `coalesce` alone."""
         flights = self._flights_of(asking.part)
-        key = self._key(asking)
-        flight = flights.get(key)
+        flight = flights.get(asking.key)
         if flight is not None:
             flight.followers.append((self, asking))
             asking.flight = flight
             asking.part.tally.coalesced()
             return False
-        asking.flight = flights[key] = Flight(key)
+        asking.flight = flights[asking.key] = Flight(asking.key)
         return True
 
     def _land(self, asking: Asking, answer: Any) -> None:
-        """Its answer, whatever it is, is that of all who wait for it."""
+        """Its answer is that of all who wait for it, but for what is its exchange's own."""
         flight, asking.flight = asking.flight, None
         assert flight is not None
         self._flights_of(asking.part).pop(flight.key, None)
-        for requests, follower in flight.followers:
-            follower.flight = None
-            requests._deliver(_Shared(follower, answer))
+        followers = flight.leave()
+        own = any(one is not self for one, _ in followers) and not _for_all(asking, answer)
+        for requests, follower in followers:
+            if follower not in requests._waiting:
+                continue
+            if own and requests is not self:
+                requests._send_first(follower)
+            else:
+                requests._deliver(_Shared(follower, answer))
 
     def _leave(self, asking: Asking) -> None:
         """Whoever waits for what is not asked any more asks itself."""
@@ -191,8 +210,7 @@ class Requests:
         flights = self._flights_of(asking.part)
         if flights.get(flight.key) is flight:
             del flights[flight.key]
-        for requests, follower in flight.followers:
-            follower.flight = None
+        for requests, follower in flight.leave():
             if follower in requests._waiting and not requests._gathering.gone:
                 requests._ask(follower)
 
@@ -205,6 +223,7 @@ class Requests:
         left = self._plan.timeout_ns - (self._gathering.age_ns - self._began)
         request = asking.request
         asking.pending += 1
+        asking.hurried = left < part.timeout_ns
         try:
             side = self._gathering.ask(
                 asking,
@@ -267,10 +286,25 @@ class Requests:
             raise PartFailure("aggregate-memory", "a decoded body")
         if part.cache_ns and type(answer) is _core.PartAnswer:
             assert self._plan.cache is not None
+            request = asking.request
             self._plan.cache.put(
-                self._key(asking), status, answer.fields, answer.body, part.cache_ns, _core.monotonic_ns()
+                asking.key,
+                status,
+                answer.fields,
+                answer.body,
+                part.cache_ns,
+                _core.monotonic_ns(),
+                len(request.target) + len(request.fields) + len(request.body),
             )
         return value
+
+
+def _for_all(asking: Asking, answer: Any) -> bool:
+    """Whether other exchanges that wait for it may have it too. One that forbids to be kept satisfies no
+    other request (RFC 9111 5.2.2.5), and a cookie is one client's."""
+    if answer.reason:
+        return answer.reason not in _OWN and not (answer.reason == "part-timeout" and asking.hurried)
+    return Freshness.of(answer.fields).storable and all(name != "set-cookie" for name, _ in answer.fields)
 
 
 class _Told:

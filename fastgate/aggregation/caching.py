@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 
-__all__ = ["HEADERS", "Freshness", "combine", "delta_seconds"]
+__all__ = ["HEADERS", "Fields", "Freshness", "combine", "delta_seconds"]
 
 #: What is looked at, in small letters; and Date, where there is an Expires.
 HEADERS: Final = ("cache-control", "age", "expires", "vary")
@@ -19,13 +19,15 @@ _LONGEST: Final = 1 << 31  # RFC 9111 1.2.2
 
 
 class Freshness(NamedTuple):
-    """Of one answer. seconds: how long it is fresh still, None where it does not say."""
+    """Of one answer. seconds: how long it is fresh still, None where it does not say. own_seconds: the same
+    for a client's own cache, which s-maxage does not speak to."""
 
     no_store: bool = False
     no_cache: bool = False
     private: bool = False
     must_revalidate: bool = False
     seconds: int | None = None
+    own_seconds: int | None = None
 
     @property
     def storable(self) -> bool:
@@ -33,8 +35,8 @@ class Freshness(NamedTuple):
         return not (self.no_store or self.no_cache or self.private)
 
     @classmethod
-    def of(cls, fields: Fields, *, shared: bool = True) -> Freshness:
-        """fields: (name in small letters, value). shared: s-maxage goes first (RFC 9111 5.2.2.10)."""
+    def of(cls, fields: Fields) -> Freshness:
+        """fields: (name in small letters, value)."""
         directives: dict[str, str] = {}
         age, expires, date, vary = 0, "", "", False
         for name, value in fields:
@@ -48,14 +50,15 @@ class Freshness(NamedTuple):
             elif name == "date":
                 date = value
             elif name == "vary":
-                vary = vary or value.strip() == "*"  # RFC 9110 12.5.5: never the same again
-        lifetime = None
-        if shared and "s-maxage" in directives:
-            lifetime = delta_seconds(directives["s-maxage"]) or 0
-        elif "max-age" in directives:
-            lifetime = delta_seconds(directives["max-age"]) or 0
+                vary = vary or "*" in value  # RFC 9110 12.5.5: never the same again
+        own = None
+        if "max-age" in directives:
+            own = delta_seconds(directives["max-age"]) or 0
         elif expires:
-            lifetime = _until(expires, date)
+            own = _until(expires, date)
+        lifetime = own
+        if "s-maxage" in directives:
+            lifetime = delta_seconds(directives["s-maxage"]) or 0  # RFC 9111 5.2.2.10: it goes first
         if not directives and lifetime is None and not vary:
             return _SILENT
         return cls(
@@ -64,6 +67,7 @@ class Freshness(NamedTuple):
             "private" in directives,
             bool(directives.keys() & {"must-revalidate", "proxy-revalidate"}),
             None if lifetime is None else max(0, lifetime - age),
+            None if own is None else max(0, own - age),
         )
 
 
@@ -86,22 +90,35 @@ def _until(expires: str, date: str) -> int:
         return 0
 
 
-def combine(answers: Iterable[Fields]) -> str:
+def combine(answers: Iterable[Fields], *, private: bool = False) -> str:
     """The Cache-Control of an answer made of these; "" where one of them does not say how long it is fresh,
-    and none forbids to keep it. A max-age is the least that is left of any, of s-maxage, max-age and
-    Expires it comes from."""
+    and none forbids to keep it. max-age is the least that is left of any, of max-age or Expires; s-maxage,
+    where it is another, that with s-maxage first. private: it is one client's, whatever they say."""
     found = [Freshness.of(fields) for fields in answers]
     if not found:
         return ""
     if any(one.no_store for one in found):
         return "no-store"
-    said = []
-    if any(one.private for one in found):
-        said.append("private")
+    private = private or any(one.private for one in found)
+    said = ["private"] if private else []
     if any(one.no_cache for one in found):
         said.append("no-cache")
-    elif all(one.seconds is not None for one in found):
-        said.append(f"max-age={min(one.seconds or 0 for one in found)}")
-        if any(one.must_revalidate for one in found):
-            said.append("must-revalidate")
+        return ", ".join(said)
+    own, shared = _least(one.own_seconds for one in found), _least(one.seconds for one in found)
+    if own is not None:
+        said.append(f"max-age={own}")
+    if shared is not None and shared != own and not private:
+        said.append(f"s-maxage={shared}")
+    if len(said) > private and any(one.must_revalidate for one in found):
+        said.append("must-revalidate")
     return ", ".join(said)
+
+
+def _least(seconds: Iterable[int | None]) -> int | None:
+    """None: one of them does not say."""
+    least = _LONGEST
+    for one in seconds:
+        if one is None:
+            return None
+        least = min(least, one)
+    return least

@@ -13,7 +13,7 @@ __all__ = ["MAX_BYTES", "MAX_ENTRIES", "CachedAnswer", "PartCache"]
 #: Of one route.
 MAX_ENTRIES: Final = 1024
 MAX_BYTES: Final = 16 << 20
-_OVERHEAD: Final = 512  # bytes of an entry besides its body
+_OVERHEAD: Final = 512  # bytes of an entry besides its texts
 
 
 class CachedAnswer(NamedTuple):
@@ -24,6 +24,7 @@ class CachedAnswer(NamedTuple):
     body: bytes
     stored_ns: int
     until_ns: int
+    size: int
 
 
 class PartCache:
@@ -54,23 +55,25 @@ class PartCache:
         body: bytes,
         lifetime_ns: int,
         now_ns: int,
+        key_size: int = 0,
     ) -> None:
         """Unless the answer forbids it (no-store, private, no-cache; RFC 9111 5.2.2), and never longer than
-        it says that it is fresh. What sets a cookie is somebody's own."""
+        it says that it is fresh. What sets a cookie is somebody's own. key_size: bytes that the key holds."""
         fresh = Freshness.of(fields)
         if not fresh.storable or any(name == "set-cookie" for name, _ in fields):
             return
         if fresh.seconds is not None:
             lifetime_ns = min(lifetime_ns, fresh.seconds * 1_000_000_000)
-        if lifetime_ns <= 0 or len(body) > MAX_BYTES // 4:
+        size = _OVERHEAD + key_size + len(body) + sum(len(name) + len(text) for name, text in fields)
+        if lifetime_ns <= 0 or size > MAX_BYTES // 4:
             return
         self._drop(key)
-        self._entries[key] = CachedAnswer(status, fields, body, now_ns, now_ns + lifetime_ns)
-        self._bytes += len(body) + _OVERHEAD
+        self._entries[key] = CachedAnswer(status, fields, body, now_ns, now_ns + lifetime_ns, size)
+        self._bytes += size
         while self._bytes > MAX_BYTES or len(self._entries) > MAX_ENTRIES:
             self._drop(next(iter(self._entries)))
 
     def _drop(self, key: Hashable) -> None:
         found = self._entries.pop(key, None)
         if found is not None:
-            self._bytes -= len(found.body) + _OVERHEAD
+            self._bytes -= found.size

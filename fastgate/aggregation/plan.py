@@ -24,6 +24,12 @@ from fastgate.config.templates import Placeholder, placeholders_of, read_templat
 __all__ = ["Gathering", "PartPlan", "Plan"]
 
 _SAFE: Final = ("GET", "HEAD")
+_WHO: Final = (
+    "claim",
+    "consumer",
+    "client_ip",
+    "request_id",
+)  # what no field of the request shows to a cache
 
 
 class Gathering(Protocol):
@@ -35,6 +41,8 @@ class Gathering(Protocol):
     def traced(self) -> bool: ...
     @property
     def age_ns(self) -> int: ...
+    @property
+    def told(self) -> bytes: ...
     def charge(self, size: int, /) -> bool: ...
     def ask(
         self,
@@ -172,6 +180,10 @@ class Plan:
         self.lengths: Final = functools.reduce(
             operator.or_, (1 << min(len(name), 63) for name in self.fields)
         )
+        # -- who else may have the answer: parts know nothing of what the client's request said beside them
+        vary, private = _client_of(aggregate)
+        self.vary: Final = vary
+        self.private: Final = private
         # -- shared by exchanges
         self.flights: Final[dict[Any, Any]] = {}
         self.cache: Final = PartCache() if any(part.cache_ns for part in self.parts) else None
@@ -197,10 +209,31 @@ def _only(each: model.ForEach | None) -> Placeholder | None:
     return placeholder
 
 
+def _client_of(aggregate: model.Aggregate) -> tuple[bytes, bool]:
+    """The Vary of its answers, as a line, for the client's fields that they may depend on (RFC 9110 12.5.5);
+    and whether they depend on who the client is."""
+    names: dict[str, str] = {}
+    private = False
+    for part in aggregate.parts.values():
+        for name in part.pass_headers:
+            names.setdefault(name.lower(), name)
+        for text in texts_of(part):
+            for one in text.placeholders():
+                if one.source == "header":
+                    names.setdefault(one.name.lower(), one.name)
+                elif one.source == "cookie":
+                    names.setdefault("cookie", "Cookie")
+                elif one.source in _WHO:
+                    private = True
+    return (f"Vary: {', '.join(names.values())}\r\n".encode() if names else b""), private
+
+
 def _fields(aggregate: model.Aggregate) -> set[str]:
     found = {"content-type", "content-encoding", *CACHING_HEADERS}
     for part in aggregate.parts.values():
         found.update(part.answer_headers)
+        if part.cache or part.coalesce:
+            found.add("set-cookie")  # it is not to be shared
         found.update(
             str(one.path[0])
             for text in texts_of(part)

@@ -47,7 +47,7 @@ class Items:
         self.elements = elements
         self.values = values
         self.results: list[Any] = [MISSING] * len(elements)
-        self.fields: list[Fields] = []
+        self.fields: dict[int, Fields] = {}
         self.next = 0
         self.active = 0
 
@@ -92,7 +92,7 @@ class Run:
         items = self._items[part.index]
         items.active -= 1
         items.results[index] = value
-        items.fields.append(fields)
+        items.fields[index] = fields
         self._feed(part, items)
 
     def lost(self, part: PartPlan, index: int, failure: PartFailure) -> None:
@@ -110,9 +110,10 @@ class Run:
     def expired(self) -> None:
         """The plan's `timeout` has passed."""
         failure = PartFailure("part-timeout", "the aggregation's timeout")
-        for part in self.plan.parts:
-            if self.outcomes[part.index] is None and not self._done:
-                self._requests.give_up(part)
+        late = [part for part in self.plan.parts if self.outcomes[part.index] is None]
+        self._requests.give_up(*late)
+        for part in late:
+            if not self._done:
                 self._fail(part, failure)
         self._advance()
 
@@ -206,7 +207,8 @@ class Run:
         return False
 
     def _items_done(self, part: PartPlan, items: Items) -> None:
-        self._succeed(part, [one for one in items.results if one is not MISSING], 0, items.fields)
+        fields = [items.fields[index] for index in sorted(items.fields)]
+        self._succeed(part, [one for one in items.results if one is not MISSING], 0, fields)
 
     def _succeed(self, part: PartPlan, value: Value, status: int, fields: list[Fields]) -> None:
         shaped: Any = MISSING

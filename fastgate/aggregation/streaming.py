@@ -30,6 +30,8 @@ _TYPES: Final = {
     "json": b"application/json",
 }
 
+_NO_LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
+
 
 class Stream:
     """begun: the head is on its way. tells_failures: its end can say that the whole has failed."""
@@ -74,8 +76,9 @@ class Stream:
         return waiting
 
     def _piece(self, kind: str, told: dict[str, Any]) -> bytes:
-        # JSON from a service may have line breaks between its tokens; within them they are escaped (RFC 8259 7).
-        return encode(told).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
+        # A line is one value. JSON from a service may have line breaks, but between its tokens alone
+        # (RFC 8259 7).
+        return encode(told).translate(_NO_LINE_BREAKS) + b"\n"
 
 
 class Events(Stream):

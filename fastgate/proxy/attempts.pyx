@@ -85,16 +85,14 @@ cdef int mirror_request(Exchange x, bytes body) except -1:
 cdef int enter_upstream(Exchange x, const char* body, size_t length, bint end, int64_t now) except -1:
     cdef Upstream upstream = x.upstream
     cdef int reason
-    if x.kind == KIND_CLIENT:
-        x.retry = x.route.retry if x.route.retry is not None else upstream.retry
+    cdef RetryPolicy own = None
+    if x.kind == KIND_CLIENT or x.kind == KIND_PART:
+        own = x.route.retry if x.kind == KIND_CLIENT else (<PartSide>x.client).retry
+        x.retry = own if own is not None else upstream.retry
         if x.retry is not None and x.tries == 0 and not x.fell_back:
             if not x.replayable and x.retry.allows(&x.view, False):
                 x.replayable = True
                 x.replay = b""
-            x.replay_limit = max(x.replay_limit, x.retry.body_limit)
-    elif x.kind == KIND_PART:
-        x.retry = (<PartSide>x.client).retry if (<PartSide>x.client).retry is not None else upstream.retry
-        if x.retry is not None:
             x.replay_limit = max(x.replay_limit, x.retry.body_limit)
     if not upstream.load.enter_request():
         return attempt_over(x, body, length, end, R_BREAKER_LIMIT, "max_requests", now)

@@ -15,7 +15,7 @@ cdef class Gathering(EndpointSide):
     cdef dict wanted
     cdef uint64_t lengths
     # -- the client's body, where the plan wants it
-    cdef list body
+    cdef bytearray body
     cdef int64_t body_size
     # -- requests under way, and answers that the run has not been told of
     cdef set calls                      # of PartSide
@@ -26,6 +26,7 @@ cdef class Gathering(EndpointSide):
     cdef int64_t room
     # -- a streamed answer
     cdef bint begun
+    cdef bint bodiless                  # of HEAD, 204 or 205: there is nothing behind the head
 
     cdef int begin(self, const char* body, size_t length, bint end) except -1
     cdef int _start(self) except -1
@@ -42,12 +43,13 @@ cdef class PartSide(InnerSide):
     cdef RetryPolicy retry              # None: the upstream's
     # -- bounds, and what was taken of them
     cdef int64_t limit
-    cdef int64_t taken
+    cdef int64_t taken                  # of the body
+    cdef int64_t held                   # and of fields
     # -- the answer
     cdef int status                     # 0: none
     cdef list fields                    # (name in small letters, value) of those that the plan looks at
     cdef bytes first                    # the body, or its beginning
-    cdef list more                      # None: `first` is all
+    cdef bytearray more                 # the whole in place of `first`, of one that came in pieces
     # -- for the trail: since when
     cdef int64_t began
 

@@ -12,6 +12,7 @@ cdef str JSON = "application/json"
 
 cdef enum:
     TIMINGS_ROOM = 4096         # bytes of Server-Timing for a request that asked for its trace
+    FIELD_COST = 128            # bytes of a field of an answer besides its texts
 
 
 cdef int begin_gathering(Exchange x, const char* body, size_t length, bint end) except -1:
@@ -24,7 +25,7 @@ cdef int begin_gathering(Exchange x, const char* body, size_t length, bint end) 
     gathering.room = x.route.gather_room
     gathering.calls = set()
     gathering.arrived = deque()
-    gathering.body = []
+    gathering.body = bytearray()
     x.attempt = gathering
     x.phase = X_SENT
     x.sent_ns = now_ns()
@@ -40,6 +41,7 @@ cdef class PartSide(InnerSide):
         cdef Field* date = NULL
         cdef bint expires = False
         cdef object name
+        cdef int64_t held = 0
         cdef Gathering gathering = self.gathering
         if gathering is None:
             return SENT_ALL
@@ -55,8 +57,15 @@ cdef class PartSide(InnerSide):
             if name is not None:
                 expires = expires or name == "expires"
                 self.fields.append((name, JSON if span_is(field.value, b"application/json", 16) else span_text(field.value)))
+                held += field.name.len + field.value.len + FIELD_COST
         if expires and date != NULL and b"date" not in gathering.wanted:
             self.fields.append(("date", span_text(date.value)))
+        # They last as long as the body, and count for the whole, but not for what a body may be.
+        self.held += held
+        gathering.held += held
+        if gathering.held > gathering.room:
+            x.client_gone(R_AGGREGATE_MEMORY, None)
+            return SENT_ALL
         return self.send_body(x, body, length, end)
 
     cdef int send_body(self, Exchange x, const char* body, size_t length, bint end) except -1:
@@ -64,17 +73,21 @@ cdef class PartSide(InnerSide):
         if length == 0 or gathering is None:
             return SENT_ALL
         self.taken += <int64_t>length
+        self.held += <int64_t>length
         gathering.held += <int64_t>length
         if self.taken > self.limit:
             x.client_gone(R_PART_TOO_LARGE, None)
         elif gathering.held > gathering.room:
             x.client_gone(R_AGGREGATE_MEMORY, None)
+        elif self.more is not None:
+            self.more += body[:length]
         elif self.first is None:
             self.first = body[:length]
-        elif self.more is None:
-            self.more = [self.first, body[:length]]
         else:
-            self.more.append(body[:length])
+            # Not a list of pieces: of two bytes each, as they may come, it would be a multiple of what is counted.
+            self.more = bytearray(self.first)
+            self.more += body[:length]
+            self.first = None
         return SENT_ALL
 
     cdef int cut(self, Exchange x) except -1:
@@ -85,7 +98,8 @@ cdef class PartSide(InnerSide):
         cdef Gathering gathering = self.gathering
         cdef PartAnswer answer
         cdef object call = self.call
-        cdef list fields = self.fields, more = self.more
+        cdef list fields = self.fields
+        cdef bytearray more = self.more
         cdef bytes first = self.first
         InnerSide.exchange_done(self, x, now)
         # Whoever asked knows us, so what we hold would be held until the garbage is collected.
@@ -105,14 +119,14 @@ cdef class PartSide(InnerSide):
         if x.reason == R_NONE and self.status:
             answer.status = self.status
             answer.fields = fields
-            answer.body = first or b"" if more is None else b"".join(more)
+            answer.body = first or b"" if more is None else bytes(more)
             answer.reason = ""
         else:
             answer.fields = []
             answer.body = b""
             answer.reason = REASONS[R_PART_TIMEOUT if x.reason == R_TOTAL_TIMEOUT else x.reason].code
             answer.detail = x.detail
-            gathering.held -= self.taken
+            gathering.held -= self.held
         gathering.arrived.append(answer)
         return gathering.pump()
 
@@ -153,7 +167,7 @@ cdef class Gathering(EndpointSide):
             x.fail(R_BODY_TOO_LARGE, None)
             return SENT_ALL
         if length:
-            self.body.append(body[:length])
+            self.body += body[:length]
         if end:
             self._start()
         return SENT_ALL
@@ -190,7 +204,8 @@ cdef class Gathering(EndpointSide):
         self.worker.arm(self, now_ns() + <int64_t>self.plan.timeout_ns)
         self.pumping = True
         try:
-            self.run = self.plan.begin(self, self.view, b"".join(self.body) if self.body else b"")
+            self.run = self.plan.begin(self, self.view, bytes(self.body))
+            self.body = None
             self.run.start()
         except Exception as error:
             self._defect(error)
@@ -264,6 +279,15 @@ cdef class Gathering(EndpointSide):
         """Since the exchange began."""
         return 0 if self.x is None else now_ns() - self.x.start_ns
 
+    @property
+    def told(self):
+        """What upstreams are told of the client's request by the gateway itself, but for who the client is."""
+        cdef Exchange x = self.x
+        if x is None:
+            return b""
+        return b"\n".join((span_bytes(x.target.authority), b"https" if x.client.secure else b"http",
+                           _forwarded_lines(x, False) if x.client_trusted else b""))
+
     def charge(self, int64_t size):
         """Counts bytes that are held beside the answers' own. False: there is no room for them."""
         self.held += size
@@ -324,7 +348,7 @@ cdef class Gathering(EndpointSide):
         if side.gathering is self:
             side.gathering = None
             self.calls.discard(side)
-            self.held -= side.taken
+            self.held -= side.held
             if side.asked is not None:
                 side.asked.client_gone(R_CLIENT_GONE, None)
 
@@ -364,7 +388,7 @@ cdef class Gathering(EndpointSide):
             self._send_head(x, status, lines, body, False)
 
     def write(self, bytes piece not None):
-        if self.x is not None and piece:
+        if self.x is not None and piece and not self.bodiless:
             self.x.response(NULL, PyBytes_AS_STRING(piece), <size_t>len(piece), False, now_ns())
 
     def end_stream(self, bytes piece not None, str reason not None, str detail=None):
@@ -374,7 +398,7 @@ cdef class Gathering(EndpointSide):
             if reason:
                 x.reason = _REASON_BY_CODE[reason]
                 x.detail = detail
-            x.response(NULL, PyBytes_AS_STRING(piece), <size_t>len(piece), True, now_ns())
+            x.response(NULL, PyBytes_AS_STRING(piece), 0 if self.bodiless else <size_t>len(piece), True, now_ns())
 
     def fail(self, str reason not None, int status, str detail, dict members not None):
         """No answer, or no more of it: problem+json with `members` besides the usual ones, or a body that ends early."""
@@ -397,9 +421,11 @@ cdef class Gathering(EndpointSide):
             head.content_length = -1 if status == 204 else 0
             head.body = BODY_NONE
             body = b""
+            self.bodiless = True
         elif x.view.method_id == METHOD_HEAD:
             head.body = BODY_NONE
             body = b""
+            self.bodiless = True
         # Not the worker's scratch: a plugin or the next request may use that before the head is written.
         fields = <Field*>malloc(<size_t>max(1, count) * sizeof(Field))
         if fields == NULL:
@@ -421,12 +447,21 @@ cdef bytes _behind(Exchange parent):
     # Of each request of an aggregation: its Host, its trace, and what a trusted proxy has said of the client, for the part's
     # head to be read from as the client's was.
     cdef list lines = [b" HTTP/1.1\r\n", trace_lines(parent)]
-    cdef Field* field
-    cdef int i
     if parent.target.authority.len:
         lines += [b"Host: ", span_bytes(parent.target.authority), b"\r\n"]
-    for i in range(parent.view.field_count if parent.client_trusted else 0):
+    if parent.client_trusted:
+        lines.append(_forwarded_lines(parent, True))
+    return b"".join(lines)
+
+
+cdef bytes _forwarded_lines(Exchange parent, bint whole):
+    # What a trusted proxy has said of the client's request. whole: who it is, too.
+    cdef list lines = []
+    cdef Field* field
+    cdef int i
+    for i in range(parent.view.field_count):
         field = &parent.view.fields[i]
-        if field.id in (F_FORWARDED, F_X_FORWARDED_FOR, F_X_FORWARDED_PROTO, F_X_FORWARDED_HOST):
+        if field.id in (F_X_FORWARDED_PROTO, F_X_FORWARDED_HOST) or (
+                whole and field.id in (F_FORWARDED, F_X_FORWARDED_FOR)):
             lines += [span_bytes(field.name), b": ", span_bytes(field.value), b"\r\n"]
     return b"".join(lines)
