@@ -91,7 +91,7 @@ async def test_a_page(gateway: Gateway) -> None:
         answer = await gw.get("/pages/7")
         assert answer.status == 200
         assert answer.headers["content-type"] == "application/json"
-        assert answer.headers["cache-control"] == "max-age=30"
+        assert answer.headers["cache-control"] == "private, max-age=30"
         assert "set-cookie" not in answer.headers
         assert answer.body == (
             b'{"order":{"id":7,"total":2.50,"user":1},"name":"ann","offers":[1.10,{"n":123456789012345678901}]}'

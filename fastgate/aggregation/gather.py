@@ -308,12 +308,13 @@ class Gather(Run):
                 told.append(f'"{_UNQUOTED.sub("_", name)}";reason={failure.reason}')
         return ", ".join(told)
 
-    def cache_control(self) -> str:
+    def cache_control(self, *, private: bool = False) -> str:
         """A Cache-Control for an answer that is made of all parts: the least of theirs. "no-store" when one
-        has failed; "": they say nothing."""
+        has failed; "": they say nothing. private: the answer is one client's, since it hangs on its cookies,
+        fields or claims."""
         if self.partial:
             return "no-store"
-        return combine([part.headers.items() for part in self._each() if part.ok])
+        return combine([part.headers.items() for part in self._each() if part.ok], private=private)
 
 
 def _check_statuses(statuses: Mapping[int | str, int]) -> None:

@@ -51,7 +51,8 @@ class _Answering(Plugin):
             result = await self.function(exchange, gather, **arguments)
         if isinstance(result, Response):
             return result
-        said = {"Cache-Control": gather.cache_control(), "Fastgate-Partial": gather.partial}
+        # Nobody knows what the function has looked at of the client's request.
+        said = {"Cache-Control": gather.cache_control(private=True), "Fastgate-Partial": gather.partial}
         headers = {name: value for name, value in said.items() if value}
         return Response(headers=headers, body=_encode(result), content_type="application/json")
 

@@ -255,7 +255,12 @@ class Aggregate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = ""
     max_memory: Annotated[
-        int, doc("Bytes of all answers together, decoded ones and the whole included.", "size", minimum=KIB)
+        int,
+        doc(
+            "Bytes of all answers together, as text; decoded bodies and the whole answer included.",
+            "size",
+            minimum=KIB,
+        ),
     ] = 16 * MIB
     max_body: Annotated[
         int, doc("The client's body, where a part reads it or passes it on.", "size", minimum=0)
