@@ -90,7 +90,7 @@ def gathering(upstream: str) -> str:
 
 
 def test_parts_in_a_queue_end_with_the_one_before_them() -> None:
-    """One is sent from the queue and fails at once, which ends its aggregation while the next has its slot."""
+    """One is sent from the queue and fails at once: that ends its aggregation while the next has a slot."""
     rig = Rig(gathering('endpoints = ["127.0.0.1:9"]\nconcurrency = { limit = 1, queue = 10 }'))
     client = rig.client(0, 0)
     try:

@@ -74,7 +74,7 @@ class Stream:
         return waiting
 
     def _piece(self, kind: str, told: dict[str, Any]) -> bytes:
-        # JSON from a service may have line breaks between its tokens; within them they are escaped (RFC 8259 7).
+        # JSON from a service may have line breaks between its tokens; in strings they are escaped (RFC 8259).
         return encode(told).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
 
 
