@@ -13,6 +13,7 @@ from fuzz.scenario import Rig, read_responses
 from support.gateway import ROOT
 
 from fastgate.plugins import Exchange, Plugin
+from fastgate.server.upstreams import RunningUpstream
 
 
 @pytest.mark.parametrize("first", range(0, 60, 20))
@@ -74,5 +75,47 @@ def test_a_body_that_a_plugin_held_back_is_read_on() -> None:
             pass
         (answer,) = read_responses(client, [b"POST"])
         assert answer.body == b"{}"
+    finally:
+        rig.leave(client)
+
+
+def gathering(upstream: str) -> str:
+    """A route whose parts all ask one upstream."""
+    parts = "".join(
+        f'aggregate.parts.{name} = {{ upstream = "up", path = "/{name}", group = "{name}" }}\n'
+        for name in "abcd"
+    )
+    head = CONFIG.partition("[upstreams.up]")[0]
+    return f'{head}[upstreams.up]\n{upstream}\n[[routes]]\nname = "all"\n{parts}'
+
+
+def test_parts_in_a_queue_end_with_the_one_before_them() -> None:
+    """One is sent from the queue and fails at once: that ends its aggregation while the next has a slot."""
+    rig = Rig(gathering('endpoints = ["127.0.0.1:9"]\nconcurrency = { limit = 1, queue = 10 }'))
+    client = rig.client(0, 0)
+    try:
+        client.give(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+        rig.loop.run()
+        rig.snapshot.upstreams["up"].core.endpoints_found((), "gone")
+        rig.upstreams[0].transport.give_eof()
+        rig.loop.run()
+        (answer,) = read_responses(client, [b"GET"])
+        assert answer.line[0] == b"502"
+        admission = rig.snapshot.upstreams["up"].core.admission
+        assert admission is not None
+        assert (admission.active, admission.waiting) == (0, 0)
+    finally:
+        rig.leave(client)
+
+
+def test_parts_that_wait_for_a_name_end_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunningUpstream, "_publish", lambda *_: None)
+    rig = Rig(gathering('endpoints = ["127.0.0.1:9"]'))
+    client = rig.client(0, 0)
+    try:
+        client.give(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+        rig.snapshot.upstreams["up"].core.endpoints_found((), "no such name", True)
+        (answer,) = read_responses(client, [b"GET"])
+        assert answer.line[0] == b"502"
     finally:
         rig.leave(client)

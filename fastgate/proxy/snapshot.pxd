@@ -126,7 +126,7 @@ cdef class Upstream:
     cdef readonly Admission admission   # None: no concurrency limit
     cdef bint gated                     # by its breaker or by `admission`
     cdef bint serving_queue             # inside `next_in_line`
-    cdef list next_up                   # exchanges that have a place and are to be sent
+    cdef list next_up                   # exchanges that have a slot and are to be sent, and their turns
     cdef bint sending_away              # inside `send_away`
     cdef list sent_away                 # exchanges that have lost their place in the queue and are to be told
     cdef readonly RetryPolicy retry     # None: no retries
@@ -145,6 +145,7 @@ cdef class Upstream:
 
     # `next`: who has got a place in `admission`, or None.
     cdef int next_in_line(self, object next, int64_t now) except -1
+    cdef int _give_slot(self, Exchange x, int64_t now) except -1
     # Who had to leave the queue of `admission` for another.
     cdef int send_away(self, Exchange x, int64_t now) except -1
 

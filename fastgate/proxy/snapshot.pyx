@@ -204,42 +204,52 @@ cdef class Upstream:
         self.known = True
         waiting, self.arrivals = self.arrivals, set()
         for x in waiting:
-            x.send_stashed(False, now)
+            # The end of one may have ended another: parts of one aggregation.
+            if x.phase == X_UNRESOLVED and x.upstream is self:
+                x.send_stashed(False, now)
 
     cdef int next_in_line(self, object next, int64_t now) except -1:
         # Not by recursion: who is sent may be over at once, and give its place to the next.
         cdef Exchange x
+        cdef uint64_t turn
         if next is None:
             return 0
-        self.next_up.append(next)
+        self._give_slot(<Exchange>next, now)
         if self.serving_queue:
             return 0
         self.serving_queue = True
         try:
             while self.next_up:
-                x = self.next_up.pop(0)         # a limit that grew may have room for more
-                next = self.admission.next(now)
+                x, turn = self.next_up.pop(0)
+                next = self.admission.next(now)     # a limit that grew may have room for more
                 if next is not None:
-                    self.next_up.append(next)
-                x.holds |= HOLDS_SLOT
-                x.slot_ns = now
-                x.queue_ns = now - x.start_ns
-                x.phase = X_NEW
-                x.send_stashed(False, now)
+                    self._give_slot(<Exchange>next, now)
+                # The end of one may have ended another, which has given its slot back then.
+                if x.turn == turn and x.phase == X_NEW:
+                    x.send_stashed(False, now)
         finally:
             self.serving_queue = False
         return 0
 
+    cdef int _give_slot(self, Exchange x, int64_t now) except -1:
+        x.holds |= HOLDS_SLOT
+        x.slot_ns = now
+        x.queue_ns = now - x.start_ns
+        x.phase = X_NEW
+        self.next_up.append((x, x.turn))
+        return 0
+
     cdef int send_away(self, Exchange x, int64_t now) except -1:
         # Not by recursion: its client may have a next request here, which sends away another.
-        self.sent_away.append(x)
+        cdef uint64_t turn
+        self.sent_away.append((x, x.turn))
         if self.sending_away:
             return 0
         self.sending_away = True
         try:
             while self.sent_away:
-                x = self.sent_away.pop(0)
-                if x.phase == X_QUEUED:
+                x, turn = self.sent_away.pop(0)
+                if x.turn == turn and x.phase == X_QUEUED:
                     queue_refused(x, R_OVERLOADED, now)
         finally:
             self.sending_away = False

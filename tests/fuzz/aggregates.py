@@ -24,6 +24,7 @@ from typing import Any, Final
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))  # for `support`, as pytest does
 
+from support.built import built
 from support.gateway import to_toml
 
 from fastgate import _core
@@ -31,12 +32,10 @@ from fastgate.aggregation.run import Run
 from fastgate.config import ConfigError, loads
 from fastgate.plugins import Exchange, Plugin, Response
 
-from .detours import World, Visitor, maybe
-from .grammar import split
+from .detours import Visitor, World
 from .memory import Transport
 from .reader import Message
 from .scenario import Finding, Rig, UpstreamEnd, details, read_responses, spec_of
-from support.built import built
 
 ROUTES = 4
 SCENES = 6
@@ -45,6 +44,7 @@ SHARED = (b"s0", b"s1")  # requests that many send: for what is coalesced and ke
 OWN_REASONS = {
     "aggregate-failed", "aggregate-timeout", "aggregate-memory", "aggregate-collision", "aggregate-request",
     "body-too-large", "total-timeout", "aggregate-partial", "plugin-timeout", "forbidden",
+    "body-too-slow", "body-timeout", "head-timeout",
 }  # fmt: skip
 
 Table = dict[str, Any]
@@ -314,7 +314,7 @@ class AggregateWorld(World):
             plugin.world = self
             running.host.find_upstream = self.rig.plugins.core.find_upstream
         for plan in self.rig.snapshot.aggregates.values():
-            plan.begin = self._beginning(plan, plan.begin)
+            plan.begin = self._beginning(plan, plan.begin)  # type: ignore[method-assign]
 
     def _beginning(self, plan: Any, begin: Any) -> Any:
         def begun(gathering: Any, exchange: Any, body: bytes) -> Run:
@@ -386,7 +386,7 @@ class AggregateWorld(World):
         if end.at < len(data):
             line = data[end.at :].partition(b"\r\n")[0].split(b" ")
             if len(line) == 3:
-                self.sent = _Anything(data, end.at)  # type: ignore[assignment]
+                self.sent = _Anything(data, end.at)
         try:
             return super().look(end)
         finally:
@@ -468,13 +468,16 @@ HOSTILE: Final = (
 KINDS: Final = (
     b"", b"Content-Type: text/plain; charset=utf-16\r\n", b"Content-Type: text/plain; charset=\xff\r\n",
     b"Content-Type: image/png\r\n", b"Content-Type: application/problem+json; charset=latin-1\r\n",
-    b"Content-Type: text/html; charset=idna\r\n", b"Content-Type: ;;;=\r\n", b"Content-Type: text/plain; charset=hex\r\n",
+    b"Content-Type: text/html; charset=idna\r\n", b"Content-Type: ;;;=\r\n",
+    b"Content-Type: text/plain; charset=hex\r\n",
 )  # fmt: skip
 BAD: Final = (
-    b"", b"{", b"[1, 2", b"nul", b'{"at": "\xff"}', b'"\\ud800"', b"{} {}", b"\xef\xbb\xbf{}", b"NaN", b"1e999999",
+    b"", b"{", b"[1, 2", b"nul", b'{"at": "\xff"}', b'"\\ud800"', b"{} {}", b"\xef\xbb\xbf{}", b"NaN",
+    b"1e999999",
     b"[" * 5000 + b"]" * 5000, b'{"a":' * 3000 + b"1" + b"}" * 3000, b'{"id": null, "items": 7, "kind": {}}',
     b'{"id": "../..", "items": [null, {"id": {}}, {"id": "a/b"}]}', b'{"id": "\\u0000\\r\\n", "items": []}',
-    b'{"id": "' + b"x" * 9000 + b'", "items": [[]]}', b"null", b"true", b"123456789012345678901234567890", b"[]",
+    b'{"id": "' + b"x" * 9000 + b'", "items": [[]]}', b"null", b"true", b"123456789012345678901234567890",
+    b"[]",
     b'"text"', b'{"p0": 1, "g": 2, "_errors": 3}', b'{"\\ud83d\\ude00": 1, "id": "\\ud83d\\ude00"}', b"\0",
     b'{"id": 1, "id": 2}', b'{"items": [' + b",".join([b'{"id": 1}'] * 150) + b"]}",
 )  # fmt: skip
@@ -529,7 +532,10 @@ class Guest(Visitor):
     def check(self) -> None:
         responses = read_responses(self.transport, self.methods)
         for method, path, response in zip(self.methods, self.paths, responses, strict=False):
-            check_answer(method, path, response)
+            with contextlib.suppress(
+                RecursionError
+            ):  # what is nested too deep for us, but not for the gateway
+                check_answer(method, path, response)
         transport = self.transport
         closed = transport.lost or transport.closing or transport.finished or transport.eof_given
         if len(responses) > len(self.paths) or (not closed and len(responses) < len(self.paths)):
@@ -643,7 +649,7 @@ def main() -> int:
     for seed in range(options.seed, options.seed + options.worlds):
         try:
             run_aggregates(seed)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is told
             findings += 1
             print(f"seed {seed}: {type(error).__name__}: {str(error)[-2500:]}", flush=True)
             if findings >= 20:
