@@ -211,7 +211,7 @@ def await_true(what: str, ready: Callable[[], bool], patience: float = 30.0, eve
 
 
 def resident(pid: int) -> int:
-    """Its share (PSS) of memory that is no file's: of that, strangers who have the same libraries take some."""
+    """Its share (PSS) of memory that is no file's: that of libraries depends on who else has them."""
     lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
     sizes = {words[0]: int(words[1]) * 1024 for words in lines if len(words) == 3}
     return sizes["Pss_Anon:"] + sizes["Pss_Shmem:"]
