@@ -124,7 +124,7 @@ class Gateway:
         fresh.replace(self.file)
 
     def memory(self) -> int:
-        """Bytes of resident memory of the supervisor and its workers, as of now."""
+        """Bytes of the supervisor and its workers, as of now."""
         return sum(resident(pid) for pid in (self.pids[-1], *self.note()))
 
     # -- what an operator does
@@ -211,10 +211,10 @@ def await_true(what: str, ready: Callable[[], bool], patience: float = 30.0, eve
 
 
 def resident(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    """Its share (PSS) of memory that is no file's: that of libraries depends on who else has them."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
+    sizes = {words[0]: int(words[1]) * 1024 for words in lines if len(words) == 3}
+    return sizes["Pss_Anon:"] + sizes["Pss_Shmem:"]
 
 
 def state_of(pid: int) -> str:
