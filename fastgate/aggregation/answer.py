@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
     from fastgate.aggregation.plan import PartPlan, Plan
     from fastgate.aggregation.run import Outcome
 
-__all__ = ["compose", "failures_of", "partial_lines", "problem", "status_of"]
+__all__ = ["compose", "failures_of", "partial_lines", "partial_of", "problem", "status_of"]
 
-Failed = Sequence[tuple[str, PartFailure | None]]
+Failed = Iterable[tuple[str, PartFailure | None]]
 
 _JSON: Final = b"Content-Type: application/json\r\n"
+_UNQUOTED: Final = re.compile(r"[^ !#-\[\]-~]")  # RFC 9651 3.3.3
 # Of what frames or describes the part's own message nothing goes on (RFC 9110 7.6.1, 8).
 _NEVER: Final = frozenset(
     (
@@ -75,12 +77,19 @@ def _passed(ended: Iterable[tuple[PartPlan, Outcome]]) -> Iterable[bytes]:
                     yield f"{name}: {value}\r\n".encode("latin-1", "replace")
 
 
-def partial_lines(failed: Failed) -> bytes:
-    """A List of Structured Fields (RFC 9651), "reviews";reason=part-timeout, and why the answer is so."""
-    members = ", ".join(f'"{name}";reason={failure.reason}' for name, failure in failed if failure)
-    return (f'Fastgate-Partial: {members}\r\nProxy-Status: fastgate; details="aggregate-partial"\r\n').encode(
-        "ascii"
+def partial_of(failed: Failed) -> str:
+    """A List of Structured Fields (RFC 9651 3.1): "reviews";reason=part-timeout."""
+    return ", ".join(
+        f'"{_UNQUOTED.sub("_", name)}";reason={failure.reason}' for name, failure in failed if failure
     )
+
+
+def partial_lines(failed: Failed) -> bytes:
+    """What an answer lacks, and why it is so."""
+    told = (
+        f'Fastgate-Partial: {partial_of(failed)}\r\nProxy-Status: fastgate; details="aggregate-partial"\r\n'
+    )
+    return told.encode("ascii")
 
 
 def failures_of(failed: Failed) -> list[dict[str, Any]]:
@@ -102,17 +111,9 @@ def status_of(failure: PartFailure, part: PartPlan | None) -> tuple[str, int]:
     if failure.reason in ("aggregate-collision", "aggregate-memory"):
         return failure.reason, 502
     timeout = failure.reason in ("part-timeout", "upstream-head-timeout", "upstream-idle-timeout")
-    if part is not None and part.statuses:
-        keys = (
-            ("timeout",)
-            if timeout
-            else (str(failure.status), f"{failure.status // 100}xx")
-            if failure.status
-            else ()
-        )
-        for key in (*keys, "failure"):
-            if key in part.statuses:
-                return ("aggregate-timeout" if timeout else "aggregate-failed"), part.statuses[key]
+    mapped = None if part is None else failure.mapped(part.statuses, timeout=timeout)
+    if mapped is not None:
+        return ("aggregate-timeout" if timeout else "aggregate-failed"), mapped
     if failure.of_client:
         return "aggregate-request", 400
     return ("aggregate-timeout", 504) if timeout else ("aggregate-failed", 502)

@@ -6,27 +6,25 @@ to wait for the very same request that is under way already.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from fastgate import _core
-from fastgate.aggregation.caching import Freshness, delta_seconds
+from fastgate.aggregation.caching import Fields, Freshness, delta_seconds
 from fastgate.aggregation.decoders import decode_body
-from fastgate.aggregation.documents import Value, decode_json, size_of
+from fastgate.aggregation.documents import Value, size_of
 from fastgate.aggregation.failures import PartFailure
 from fastgate.aggregation.graphql import data_of
 from fastgate.aggregation.requests import PartRequest
 
 if TYPE_CHECKING:
-    from fastgate.aggregation.plan import Gathering, PartPlan, Plan
+    from fastgate.aggregation.plan import PartPlan, Plan
 
 __all__ = ["Requests", "Sent", "Taker"]
 
 _MIN_TIME_NS: Final = 1_000_000
 # Failures that say nothing of what another exchange would have been told.
 _OWN: Final = frozenset(("aggregate-memory", "part-value"))
-
-Fields = Sequence[tuple[str, str]]
 
 
 class Taker(Protocol):
@@ -47,7 +45,7 @@ _NOBODY: Final = _Nobody()
 
 
 class Sent(NamedTuple):
-    """A request that has ended, for the trail. index: of the element, -1 for a part's only request. answer: a
+    """A request that has ended, for the trail. place: of the element, -1 for a part's only request. answer: a
     ``_core.PartAnswer`` without its body, or what is like it."""
 
     part: PartPlan
@@ -73,12 +71,11 @@ class Asking:
 
 
 class Flight:
-    """A request that others wait for. followers: those that would send the same one."""
+    """A request that others wait for, found by the key of its Asking. followers: those that would send it."""
 
-    __slots__ = ("followers", "key")
+    __slots__ = ("followers",)
 
-    def __init__(self, key: Hashable) -> None:
-        self.key = key
+    def __init__(self) -> None:
         self.followers: list[tuple[Requests, Asking]] = []
 
     def leave(self) -> list[tuple[Requests, Asking]]:
@@ -92,7 +89,7 @@ class Flight:
 class Requests:
     """Of one run. Its methods may be called while one of the taker's runs."""
 
-    def __init__(self, plan: Plan, gathering: Gathering, taker: Taker) -> None:
+    def __init__(self, plan: Plan, gathering: _core.Gathering, taker: Taker) -> None:
         self._plan = plan
         self._gathering = gathering
         self._taker: Taker = taker
@@ -181,14 +178,14 @@ class Requests:
             asking.flight = flight
             asking.part.tally.coalesced()
             return False
-        asking.flight = flights[asking.key] = Flight(asking.key)
+        asking.flight = flights[asking.key] = Flight()
         return True
 
     def _land(self, asking: Asking, answer: Any) -> None:
         """Its answer is that of all who wait for it, but for what is its exchange's own."""
         flight, asking.flight = asking.flight, None
         assert flight is not None
-        self._flights_of(asking.part).pop(flight.key, None)
+        self._flights_of(asking.part).pop(asking.key, None)
         followers = flight.leave()
         own = any(one is not self for one, _ in followers) and not _for_all(asking, answer)
         for requests, follower in followers:
@@ -208,8 +205,8 @@ class Requests:
             flight.followers.remove((self, asking))
             return
         flights = self._flights_of(asking.part)
-        if flights.get(flight.key) is flight:
-            del flights[flight.key]
+        if flights.get(asking.key) is flight:
+            del flights[asking.key]
         for requests, follower in flight.leave():
             if follower in requests._waiting and not requests._gathering.gone:
                 requests._ask(follower)
@@ -271,10 +268,7 @@ class Requests:
                     "part-body", f"Content-Encoding: {text}, which nobody asked for", status=status
                 )
         try:
-            if kind == "application/json" and part.json:
-                value = decode_json(answer.body, opening=part.opening)  # most of them
-            else:
-                value = decode_body(answer.body, kind, part.decode, opening=part.opening)
+            value = decode_body(answer.body, kind, part.decode, opening=part.opening)
             if part.graphql is not None:
                 value = data_of(value, part.graphql.partial)
         except PartFailure as failure:
@@ -334,20 +328,9 @@ class _Shared(_Told):
     """That of another Asking."""
 
     def __init__(self, asking: Asking, answer: Any) -> None:
-        self.call = asking
-        for name in (
-            "attempts",
-            "began",
-            "body",
-            "detail",
-            "endpoint",
-            "fields",
-            "reason",
-            "status",
-            "took",
-            "upstream",
-        ):
+        for name in _Told.__slots__:
             setattr(self, name, getattr(answer, name))
+        self.call = asking
 
 
 class _Kept(_Told):

@@ -46,7 +46,7 @@ def decode_body(body: bytes, content_type: str | None, how: str, *, opening: boo
     Raises PartFailure("part-body") for what is not in its form or beyond the bounds of it,
     PartFailure("part-too-large") for a table whose JSON is much larger than itself.
     """
-    if how == "json":
+    if how == "json" or (how == "auto" and content_type == "application/json"):  # nearly all
         return decode_json(body, opening=opening)
     media, _, parameters = (content_type or "").partition(";")
     media = media.strip().lower()

@@ -1,8 +1,7 @@
 """Values where they stand in a part's request: whatever a value is, it stays a value.
 
     path      percent-encoded but for unreserved characters (RFC 3986 2.3): it stays within its segment, and
-    no
-              segment is empty, "." or ".." because of it
+              no segment is empty, "." or ".." because of it
     query     percent-encoded in the same way, name and value
     header    visible ASCII, and space and tab within (RFC 9110 5.5): anything else is refused
 
@@ -23,13 +22,13 @@ from uuid import UUID
 
 from fastgate import _core
 from fastgate.aggregation.failures import PartFailure
+from fastgate.aggregation.values import MAX_TEXT
 
-__all__ = ["Scalar", "header_value", "path_of", "query_of", "text_of"]
+__all__ = ["Scalar", "header_value", "is_field_value", "path_of", "query_of", "text_of"]
 
 #: What may stand for a placeholder.
 Scalar: TypeAlias = "str | int | float | Decimal | UUID | date | Enum"
 
-MAX_VALUE: Final = 8192
 _FIELD: Final = re.compile(r"[\t\x20-\x7e]*")
 _PLACEHOLDER: Final = "{}"
 _DOTS: Final = ("", ".", "..")
@@ -49,8 +48,8 @@ def text_of(value: object) -> str:
         text = value.isoformat()
     else:
         raise PartFailure("part-value", f"{type(value).__name__} stands where a text or a number should")
-    if len(text) > MAX_VALUE:
-        raise PartFailure("part-value", f"a value is longer than {MAX_VALUE} characters")
+    if len(text) > MAX_TEXT:
+        raise PartFailure("part-value", f"a value is longer than {MAX_TEXT} characters")
     return text
 
 
@@ -140,8 +139,12 @@ def query_of(query: Mapping[str, object] | str | None) -> str:
     return "&".join(pairs)
 
 
+def is_field_value(text: str) -> bool:
+    return _FIELD.fullmatch(text) is not None and text == text.strip(" \t")
+
+
 def header_value(name: str, value: object) -> str:
     text = text_of(value)
-    if not _FIELD.fullmatch(text) or text != text.strip(" \t"):
+    if not is_field_value(text):
         raise PartFailure("part-value", f"a value cannot stand in the header {name} (RFC 9110 5.5)")
     return text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class PartFailure(Exception):
     """reason: a code of ``_core.REASONS``. detail: for the log, in one line, "" for none. status: of the
@@ -14,6 +17,16 @@ class PartFailure(Exception):
         self.detail = detail
         self.status = status
         self.of_client = of_client
+
+    def mapped(self, statuses: Mapping[Any, int], *, timeout: bool) -> int | None:
+        """What a part's `statuses` give the client for it: by its status (404, "404", "4xx") or "timeout",
+        else by "failure". None: nothing."""
+        keys: tuple[int | str, ...] = ()
+        if timeout:
+            keys = ("timeout",)
+        elif self.status:
+            keys = (self.status, str(self.status), f"{self.status // 100}xx")
+        return next((statuses[key] for key in (*keys, "failure") if key in statuses), None)
 
     def kept(self) -> PartFailure:
         """The same for who keeps it: without the frames that it comes through, which know the run and what it

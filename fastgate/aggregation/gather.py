@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, Self, TypedDict, TypeVar, Unpack, overlo
 import msgspec
 
 from fastgate import _core
+from fastgate.aggregation.answer import partial_of
 from fastgate.aggregation.caching import combine
 from fastgate.aggregation.escaping import header_value, path_of, query_of
 from fastgate.aggregation.failures import PartFailure
@@ -37,7 +38,6 @@ V = TypeVar("V")
 #: Of the time that an exchange has left, what is kept for its answer: a tenth, at most so many seconds.
 _SPARE: Final = 0.1
 _SUCCESS: Final = range(200, 300)
-_UNQUOTED: Final = re.compile(r"[^ !#-\[\]-~]")  # RFC 9651 3.3.3
 _FAILURE_CLASS: Final = re.compile(r"[1-5](?:[0-9]{2}|xx)|timeout|failure")
 
 
@@ -304,9 +304,8 @@ class Gather(Run):
             failure = part.failure
             if failure is None and isinstance(part, Mapped):
                 failure = next((one.failure for one in part.parts if one.failure is not None), None)
-            if failure is not None:
-                told.append(f'"{_UNQUOTED.sub("_", name)}";reason={failure.reason}')
-        return ", ".join(told)
+            told.append((name, failure))
+        return partial_of(told)
 
     def cache_control(self, *, private: bool = False) -> str:
         """A Cache-Control for an answer that is made of all parts: the least of theirs. "no-store" when one

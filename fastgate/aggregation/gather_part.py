@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from fastgate import _core
+from fastgate.aggregation.answer import failures_of
 from fastgate.aggregation.failures import PartFailure
 
 if TYPE_CHECKING:
@@ -47,17 +48,9 @@ class PartsFailed(_core.Refusal):
         response = exchange.refuse(self.status, self.code, str(self))
         if response.headers.get("content-type") == "application/problem+json":
             problem = msgspec.json.decode(response.body)
-            problem["parts"] = [_told(name, failure) for name, failure in self.parts.items()]
+            problem["parts"] = failures_of(self.parts.items())
             response.body = msgspec.json.encode(problem)
         return response
-
-
-def _told(name: str, failure: PartFailure) -> dict[str, Any]:
-    # Details are for the log: they may quote what services said.
-    told: dict[str, Any] = {"part": name, "reason": failure.reason}
-    if failure.status:
-        told["status"] = failure.status
-    return told
 
 
 class Judging(NamedTuple):
@@ -144,15 +137,7 @@ class Part(Generic[T]):
         self._gather = self._sending = self._mapping = None
 
     def _status_for_client(self, failure: PartFailure) -> int | None:
-        statuses = self._judging.statuses
-        if not statuses:
-            return None
-        keys: tuple[int | str, ...] = ()
-        if is_timeout(failure):
-            keys = ("timeout",)
-        elif failure.status:
-            keys = (failure.status, str(failure.status), f"{failure.status // 100}xx")
-        return next((statuses[key] for key in (*keys, "failure") if key in statuses), None)
+        return failure.mapped(self._judging.statuses, timeout=is_timeout(failure))
 
 
 class Mapped(Part[list[U]], Generic[U]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from fastgate import _core
 from fastgate.aggregation.caching import HEADERS as CACHING_HEADERS
@@ -16,68 +16,16 @@ from fastgate.aggregation.part_cache import PartCache
 from fastgate.aggregation.requests import RequestTemplate, compile_request
 from fastgate.aggregation.run import Run
 from fastgate.aggregation.shape import Shape, compile_shape
-from fastgate.aggregation.values import ClientValues
+from fastgate.aggregation.values import ClientValues, Getter, compile_placeholder
 from fastgate.config import model
 from fastgate.config.part_graph import needs_of, reads_client_body, texts_of
-from fastgate.config.templates import Placeholder, placeholders_of, read_template
+from fastgate.config.templates import placeholders_of, read_template
 
-__all__ = ["Gathering", "PartPlan", "Plan"]
+__all__ = ["PartPlan", "Plan"]
 
 _SAFE: Final = ("GET", "HEAD")
-_WHO: Final = (
-    "claim",
-    "consumer",
-    "client_ip",
-    "request_id",
-)  # what no field of the request shows to a cache
-
-
-class Gathering(Protocol):
-    """What a run asks and answers by: ``_core.Gathering``."""
-
-    @property
-    def gone(self) -> bool: ...
-    @property
-    def traced(self) -> bool: ...
-    @property
-    def age_ns(self) -> int: ...
-    @property
-    def told(self) -> bytes: ...
-    def charge(self, size: int, /) -> bool: ...
-    def ask(
-        self,
-        call: object,
-        upstream: Any,
-        method: str,
-        target: bytes,
-        lines: bytes,
-        body: bytes,
-        timeout_ns: int,
-        limit: int,
-        retry: Any = None,
-        /,
-    ) -> Any: ...
-    def give_up(self, side: Any, /) -> None: ...
-    def deliver(self, answer: Any, /) -> None: ...
-    def note(
-        self,
-        name: str,
-        began: int,
-        took: int,
-        status: int,
-        reason: str,
-        upstream: str,
-        endpoint: str,
-        attempts: int,
-        /,
-    ) -> None: ...
-    def respond(
-        self, status: int, lines: bytes, body: bytes, reason: str, detail: str | None = None, /
-    ) -> None: ...
-    def begin_stream(self, status: int, lines: bytes, body: bytes, /) -> None: ...
-    def write(self, piece: bytes, /) -> None: ...
-    def end_stream(self, piece: bytes, reason: str, detail: str | None = None, /) -> None: ...
-    def fail(self, reason: str, status: int, detail: str, members: dict[str, Any], /) -> None: ...
+# What no field of the request shows to a cache.
+_WHO: Final = ("claim", "consumer", "client_ip", "request_id")
 
 
 class PartPlan:
@@ -109,7 +57,7 @@ class PartPlan:
         self.cache_ns: Final = (part.cache or 0) if self.request.method == "GET" else 0
         self.when: Final[Condition | None] = compile_when(part.when) if part.when else None
         self.for_each: Final = part.for_each
-        self.items: Final[Placeholder | None] = _only(part.for_each)
+        self.items: Final[Getter | None] = _only(part.for_each)
         # -- filled in by the plan: its place in the graph, and whether its value had better be decoded open
         self.needs: tuple[int, ...] = ()
         self.needed_by: tuple[int, ...] = ()
@@ -147,7 +95,6 @@ class Plan:
         counters: _core.Counters,
         compile_retry: Callable[[model.Retry], _core.RetryPolicy],
     ) -> None:
-        self.route: Final = route
         self.config: Final = aggregate
         self.parts: Final = tuple(
             PartPlan(
@@ -198,15 +145,16 @@ class Plan:
             for other in self.parts
         )
 
-    def begin(self, gathering: Gathering, exchange: Any, body: bytes) -> Run:
+    def begin(self, gathering: _core.Gathering, exchange: Any, body: bytes) -> Run:
         return Run(self, gathering, ClientValues(exchange, body))
 
 
-def _only(each: model.ForEach | None) -> Placeholder | None:
+def _only(each: model.ForEach | None) -> Getter | None:
+    """What gives the list."""
     if each is None:
         return None
     (placeholder,) = placeholders_of(read_template(each.list))
-    return placeholder
+    return compile_placeholder(placeholder)
 
 
 def _client_of(aggregate: model.Aggregate) -> tuple[bytes, bool]:

@@ -19,6 +19,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 from msgspec import Raw
 
 from fastgate.aggregation.documents import MISSING, Missing, Value, encode
+from fastgate.aggregation.escaping import is_field_value
 from fastgate.aggregation.failures import PartFailure
 from fastgate.aggregation.values import Values, compile_placeholder, compile_text, of_client, shown
 from fastgate.config.model import GraphQl, Part
@@ -36,7 +37,6 @@ __all__ = ["MAX_HEAD", "PartRequest", "RequestTemplate", "compile_request"]
 MAX_HEAD: Final = 60_000
 _MAX_FIELDS: Final = 160  # of the 200 of such a head
 # RFC 9110 5.5. What goes along as it came may have bytes beyond ASCII too.
-_FIELD: Final = re.compile(r"[\t\x20-\x7e]*")
 _FIELD_AS_IT_CAME: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _QUERY_AS_IT_CAME: Final = re.compile(r"[!-~]*")
 # "." or "..", for a server too that takes an escaped slash or a backslash for a slash, or drops parameters.
@@ -291,7 +291,7 @@ def _field(name: str, template: Template) -> _Pieces:
         value = text(values)
         if value is MISSING:
             return ()
-        if not _FIELD.fullmatch(value) or value != value.strip(" \t"):
+        if not is_field_value(value):
             raise _refused(template, f"it cannot stand in the header {name} (RFC 9110 5.5)")
         if any(_NO_COOKIE.search(str(one(values))) for one in values_of):
             raise _refused(template, "it cannot stand in a cookie (RFC 6265 4.1.1)")

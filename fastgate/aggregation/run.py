@@ -16,14 +16,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastgate.aggregation.answer import compose, problem, status_of
-from fastgate.aggregation.asking import Fields, Requests
+from fastgate.aggregation.asking import Requests
+from fastgate.aggregation.caching import Fields
 from fastgate.aggregation.documents import MISSING, Value, opened
 from fastgate.aggregation.failures import PartFailure
 from fastgate.aggregation.streaming import stream_of
-from fastgate.aggregation.values import ClientValues, PartValue, Values, compile_placeholder
+from fastgate.aggregation.values import ClientValues, PartValue, Values
 
 if TYPE_CHECKING:
-    from fastgate.aggregation.plan import Gathering, PartPlan, Plan
+    from fastgate import _core
+    from fastgate.aggregation.plan import PartPlan, Plan
 
 __all__ = ["Outcome", "Run"]
 
@@ -32,7 +34,6 @@ class Outcome(NamedTuple):
     """How a part ended; without a failure and without a value it was skipped. shaped: what the answer has of
     it; MISSING for nothing. fields: of its answers, those that were looked at."""
 
-    ok: bool = False
     shaped: Any = MISSING
     failure: PartFailure | None = None
     fields: Sequence[Fields] = ()
@@ -41,11 +42,10 @@ class Outcome(NamedTuple):
 class Items:
     """The elements of a part's `for_each`."""
 
-    __slots__ = ("active", "elements", "fields", "next", "results", "values")
+    __slots__ = ("active", "elements", "fields", "next", "results")
 
-    def __init__(self, elements: list[Value], values: Values) -> None:
+    def __init__(self, elements: list[Value]) -> None:
         self.elements = elements
-        self.values = values
         self.results: list[Any] = [MISSING] * len(elements)
         self.fields: dict[int, Fields] = {}
         self.next = 0
@@ -55,10 +55,9 @@ class Items:
 class Run:
     """gathering: asks, answers, and is told of deadlines. Its methods call one another, never themselves."""
 
-    def __init__(self, plan: Plan, gathering: Gathering, client: ClientValues) -> None:
+    def __init__(self, plan: Plan, gathering: _core.Gathering, client: ClientValues) -> None:
         self.plan: Final = plan
         self.gathering: Final = gathering
-        self.client: Final = client
         #: What templates see: the values of parts that are there, defaults of those that failed among them.
         self.values: Final[dict[str, PartValue]] = {}
         self.outcomes: Final[list[Outcome | None]] = [None] * len(plan.parts)
@@ -163,12 +162,12 @@ class Run:
     def _begin_items(self, part: PartPlan) -> None:
         assert part.items is not None
         assert part.for_each is not None
-        elements = opened_list(compile_placeholder(part.items)(self._base))
+        elements = _opened_list(part.items(self._base))
         if len(elements) > part.for_each.max_items:
             raise PartFailure(
                 "part-too-large", f"{len(elements)} elements, and at most {part.for_each.max_items}"
             )
-        items = self._items[part.index] = Items(elements, self._base)
+        items = self._items[part.index] = Items(elements)
         if not elements:
             self._items_done(part, items)
         else:
@@ -186,7 +185,7 @@ class Run:
             items.next += 1
             items.active += 1
             try:
-                request = part.request.build(items.values.at(items.elements[index], index))
+                request = part.request.build(self._base.at(items.elements[index], index))
             except PartFailure as failure:
                 items.active -= 1
                 if self._item_failed(part, items, index, failure):
@@ -224,7 +223,7 @@ class Run:
         if part.needed_by:
             self.values[part.name] = PartValue(value, status, dict(reversed(fields[0])) if fields else {})
         self._successes += 1
-        self._settle(part, Outcome(True, shaped, None, fields))
+        self._settle(part, Outcome(shaped, None, fields))
 
     def _skip(self, part: PartPlan) -> None:
         part.tally.skipped()
@@ -239,7 +238,7 @@ class Run:
             self.values[part.name] = PartValue(part.default, 0)
             if not part.omit:
                 shaped = part.default
-        self._settle(part, Outcome(False, shaped, failure.kept()))
+        self._settle(part, Outcome(shaped, failure.kept()))
 
     def _settle(self, part: PartPlan, outcome: Outcome) -> None:
         if self.outcomes[part.index] is not None or self._done:
@@ -253,7 +252,7 @@ class Run:
         policy = self.plan.config.policy
         if outcome.failure is not None and (policy == "all" or (policy == "required" and part.required)):
             self._end_failed(part)
-        elif policy == "first" and outcome.ok and outcome.shaped is not MISSING:
+        elif policy == "first" and outcome.failure is None and outcome.shaped is not MISSING:
             self._end_ok([part.index])
         elif (
             policy == "quorum"
@@ -383,7 +382,7 @@ class Run:
                 self.gathering.note(part.name, self.gathering.age_ns, 0, 0, failure.reason, "", "", 0)
 
 
-def opened_list(value: Any) -> list[Value]:
+def _opened_list(value: Any) -> list[Value]:
     if value is MISSING:
         raise PartFailure("part-value", "the list of for_each is not there")
     value = opened(value)

@@ -21,6 +21,7 @@ from fastgate.config.templates import Placeholder, Template
 __all__ = [
     "MAX_TEXT",
     "ClientValues",
+    "Getter",
     "PartValue",
     "Values",
     "compile_placeholder",
