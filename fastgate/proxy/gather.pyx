@@ -297,8 +297,8 @@ cdef class Gathering(EndpointSide):
             bytes body not None, int64_t timeout_ns, int64_t limit, RetryPolicy retry=None):
         """Sends a request; `answered` of the run hears what became of it.
 
-        lines: field lines, each checked and with its CRLF; Host is the client's. limit: bytes of the answer's body. Returns what `give_up` takes. Raises ValueError for what
-        is no request."""
+        lines: field lines, each checked and with its CRLF; Host is the client's. limit: bytes of the answer's body.
+        Returns what `give_up` takes. Raises ValueError for what is no request."""
         cdef Exchange parent = self.x, x
         cdef PartSide side
         cdef list head
@@ -323,18 +323,11 @@ cdef class Gathering(EndpointSide):
         x.view.client = parent.view.client
         x.consumer_name = parent.consumer_name
         x.view.consumer = parent.view.consumer
-        memcpy(x.request_id, parent.request_id, sizeof(x.request_id))
-        x.request_id_length = parent.request_id_length
-        inherit_trace(x, parent)
         side.began = x.start_ns - parent.start_ns
         side.asked = x
         side.gathering = self
         self.calls.add(side)
-        if _idempotent(x.view.method_id):
-            x.replayable = True
-            x.replay = b""
-            x.replay_limit = REPLAY_LIMIT
-        enter_upstream(x, PyBytes_AS_STRING(body), <size_t>len(body), True, x.start_ns)
+        send_inner(x, parent, True, body)
         return side
 
     def deliver(self, answer not None):

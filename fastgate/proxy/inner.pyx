@@ -374,6 +374,20 @@ def ask_endpoint(Endpoint endpoint not None, bytes head not None, int64_t timeou
     return future
 
 
+cdef int send_inner(Exchange x, Exchange parent, bint traced, bytes body) except -1:
+    # To whoever the upstream's balancer chooses. parent: whom it is for, None: nobody. traced: its tries are spans of that.
+    if parent is not None:
+        memcpy(x.request_id, parent.request_id, sizeof(x.request_id))
+        x.request_id_length = parent.request_id_length
+        if traced:
+            inherit_trace(x, parent)
+    if _idempotent(x.view.method_id):
+        x.replayable = True
+        x.replay = b""
+        x.replay_limit = REPLAY_LIMIT
+    return enter_upstream(x, PyBytes_AS_STRING(body), <size_t>len(body), True, x.start_ns)
+
+
 cdef enum:
     LONGEST_WAIT = 86400    # seconds that a request of a plugin may take
 
@@ -421,16 +435,7 @@ cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str 
     lines.append(b"\r\n")
     x = subrequest(worker, upstream, b"".join(lines), body, <int64_t>(timeout * 1e9), limit)
     future = (<Subrequest>x.client).future
-    if parent is not None:
-        memcpy(x.request_id, parent.request_id, sizeof(x.request_id))
-        x.request_id_length = parent.request_id_length
-        if traced:
-            inherit_trace(x, parent)
-    if _idempotent(x.view.method_id):
-        x.replayable = True
-        x.replay = b""
-        x.replay_limit = REPLAY_LIMIT
-    enter_upstream(x, PyBytes_AS_STRING(body), <size_t>len(body), True, x.start_ns)
+    send_inner(x, parent, traced, body)
     return future
 
 
