@@ -188,7 +188,6 @@ cdef class PluginRun:
     cdef int _body_result(self, object value) except -1
     cdef int _send_head(self, bint bodiless) except -1
     cdef int _sent(self, int sent) except -1
-    cdef int _log(self) except -1
 
 @cython.final
 cdef class Ticket:

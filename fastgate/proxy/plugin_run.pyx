@@ -724,7 +724,7 @@ cdef class PluginRun:
         self.stop()
         if self.chain.has_log:
             self.state = RUN_LOG
-            keep = self._log()
+            keep = run_log_hooks(self)
         for step in self.chain.steps[:self.entered]:
             if isinstance(step, PluginSlot):
                 slot = step
@@ -745,57 +745,6 @@ cdef class PluginRun:
             self.doubtful = []
         self.doubtful.append(slot)
         return 0
-
-    cdef int _log(self) except -1:
-        # 1: a hook goes on behind the end, in a task. What a hook does here holds up nothing.
-        cdef PluginSlot slot
-        cdef bint suspended = False, well
-        cdef int64_t now
-        for step in self.chain.steps:
-            if not isinstance(step, PluginSlot) or (<PluginSlot>step).on_log is None:
-                continue
-            slot = step
-            self.slot = slot
-            if slot.open_until_ns and self.trial is not slot:
-                now = now_ns()
-                if not slot.admits(now):
-                    self._in_doubt(slot)
-                    continue
-            try:
-                value = slot.on_log(self.view)
-                if value is not None:
-                    if not PyCoro_CheckExact(value):
-                        value = _await(value)
-                    task = start_coroutine(self.x.worker.loop, value, slot, [])
-                    if task is not None:
-                        suspended = True
-                        well = self.troubled is None or slot not in self.troubled
-                        self._in_doubt(slot)
-                        _watch_log(self.x.worker, slot, self.chain.plugins, task, well)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                self._in_trouble(slot)
-                slot.failed("failures", error, now_ns())
-        return suspended
-
-
-def _watch_log(Worker worker, PluginSlot slot, PluginSet plugins, task, bint well):
-    # An on_log that goes on: it has its budget, and the plugin is not closed under it. well: nothing else of it has failed.
-    plugins.enter()
-    handle = worker.loop.call_later(slot.timeout_ns / 1e9, task.cancel)
-
-    def done(task):
-        handle.cancel()
-        if task.cancelled():
-            slot.failed("timeouts", None, now_ns())
-        elif task.exception() is not None:
-            slot.failed("failures", task.exception(), now_ns())
-        elif well and slot.failures:
-            slot.went_well()
-        plugins.leave()
-
-    task.add_done_callback(done)
 
 
 def _told_nobody(task):
