@@ -97,6 +97,8 @@ def combine(answers: Iterable[Fields], *, private: bool = False) -> str:
     found = [Freshness.of(fields) for fields in answers]
     if not found:
         return ""
+    if all(one is _SILENT for one in found):
+        return "private" if private else ""
     if any(one.no_store for one in found):
         return "no-store"
     private = private or any(one.private for one in found)
