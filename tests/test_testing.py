@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
@@ -165,6 +166,17 @@ async def test_plugins_see_the_same_time(fastgate_gateway: Start) -> None:
         assert [b - a for a, b in zip(before, after, strict=True)] == pytest.approx([3600, 3600], abs=1)
         with pytest.raises(ValueError, match="forward"):
             gw.clock.advance(-1)
+
+
+async def test_the_systems_time_is_back_when_the_last_gateway_has_ended(fastgate_gateway: Start) -> None:
+    async with fastgate_gateway(TABLES) as first:
+        async with fastgate_gateway(TABLES) as second:
+            second.clock.advance(3600)
+        assert first.clock.now() > time.time() + 3500
+        assert first.clock.monotonic() > time.monotonic() + 3500
+    async with fastgate_gateway(TABLES) as next_one:
+        assert next_one.clock.now() == pytest.approx(time.time(), abs=10)
+        assert next_one.clock.monotonic() == pytest.approx(time.monotonic(), abs=10)
 
 
 async def test_reload(fastgate_gateway: Start) -> None:

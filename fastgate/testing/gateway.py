@@ -32,7 +32,8 @@ class Clock:
     """The gateway's time: deadlines, buckets of rate limits, breakers, and ``Host.clock`` of plugins.
 
     It is that of the system, and goes ahead of it by what it was advanced; all gateways of a process share
-    it. The loop's own timers, as ``asyncio.sleep``, go by the system's.
+    it, until the last of them has ended: the next starts with the system's. The loop's own timers, as
+    ``asyncio.sleep``, go by the system's.
     """
 
     def __init__(self, worker: _core.Worker) -> None:
