@@ -7,7 +7,7 @@ to wait for the very same request that is under way already.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fastgate import _core
 from fastgate.aggregation.caching import Fields, Freshness, delta_seconds
@@ -20,7 +20,7 @@ from fastgate.aggregation.requests import PartRequest
 if TYPE_CHECKING:
     from fastgate.aggregation.plan import PartPlan, Plan
 
-__all__ = ["Requests", "Sent", "Taker"]
+__all__ = ["Requests", "Taker"]
 
 _MIN_TIME_NS: Final = 1_000_000
 # Failures that say nothing of what another exchange would have been told.
@@ -42,15 +42,6 @@ class _Nobody:
 
 
 _NOBODY: Final = _Nobody()
-
-
-class Sent(NamedTuple):
-    """A request that has ended, for the trail. place: of the element, -1 for a part's only request. answer: a
-    ``_core.PartAnswer`` without its body, or what is like it."""
-
-    part: PartPlan
-    place: int
-    answer: Any
 
 
 class Asking:
@@ -96,8 +87,8 @@ class Requests:
         self._began = gathering.age_ns  # what went before, such as the client's body, is not the parts' time
         self._waiting: set[Asking] = set()
         self._flights: dict[Hashable, Flight] = {}
-        #: What has ended, in this order.
-        self.trail: Final[list[Sent]] = []
+        #: Requests that have ended, in this order: each a ``_core.PartAnswer`` without its body, or what is like it.
+        self.trail: Final[list[Any]] = []
 
     def ask(self, part: PartPlan, index: int, request: PartRequest) -> None:
         self._ask(Asking(part, index, request))
@@ -109,7 +100,7 @@ class Requests:
             return
         asking.pending -= 1
         part = asking.part
-        self.trail.append(Sent(part, asking.index, answer))
+        self.trail.append(answer)
         if asking.flight is not None:
             self._land(asking, answer)
         try:

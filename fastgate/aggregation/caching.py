@@ -37,6 +37,11 @@ class Freshness(NamedTuple):
     @classmethod
     def of(cls, fields: Fields) -> Freshness:
         """fields: (name in small letters, value)."""
+        for name, _ in fields:
+            if name in HEADERS:
+                break
+        else:
+            return _SILENT  # as most answers are
         directives: dict[str, str] = {}
         age, expires, date, vary = 0, "", "", False
         for name, value in fields:
@@ -97,7 +102,7 @@ def combine(answers: Iterable[Fields], *, private: bool = False) -> str:
     found = [Freshness.of(fields) for fields in answers]
     if not found:
         return ""
-    if all(one is _SILENT for one in found):
+    if found.count(_SILENT) == len(found):
         return "private" if private else ""
     if any(one.no_store for one in found):
         return "no-store"

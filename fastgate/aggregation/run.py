@@ -81,7 +81,8 @@ class Run:
     def answered(self, answer: Any) -> None:
         if not self._done:
             self._requests.answered(answer)
-            self._advance()
+            if self._ready or not self._left:
+                self._advance()
 
     def got(self, part: PartPlan, index: int, value: Value, status: int, fields: Fields) -> None:
         """A request has its answer."""
@@ -362,9 +363,9 @@ class Run:
         """The waterfall, for who looks at it later."""
         if not failed and not self.gathering.traced:
             return
-        for sent in self._requests.trail:
-            name = sent.part.name if sent.place < 0 else f"{sent.part.name}[{sent.place}]"
-            answer = sent.answer
+        for answer in self._requests.trail:
+            asking = answer.call
+            name = asking.part.name if asking.index < 0 else f"{asking.part.name}[{asking.index}]"
             self.gathering.note(
                 name,
                 answer.began,
@@ -375,7 +376,7 @@ class Run:
                 answer.endpoint,
                 answer.attempts,
             )
-        asked = {one.part for one in self._requests.trail}
+        asked = {answer.call.part for answer in self._requests.trail}
         for part in self.plan.parts:
             failure = self._failure(part)
             if failure is not None and part not in asked:
