@@ -87,7 +87,7 @@ class Requests:
         self._began = gathering.age_ns  # what went before, such as the client's body, is not the parts' time
         self._waiting: set[Asking] = set()
         self._flights: dict[Hashable, Flight] = {}
-        #: Requests that have ended, in this order: each a ``_core.PartAnswer`` without its body, or what is like it.
+        #: Requests that have ended, in this order: ``_core.PartAnswer``s without a body, or what is like one.
         self.trail: Final[list[Any]] = []
 
     def ask(self, part: PartPlan, index: int, request: PartRequest) -> None:
