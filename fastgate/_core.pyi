@@ -6,6 +6,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from typing import Any, Literal, NamedTuple, Protocol
 
 from fastgate.aggregation.gather import Gather, Policy
+from fastgate.aggregation.part_cache import PartCache
 
 class ReasonInfo(NamedTuple):
     code: str
@@ -1392,7 +1393,7 @@ class Refusal(Exception):
 
     def answer(self, exchange: ExchangeView) -> Response: ...
 
-def gather_with(make: Callable[..., Gather]) -> None:
+def gather_with(make: Callable[..., Gather], make_cache: Callable[[], PartCache]) -> None:
     """``make(exchange, **options)`` is what ``ExchangeView.gather`` gives."""
 
 class GatewayError:
@@ -1498,7 +1499,10 @@ class ExchangeView:
         body: bytes,
         timeout: float,
         limit: int,
+        retry: RetryPolicy | None,
     ) -> asyncio.Future[SubResponse]: ...
+    @property
+    def _part_cache(self) -> PartCache: ...
     def gather(
         self,
         *,

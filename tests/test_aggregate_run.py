@@ -321,3 +321,18 @@ def test_memory_ends_any_of_them(policy: str) -> None:
     desk.answer(0, 0, b"", "aggregate-memory")
     assert desk.said[0][0] == "failure"
     assert desk.said[0][3] == "aggregate-memory"
+
+
+@pytest.mark.parametrize(
+    ("why", "reason", "status"),
+    [
+        ("part-timeout", "aggregate-timeout", 504),
+        ("connect-timeout", "aggregate-timeout", 504),
+        ("upstream-idle-timeout", "aggregate-timeout", 504),
+        ("connect-refused", "aggregate-failed", 502),
+    ],
+)
+def test_a_timeout_is_whatever_a_client_would_get_504_for(why: str, reason: str, status: int) -> None:
+    desk = Desk(plan_of(parts={"a": {}}))
+    desk.answer(0, 0, b"", why)
+    assert desk.said == [("failure", status, ["a"], reason)]

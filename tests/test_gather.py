@@ -513,6 +513,66 @@ async def test_posts_are_never_the_same(services: FakeServices) -> None:
     assert len(services["orders"].requests) == 2
 
 
+# -- kept answers
+
+
+async def test_kept_answers(services: FakeServices) -> None:
+    services["users"].reply(
+        json={"id": 7, "name": "ann"}, headers={"Cache-Control": "max-age=30", "Age": "10"}
+    )
+
+    async def ages(seconds: float) -> list[str | None]:
+        async with services.gather() as g:
+            parts = [g.get("users", "/7", type=User, cache=seconds) for _ in range(2)]
+        assert [part.value.name for part in parts] == ["ann", "ann"]
+        return [part.headers.get("age") for part in parts]
+
+    assert await ages(60) == ["10", "10"]
+    await services._time.sleep(15)
+    assert await ages(60) == ["25", "25"]
+    assert len(services["users"].requests) == 1
+    await services._time.sleep(6)  # it is stale
+    assert await ages(60) == ["10", "10"]
+    await services._time.sleep(1)
+    assert await ages(0) == ["10", "10"]  # who keeps nothing is given nothing that is kept
+    assert len(services["users"].requests) == 3
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"headers": {"Cache-Control": "private"}},
+        {"headers": {"Cache-Control": "no-store"}},
+        {"headers": {"Set-Cookie": "a=b"}},
+        {"status": 404},
+        {"body": b"{"},
+    ],
+)
+async def test_answers_that_are_not_kept(services: FakeServices, plan: dict[str, Any]) -> None:
+    services["users"].reply(**{"body": b"{}", **plan})
+    for _ in range(2):
+        async with services.gather() as g:
+            g.get("users", "/7", required=False, cache=60)
+    assert len(services["users"].requests) == 2
+
+
+async def test_what_is_kept_takes_memory_too(services: FakeServices) -> None:
+    services["users"].reply(body=b"x" * 600)
+    async with services.gather() as g:
+        g.get("users", "/7", type=bytes, cache=60)
+    with pytest.raises(PartsFailed) as caught:
+        async with services.gather(max_memory=500) as g:
+            g.get("users", "/7", type=bytes, cache=60)
+    assert failed(caught)[1] == "aggregate-memory"
+
+
+async def test_a_post_is_not_kept(services: FakeServices) -> None:
+    for _ in range(2):
+        async with services.gather() as g:
+            g.post("orders", "/", type=None, cache=60)
+    assert len(services["orders"].requests) == 2
+
+
 # -- for each
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec import Struct, to_builtins
 
-from fastgate.plugins import Exchange, PartsFailed, Plugin, Response
+from fastgate.plugins import Exchange, PartsFailed, Plugin, Response, RetryPolicy
 from fastgate.testing import Answer, Fields, GatewayUnderTest, Seen, run_gateway
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -65,6 +65,18 @@ class Misused(Plugin):
                 left = exchange.time_left
                 await exchange.subrequest("users")
                 return Response(json=[left, exchange.time_left])
+            case "/retry":
+                retry = RetryPolicy(on=["status"], statuses=[503], backoff_base_ns=1_000_000)
+                own = "own" in exchange.request.raw_query
+                async with exchange.gather() as g:
+                    user = g.get("users", "/", type=User, retry=retry if own else None)
+                return Response(json=user.value.name)
+            case "/subrequest":
+                return Response(json=(await exchange.subrequest("users")).status)
+            case "/kept":
+                async with exchange.gather() as g:
+                    kept = g.get("users", "/", type=User, cache=60)
+                return Response(json=kept.value.name)
             case "/late":
                 async with exchange.gather(timeout=100) as g:
                     g.get("users", "/", timeout=100)
@@ -91,7 +103,10 @@ class Misused(Plugin):
 
 TABLES: dict[str, Any] = {
     "listeners": [{"bind": "127.0.0.1:0"}],
-    "upstreams": {name: {"endpoints": [f"{name}.internal:80"]} for name in ("users", "orders", "offers")},
+    "upstreams": {
+        name: {"endpoints": [f"{name}.internal:80"], "retry": {"on": ["reset"], "backoff_base": "1ms"}}
+        for name in ("users", "orders", "offers")
+    },
     "routes": [
         {"name": "page", "match": {"path": "/page"}, "respond": {"status": 500}, "plugins": ["page"]},
         {"name": "other", "respond": {"status": 200}, "plugins": ["misused"]},
@@ -277,6 +292,37 @@ async def test_a_thousand_elements(gw: GatewayUnderTest) -> None:
 async def test_a_failure_that_the_plugin_catches(gw: GatewayUnderTest) -> None:
     answer = await gw.get("/caught")
     assert (answer.status, answer.json()) == (418, {"users": "part-type"})
+
+
+async def test_parts_are_tried_again_as_the_upstream_says(gw: GatewayUnderTest) -> None:
+    gw.upstream("users").fail("reset", times=1)
+    assert (await gw.get("/retry")).json() == "a&b"
+    assert len(gw.upstream("users").requests) == 2
+    gw.upstream("users").reply(503, times=1)
+    assert (await gw.get("/retry")).code == "aggregate-failed"
+
+
+async def test_a_part_has_a_retry_of_its_own(gw: GatewayUnderTest) -> None:
+    gw.upstream("users").fail("reset", times=1)
+    assert (await gw.get("/retry?own")).code == "aggregate-failed"
+    gw.upstream("users").reply(503, times=1)
+    assert (await gw.get("/retry?own")).json() == "a&b"
+    assert len(gw.upstream("users").requests) == 3
+
+
+async def test_a_subrequest_is_sent_once(gw: GatewayUnderTest) -> None:
+    gw.upstream("users").fail("reset", times=1)
+    assert (await gw.get("/subrequest")).status == 500
+    assert len(gw.upstream("users").requests) == 1
+
+
+async def test_an_answer_is_kept_for_other_exchanges_with_the_same_host(gw: GatewayUnderTest) -> None:
+    for host in ("a.test", "a.test", "b.test"):
+        assert (await gw.get("/kept", headers={"host": host})).json() == "a&b"
+    assert [seen.headers["host"] for seen in gw.upstream("users").requests] == ["a.test", "b.test"]
+    await gw.reload(TABLES)
+    assert (await gw.get("/kept", headers={"host": "a.test"})).json() == "a&b"
+    assert len(gw.upstream("users").requests) == 3
 
 
 async def test_two_blocks(gw: GatewayUnderTest) -> None:

@@ -110,8 +110,8 @@ def status_of(failure: PartFailure, part: PartPlan | None) -> tuple[str, int]:
     """Reason and status for the client, of the failure that has decided it."""
     if failure.reason in ("aggregate-collision", "aggregate-memory"):
         return failure.reason, 502
-    timeout = failure.reason in ("part-timeout", "upstream-head-timeout", "upstream-idle-timeout")
-    mapped = None if part is None else failure.mapped(part.statuses, timeout=timeout)
+    timeout = failure.is_timeout
+    mapped = None if part is None else failure.mapped(part.statuses)
     if mapped is not None:
         return ("aggregate-timeout" if timeout else "aggregate-failed"), mapped
     if failure.of_client:

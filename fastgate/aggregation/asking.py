@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fastgate import _core
-from fastgate.aggregation.caching import Fields, Freshness, delta_seconds
+from fastgate.aggregation.caching import Fields, Freshness
 from fastgate.aggregation.decoders import decode_body
 from fastgate.aggregation.documents import Value, size_of
 from fastgate.aggregation.failures import PartFailure
@@ -18,6 +18,7 @@ from fastgate.aggregation.graphql import data_of
 from fastgate.aggregation.requests import PartRequest
 
 if TYPE_CHECKING:
+    from fastgate.aggregation.part_cache import CachedAnswer
     from fastgate.aggregation.plan import PartPlan, Plan
 
 __all__ = ["Requests", "Taker"]
@@ -327,12 +328,10 @@ class _Shared(_Told):
 class _Kept(_Told):
     """One that was kept."""
 
-    def __init__(self, asking: Asking, kept: Any) -> None:
+    def __init__(self, asking: Asking, kept: CachedAnswer) -> None:
         self.call = asking
         self.status, self.body = kept.status, kept.body
-        age = (_core.monotonic_ns() - kept.stored_ns) // 1_000_000_000
-        said = next((delta_seconds(text) or 0 for name, text in kept.fields if name == "age"), 0)
-        self.fields = [one for one in kept.fields if one[0] != "age"] + [("age", str(said + age))]
+        self.fields = kept.aged(_core.monotonic_ns())
         self.reason, self.detail, self.endpoint, self.upstream = "", None, "", ""
         self.attempts = self.began = self.took = 0
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+from fastgate import _core
+
+#: What the gateway answers 504 for where a client asks.
+_TIMEOUTS: Final = frozenset(info.code for info in _core.REASONS if info.status == 504)
 
 
 class PartFailure(Exception):
@@ -18,11 +23,15 @@ class PartFailure(Exception):
         self.status = status
         self.of_client = of_client
 
-    def mapped(self, statuses: Mapping[Any, int], *, timeout: bool) -> int | None:
+    @property
+    def is_timeout(self) -> bool:
+        return self.reason in _TIMEOUTS
+
+    def mapped(self, statuses: Mapping[Any, int]) -> int | None:
         """What a part's `statuses` give the client for it: by its status (404, "404", "4xx") or "timeout",
         else by "failure". None: nothing."""
         keys: tuple[int | str, ...] = ()
-        if timeout:
+        if self.is_timeout:
             keys = ("timeout",)
         elif self.status:
             keys = (self.status, str(self.status), f"{self.status // 100}xx")

@@ -53,6 +53,8 @@ class Options(TypedDict, total=False):
     success: Collection[int]
     statuses: Mapping[int | str, int]
     max_body: int
+    retry: _core.RetryPolicy | None
+    cache: float
 
 
 class Gather(Run):
@@ -203,6 +205,8 @@ class Gather(Run):
         success: Collection[int] = _SUCCESS,
         statuses: Mapping[int | str, int] = {},
         max_body: int = MIB,
+        retry: _core.RetryPolicy | None = None,
+        cache: float = 0.0,
     ) -> Part[Any]:
         """Asks for a part, at once. GET and HEAD requests of a block that are the same are sent once.
 
@@ -215,8 +219,11 @@ class Gather(Run):
         ``bytes`` and ``str`` for the body itself; None for nothing. Numbers without a type lose digits as
         Python's float does; ``Decimal`` and ``msgspec.Raw`` keep all.
 
-        timeout: seconds, never more than what is left of the block's. success: status codes. max_body: bytes.
-        required: without it there is no answer (policy "required"). default: the value of one that fails.
+        timeout: seconds, never more than what is left of the block's. retry: in place of the upstream's own.
+        cache: seconds for which a worker keeps the good answer to a GET for other exchanges, where that does
+        not forbid it, and no longer than it is fresh; a reload forgets it. success: status codes. max_body:
+        bytes. required: without it there is no answer (policy "required"). default: the value of one that
+        fails.
         statuses: what the client gets when this part is why there is no answer, by its status (404, "4xx"),
         "timeout" or "failure"; else 504 for a timeout and 502. name: how it is called in reasons; by default
         as its upstream.
@@ -244,7 +251,9 @@ class Gather(Run):
                 if "content-type" not in names:
                     fields["Content-Type"] = "application/json"
             if self.first is None:
-                response = self._send(part, upstream, method, target, fields, body, timeout, max_body)
+                response = self._send(
+                    part, upstream, method, target, fields, body, timeout, max_body, retry, cache
+                )
         except PartFailure as failure:
             self._add(part, mapping)
             self._settle(part, failure)
@@ -328,7 +337,11 @@ def gather_of(exchange: _core.ExchangeView, *, timeout: float = 10.0, **options:
     """``exchange.gather``: its parts are subrequests, and end before the exchange has to."""
     left = exchange.time_left
     left = max(left - min(_SPARE, left / 10), 0.001)
-    return Gather(exchange._ask, _seconds, timeout=min(timeout, left), **options)
+    # What the gateway itself tells an upstream of the client's request, and may stand in an answer.
+    told = exchange.request.authority
+    return Gather(
+        exchange._ask, _seconds, timeout=min(timeout, left), cache=exchange._part_cache, told=told, **options
+    )
 
 
 def _seconds() -> float:

@@ -17,17 +17,12 @@ from fastgate.aggregation.failures import PartFailure
 if TYPE_CHECKING:
     from fastgate.aggregation.gather_run import ElementsRun, Run, Sending
 
-__all__ = ["Judging", "Mapped", "Part", "PartsFailed", "is_timeout"]
+__all__ = ["Judging", "Mapped", "Part", "PartsFailed"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 _NO_HEADERS: Final = _core.Headers()
-_TIMEOUTS: Final = frozenset(info.code for info in _core.REASONS if info.status == 504) | {"part-timeout"}
-
-
-def is_timeout(failure: PartFailure) -> bool:
-    return failure.reason in _TIMEOUTS
 
 
 class PartsFailed(_core.Refusal):
@@ -137,7 +132,7 @@ class Part(Generic[T]):
         self._gather = self._sending = self._mapping = None
 
     def _status_for_client(self, failure: PartFailure) -> int | None:
-        return failure.mapped(self._judging.statuses, timeout=is_timeout(failure))
+        return failure.mapped(self._judging.statuses)
 
 
 class Mapped(Part[list[U]], Generic[U]):

@@ -10,7 +10,8 @@ from typing import Any, Final, Literal, Protocol
 
 from fastgate import _core
 from fastgate.aggregation.failures import PartFailure
-from fastgate.aggregation.gather_part import Mapped, Part, PartsFailed, is_timeout
+from fastgate.aggregation.gather_part import Mapped, Part, PartsFailed
+from fastgate.aggregation.part_cache import PartCache
 from fastgate.config.model.aggregate import MAX_PARTS
 from fastgate.config.model.basics import MIB
 
@@ -21,6 +22,7 @@ Policy = Literal["required", "all", "any", "first", "quorum"]
 
 class Ask(Protocol):
     """Asks an upstream. It keeps ``timeout`` (seconds) itself, and gives at most ``limit`` bytes of the body.
+    retry: in place of the upstream's own; None: that.
 
     Raises SubrequestError; LookupError for an upstream that is not there; ValueError for what is no request.
     When what it returns is cancelled, the request is given up.
@@ -35,6 +37,7 @@ class Ask(Protocol):
         body: bytes,
         timeout: float,
         limit: int,
+        retry: _core.RetryPolicy | None,
     ) -> Awaitable[_core.SubResponse]: ...
 
 
@@ -42,9 +45,10 @@ class Sending:
     """A request, for one part or for several that are the same. response: what came, kept for those that
     follow."""
 
-    def __init__(self, key: object, future: asyncio.Future[_core.SubResponse]) -> None:
+    def __init__(self, key: object, future: asyncio.Future[_core.SubResponse], keep_ns: int) -> None:
         self.key = key
         self.future = future
+        self.keep_ns = keep_ns  # the good answer, for other exchanges; 0: it is not to be kept
         self.waiting: list[Part[Any]] = []
         self.response: _core.SubResponse | None = None
 
@@ -76,6 +80,8 @@ class Run:
         quorum: int = 1,
         max_parts: int = MAX_PARTS,
         max_memory: int = 16 * MIB,
+        cache: PartCache | None = None,
+        told: object = None,
     ) -> None:
         if timeout <= 0:
             raise ValueError(f"{timeout} is no timeout: it lies above 0")
@@ -88,6 +94,8 @@ class Run:
         self._quorum = quorum if policy == "quorum" else 1
         self._max_parts = max_parts
         self._memory = max_memory
+        self._cache = cache if cache is not None else PartCache()
+        self._told = told
         #: All parts by name, in the order in which they were asked for; not those of a ``map``.
         self.parts: dict[str, Part[Any]] = {}
         #: With the policy "first": the one that was.
@@ -163,18 +171,29 @@ class Run:
         body: bytes,
         timeout: float,
         limit: int,
+        retry: _core.RetryPolicy | None,
+        lifetime: float,
     ) -> _core.SubResponse | None:
-        """What came of the same request already; None: it will come. Raises PartFailure, and what asks
-        raises."""
+        """What came of the same request already, or is kept; None: it will come. Raises PartFailure, and what
+        asks raises."""
         shared = method in ("GET", "HEAD") and not body
         key = (method, upstream, target, tuple(fields.items()), limit) if shared else None
         sending = self._sendings.get(key)
+        keep_ns = int(lifetime * 1e9) if shared and method == "GET" else 0
+        if sending is None and keep_ns:
+            now_ns = int(self._now() * 1e9)
+            kept = self._cache.get((key, self._told), now_ns)
+            if kept is not None:
+                response = _core.SubResponse(kept.status, kept.aged(now_ns), kept.body)
+                return response if self._charge(part, response) else None
         if sending is None:
             left = min(timeout, self._deadline - self._now())
             if left <= 0:
                 raise PartFailure("part-timeout", "the time of all parts is over")
-            future = asyncio.ensure_future(self._ask(upstream, method, target, fields, body, left, limit))
-            sending = Sending(key, future)
+            future = asyncio.ensure_future(
+                self._ask(upstream, method, target, fields, body, left, limit, retry)
+            )
+            sending = Sending(key, future, keep_ns)
             if shared:
                 self._sendings[key] = sending
             future.add_done_callback(partial(self._came, sending))
@@ -201,18 +220,37 @@ class Run:
             self._end(error)
             return
         else:
-            self._memory -= len(response.body)
-            if self._memory < 0:
-                failure = PartFailure("aggregate-memory", "the answers together are over max_memory")
-                self._end_by(parts[0], failure)
+            if not self._charge(parts[0], response):
                 return
             sending.response = response
             for part in parts:
                 self._judge_answer(part, response)
+            if sending.keep_ns and any(part.ok for part in parts):
+                self._keep(sending, response)
             return
         self._sendings.pop(sending.key, None)
         for part in parts:
             self._settle(part, failure)
+
+    def _charge(self, part: Part[Any], response: _core.SubResponse) -> bool:
+        """False: there is no room for it, and so no answer."""
+        self._memory -= len(response.body)
+        if self._memory < 0:
+            failure = PartFailure("aggregate-memory", "the answers together are over max_memory")
+            self._end_by(part, failure)
+        return self._memory >= 0
+
+    def _keep(self, sending: Sending, response: _core.SubResponse) -> None:
+        fields = [(name.lower(), value) for name, value in response.headers.items()]
+        self._cache.put(
+            (sending.key, self._told),
+            response.status,
+            fields,
+            response.body,
+            sending.keep_ns,
+            int(self._now() * 1e9),
+            len(repr(sending.key)),
+        )
 
     def _judge_answer(self, part: Part[Any], response: _core.SubResponse) -> None:
         if part.done:
@@ -289,7 +327,7 @@ class Run:
         good = sum(part.ok for part in self.parts.values())
         if good + self._pending < self._quorum:
             failures = self.failures
-            decisive = next((name for name, one in failures.items() if not is_timeout(one)), None)
+            decisive = next((name for name, one in failures.items() if not one.is_timeout), None)
             decisive = decisive or next(iter(failures), None)
             if decisive is None:
                 self._end(PartsFailed({}, 502, "aggregate-failed"))
@@ -301,7 +339,7 @@ class Run:
         if self.failed is not None:
             return
         name = part.name if part._mapping is None else part._mapping.whole.name
-        if is_timeout(failure):
+        if failure.is_timeout:
             status, code = 504, "aggregate-timeout"
         else:
             status = 502

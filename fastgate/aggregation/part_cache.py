@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final, NamedTuple
 
-from fastgate.aggregation.caching import Freshness
+from fastgate.aggregation.caching import Freshness, delta_seconds
 
 __all__ = ["MAX_BYTES", "MAX_ENTRIES", "CachedAnswer", "PartCache"]
 
@@ -17,7 +17,7 @@ _OVERHEAD: Final = 512  # bytes of an entry besides its texts
 
 
 class CachedAnswer(NamedTuple):
-    """As ``_core.PartAnswer`` has it; ``age_s`` of it is added to what it says itself."""
+    """As ``_core.PartAnswer`` has it."""
 
     status: int
     fields: list[tuple[str, str]]
@@ -25,6 +25,12 @@ class CachedAnswer(NamedTuple):
     stored_ns: int
     until_ns: int
     size: int
+
+    def aged(self, now_ns: int) -> list[tuple[str, str]]:
+        """Its fields, with the time that it was kept added to its Age (RFC 9111 4.2.3)."""
+        age = (now_ns - self.stored_ns) // 1_000_000_000
+        age += next((delta_seconds(text) or 0 for name, text in self.fields if name == "age"), 0)
+        return [*(one for one in self.fields if one[0] != "age"), ("age", str(age))]
 
 
 class PartCache:

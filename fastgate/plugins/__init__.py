@@ -3,7 +3,7 @@ folder for each plugin that ships. A plugin sees this package and nothing else o
 """
 
 from fastgate._core import ExchangeView as Exchange
-from fastgate._core import GatewayError, Headers, Request, Response, SubrequestError, SubResponse
+from fastgate._core import GatewayError, Headers, Request, Response, RetryPolicy, SubrequestError, SubResponse
 from fastgate.aggregation.gather import Gather, Mapped, Part, PartFailure, PartsFailed
 from fastgate.config.model.basics import Rate, Secret, doc
 from fastgate.plugins.api import (
@@ -21,5 +21,5 @@ from fastgate.plugins.api import (
 __all__ = [
     "PHASES", "Busy", "Clock", "Consumer", "Exchange", "GatewayError", "Gather", "Headers", "Host", "Mapped",
     "NoConfig", "Part", "PartFailure", "PartsFailed", "Plugin", "PluginConfig", "Rate", "Request", "Response",
-    "Secret", "Shared", "SubResponse", "SubrequestError", "doc",
+    "RetryPolicy", "Secret", "Shared", "SubResponse", "SubrequestError", "doc",
 ]  # fmt: skip

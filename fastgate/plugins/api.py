@@ -28,9 +28,10 @@ from fastgate import _core
 from fastgate._core import ExchangeView as Exchange
 from fastgate._core import GatewayError, Response, SubResponse
 from fastgate.aggregation.gather import gather_of
+from fastgate.aggregation.part_cache import PartCache
 from fastgate.config.model.basics import MIB
 
-_core.gather_with(gather_of)
+_core.gather_with(gather_of, PartCache)
 
 P = ParamSpec("P")
 T = TypeVar("T")

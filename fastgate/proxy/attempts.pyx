@@ -82,12 +82,16 @@ cdef int mirror_request(Exchange x, bytes body) except -1:
     return 0
 
 
+cdef bint is_retried(Exchange x) noexcept:
+    return x.kind == KIND_CLIENT or (<InnerSide>x.client).retried
+
+
 cdef int enter_upstream(Exchange x, const char* body, size_t length, bint end, int64_t now) except -1:
     cdef Upstream upstream = x.upstream
     cdef int reason
     cdef RetryPolicy own = None
-    if x.kind == KIND_CLIENT or x.kind == KIND_PART:
-        own = x.route.retry if x.kind == KIND_CLIENT else (<PartSide>x.client).retry
+    if is_retried(x):
+        own = x.route.retry if x.kind == KIND_CLIENT else (<InnerSide>x.client).retry
         x.retry = own if own is not None else upstream.retry
         if x.retry is not None and x.tries == 0 and not x.fell_back:
             if not x.replayable and x.retry.allows(&x.view, False):
@@ -260,7 +264,7 @@ cdef bint answer_refused(Exchange x, ResponseHead* head, bint end, int64_t now) 
     # True: the answer is thrown away, and something else is under way. `end`: it has ended already.
     cdef int64_t delay
     cdef bytes body
-    if x.kind != KIND_CLIENT and x.kind != KIND_PART:
+    if not is_retried(x):
         return x.kind == KIND_HEDGE and hedge_refused(x, head.status)
     if x.retry is not None and x.replay is not None and may_replay(x, <size_t>len(x.kept())) and \
             x.retry.wants(R_NONE, head.status):

@@ -40,7 +40,6 @@ cdef class PartSide(InnerSide):
     cdef Gathering gathering            # None: nobody wants the answer any more
     cdef Exchange asked                 # None once it is over
     cdef readonly object call           # how the run calls it
-    cdef RetryPolicy retry              # None: the upstream's
     # -- bounds, and what was taken of them
     cdef int64_t limit
     cdef int64_t taken                  # of the body

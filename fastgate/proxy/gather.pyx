@@ -313,6 +313,7 @@ cdef class Gathering(EndpointSide):
         side = PartSide.__new__(PartSide)
         side.call = call
         side.limit = limit
+        side.retried = True
         side.retry = retry
         side.address = parent.client.peer_address()[0]
         side.secure = parent.client.secure

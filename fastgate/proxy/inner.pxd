@@ -2,6 +2,8 @@
 
 cdef class InnerSide(ClientSide):
     cdef Address address                # of the peer that asked, told to the upstream; family 0: nobody's
+    cdef bint retried                   # a try that failed is followed by others, as `retry` says
+    cdef RetryPolicy retry              # None: the upstream's
 
 @cython.final
 cdef class Discard(InnerSide):

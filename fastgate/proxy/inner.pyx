@@ -395,11 +395,12 @@ cdef frozenset _ON_BEHALF = frozenset(("forwarded", "x-forwarded-for", "x-forwar
 
 
 cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str method, str path, object headers, bytes body,
-                         double timeout, int64_t limit):
+                         double timeout, int64_t limit, bint retried=False, RetryPolicy retry=None):
     # As `ask_endpoint`, of whoever the upstream's balancer chooses, within its limits. Names and values of `headers` are
     # checked; Host is that of `parent`, or the upstream's name, where they have none. Of whom a request speaks that is asked on
     # behalf of another (X-Forwarded-*), the gateway does not say by itself: the caller may. timeout: seconds. Raises ValueError.
     cdef Exchange x
+    cdef Subrequest side
     cdef Headers own
     cdef list lines
     cdef bytes target
@@ -434,9 +435,11 @@ cdef object ask_upstream(Worker worker, Upstream upstream, Exchange parent, str 
         lines.append(b"Content-Length: %d\r\n" % len(body))
     lines.append(b"\r\n")
     x = subrequest(worker, upstream, b"".join(lines), body, <int64_t>(timeout * 1e9), limit)
-    future = (<Subrequest>x.client).future
+    side = x.client
+    side.retried = retried
+    side.retry = retry
     send_inner(x, parent, traced, body)
-    return future
+    return side.future
 
 
 def ask(Worker worker not None, Upstream upstream not None, str method not None, str path not None, headers, bytes body not None,

@@ -55,12 +55,14 @@ class Refusal(Exception):
 
 
 cdef object _make_gather = None
+cdef object _make_part_cache = None
 
 
-def gather_with(make not None):
-    """`make(exchange, **options)` is what `ExchangeView.gather` gives."""
-    global _make_gather
+def gather_with(make not None, make_cache not None):
+    """`make(exchange, **options)` is what `ExchangeView.gather` gives; `make_cache()` holds a route's answers for it."""
+    global _make_gather, _make_part_cache
     _make_gather = make
+    _make_part_cache = make_cache
 
 
 cdef dict _REASON_BY_CODE = {info.code: index for index, info in enumerate(REASONS)}
@@ -227,13 +229,27 @@ cdef class ExchangeView:
     async def subrequest(self, str upstream not None, *, str method="GET", str path="/", headers=None, bytes body=b"",
                          double timeout=5.0, int64_t limit=1048576):
         """Asks an upstream of the configuration on the gateway's own pools."""
-        return await self._ask(upstream, method, path, headers, body, timeout, limit)
+        cdef Exchange x = self._live()
+        return await ask_upstream(x.worker, self.run.chain.plugins.upstream(upstream), x, method, path, headers, body, timeout,
+                                  limit)
 
     def _ask(self, str upstream not None, str method not None, str path not None, headers, bytes body not None, double timeout,
-             int64_t limit):
-        # `subrequest` without a coroutine: a Future, for what asks many.
+             int64_t limit, RetryPolicy retry):
+        # A part of `gather`: a Future. Unlike a subrequest it is tried again, as `retry` says, or the upstream's where that
+        # is None.
         cdef Exchange x = self._live()
-        return ask_upstream(x.worker, self.run.chain.plugins.upstream(upstream), x, method, path, headers, body, timeout, limit)
+        return ask_upstream(x.worker, self.run.chain.plugins.upstream(upstream), x, method, path, headers, body, timeout, limit,
+                            True, retry)
+
+    @property
+    def _part_cache(self):
+        # Kept answers of the route's parts; a reload begins anew.
+        cdef PluginChain chain
+        self._live()
+        chain = self.run.chain
+        if chain.part_cache is None:
+            chain.part_cache = _make_part_cache()
+        return chain.part_cache
 
     def gather(self, **options):
         """A block of parts that are asked for together: see fastgate/aggregation/gather.py."""

@@ -23,6 +23,7 @@ import orjson
 
 from fastgate import _core
 from fastgate.aggregation.gather import Gather
+from fastgate.aggregation.part_cache import PartCache
 from fastgate.plugins import Exchange, Headers, Response, SubResponse
 from fastgate.testing.client import Fields, HeaderInput
 from fastgate.testing.upstreams import Planned, Seen, _Plan
@@ -51,6 +52,7 @@ class FakeServices:
     def __init__(self, *names: str) -> None:
         self._services = {name: FakeService(name) for name in names}
         self._time = _Time()
+        self._cache = PartCache()
 
     def __getitem__(self, name: str) -> FakeService:
         try:
@@ -63,8 +65,8 @@ class FakeServices:
         return self._time.now
 
     def gather(self, **options: Any) -> Gather:
-        """As ``exchange.gather``."""
-        return Gather(self.ask, self.now, **options)
+        """As ``exchange.gather``. Answers with ``cache`` are kept from block to block."""
+        return Gather(self.ask, self.now, cache=self._cache, **options)
 
     def ask(
         self,
@@ -75,8 +77,9 @@ class FakeServices:
         body: bytes,
         timeout: float,
         limit: int,
+        retry: _core.RetryPolicy | None = None,
     ) -> Coroutine[Any, Any, SubResponse]:
-        """What a ``Gather`` asks by."""
+        """What a ``Gather`` asks by. Tries are the gateway's: there is one here, whatever ``retry`` says."""
         seen = Seen(method, path, Fields(headers.items()), body)
         return self._answer(self[upstream], seen, timeout, limit)
 
