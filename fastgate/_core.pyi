@@ -19,6 +19,10 @@ class ReasonInfo(NamedTuple):
 
 REASONS: tuple[ReasonInfo, ...]
 
+# -- core/client_hello.pyx
+
+def server_name(data: bytes) -> str | None: ...
+
 # -- core/target.pyx
 
 class TargetError(ValueError):
@@ -944,7 +948,7 @@ class Sticky:
     ) -> None: ...
 
 class _Certificates(Protocol):
-    def begin(self, hello: bytes, /) -> ssl.SSLContext: ...
+    def begin(self, hello: bytes, name: str | None, /) -> ssl.SSLContext: ...
 
 class Listener:
     def __init__(

@@ -22,6 +22,7 @@ from support.gateway import Gateway, config
 from support.tls import Pair, TlsClient, client_context, server_certificate
 from test_program_upgrade import upgrade
 
+from fastgate import _core
 from fastgate.config import model
 from fastgate.server.certificates import CertificateStore, ListenerCertificates
 from fastgate.server.tickets import TicketKeys, TicketRotation, TicketSecrets
@@ -70,8 +71,10 @@ class Rig:
         with pytest.raises(ssl.SSLWantReadError):
             client.do_handshake()
         hello = to_server.read()
+        name = _core.server_name(hello)
+        assert name == "test.example"
         to_server.write(hello)
-        server = self.certificates.begin(hello).wrap_bio(to_server, to_client, server_side=True)
+        server = self.certificates.begin(hello, name).wrap_bio(to_server, to_client, server_side=True)
         server.wants_challenge = False  # type: ignore[attr-defined]
         for side in (server, client, server, client):
             with contextlib.suppress(ssl.SSLWantReadError):

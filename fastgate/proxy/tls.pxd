@@ -26,7 +26,7 @@ cdef class TlsLayer:
     cdef object read
     cdef object write
     cdef object do_handshake        # None when it is over
-    # -- for the context's SNI callback, which is given this
+    # -- of the ClientHello; a context's SNI callback, which is given this, may set it
     cdef public str asked_for       # the name that the client has asked for; None: none
     cdef public bint wants_challenge    # its ClientHello seems to be an ACME authority's
     # -- records on their way in: what is not in `incoming` yet waits in `held`

@@ -492,7 +492,10 @@ cdef class TlsServer(TlsShell):
             self.wire.abort()
             return None
         self.tls.wants_challenge = ACME_TLS in data
-        self.tls.open(listener.certificates.begin(data), True, None, None)
+        # None: who answers is asked when OpenSSL has read it.
+        name = None if self.tls.wants_challenge else server_name(data)
+        self.tls.asked_for = name or None
+        self.tls.open(listener.certificates.begin(data, name), True, None, None)
         return data
 
     cdef int _opened(self) except -1:

@@ -111,9 +111,9 @@ class CertificateStore:
 
 
 class ListenerCertificates:
-    """One listener's contexts, by name. Every connection begins with ``context``, or with the one that has
-    the previous ticket keys: their callback puts the one for the name that the client asks for (SNI, RFC 6066
-    3) in its place.
+    """One listener's contexts, by name. A connection begins with the one for the name that the client asks
+    for (SNI, RFC 6066 3). Where that can't be read at once it begins with ``context``, and where its ticket
+    is of the previous keys with the one that has those: their callback puts the right one in their place.
 
     Raises ssl.SSLError where OpenSSL does not take a certificate.
     """
@@ -138,13 +138,18 @@ class ListenerCertificates:
         store.attach(self)
 
     def take_ticket_keys(self) -> None:
-        self._keys.use_in(self.context, self._terms)
+        for context in (self.context, *self._contexts.values()):
+            self._keys.use_in(context, self._terms)
         self._previous_name = self._keys.use_in(self._previous, self._terms, previous=True)
 
-    def begin(self, hello: bytes) -> ssl.SSLContext:
+    def begin(self, hello: bytes, name: str | None) -> ssl.SSLContext:
         """What a connection begins with, whose ClientHello this is: with the previous keys, where its ticket
-        was made with them. What it is given then is of them too, so that it ends with them."""
-        return self._previous if self._previous_name and self._previous_name in hello else self.context
+        was made with them. What it is given then is of them too, so that it ends with them. name: as
+        ``_core.server_name`` has read it; None for one that wants a challenge too."""
+        if self._previous_name and self._previous_name in hello:
+            return self._previous
+        # To put another context in its place costs a copy of that, and a call from within OpenSSL.
+        return (name is not None and self._chosen(name)) or self.context
 
     def refresh(self) -> None:
         """Takes up what the store has now."""
@@ -168,16 +173,23 @@ class ListenerCertificates:
         context = contexts.get(certificates) or self._contexts.get(certificates)
         if context is None:
             context = server_context(certificates, self._tls)
+            context.sni_callback = _acknowledged
+            self._keys.use_in(context, self._terms)
         contexts[certificates] = context
         return context
 
     def choose(self, name: str | None, wants_challenge: bool) -> ssl.SSLContext | None:
-        if name is None:
-            return self._default
-        if wants_challenge and (challenge := self._store.challenge(name)) is not None:
+        if wants_challenge and name and (challenge := self._store.challenge(name)) is not None:
             return challenge
-        # A wildcard stands for one label (RFC 9525 6.3).
+        return self._chosen(name or "")
+
+    def _chosen(self, name: str) -> ssl.SSLContext | None:
+        """name: "" for none. A wildcard stands for one label (RFC 9525 6.3)."""
         return self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}") or self._default
+
+
+def _acknowledged(connection: Any, name: str | None, context: ssl.SSLContext) -> None:
+    """That the name was used is said in the answer (RFC 6066 3); without a callback OpenSSL does not."""
 
 
 class _Chooser:
