@@ -7,7 +7,6 @@ from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
 
 cdef int64_t skipped_ns = 0         # by tests: how far ahead of the system's clocks we are
-cdef int workers_open = 0           # in this process: while there is one, its time must not go back
 
 
 cdef int64_t now_ns() noexcept nogil:

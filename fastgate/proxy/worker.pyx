@@ -46,7 +46,6 @@ cdef class Worker:
 
     def __init__(self, loop, AccessLog log, Counters counters not None, *, max_connections, max_per_address,
                  flush_interval):
-        global workers_open
         cdef bytes prefix
         self.loop = loop
         self.log = log
@@ -74,7 +73,6 @@ cdef class Worker:
         memcpy(self.id_prefix, PyBytes_AS_STRING(prefix), 16)
         self.id_next = int.from_bytes(os.urandom(8), "little")
         self.tick_handle = loop.call_later(TICK_SECONDS, self._tick)
-        workers_open += 1
 
     def __dealloc__(self):
         free(self.fields)
@@ -382,13 +380,8 @@ cdef class Worker:
         return 0
 
     def close(self):
-        """Stops the clock. Call after `drain`, once. With the last worker of a process goes what tests have skipped
-        of its time."""
-        global workers_open, skipped_ns
+        """Stops the clock. Call after `drain`."""
         self.tick_handle.cancel()
-        workers_open -= 1
-        if not workers_open:
-            skipped_ns = 0
 
     def census(self) -> dict[str, int]:
         """What is held right now; all zero after a clean drain."""
@@ -401,13 +394,18 @@ cdef class Worker:
 
 
 def skip_time(Worker worker not None, int64_t ns):
-    """For tests: all clocks of this process's gateways go forward by `ns` nanoseconds, and what was due meanwhile
-    happens. The system's time is back when no gateway is left."""
+    """For tests: all clocks of this process's gateways go forward by `ns` nanoseconds, and what was due meanwhile happens."""
     global skipped_ns
     if ns < 0:
         raise ValueError("time goes forward only")
     skipped_ns += ns
     worker.wheel.advance(now_ns())
+
+
+def restore_time():
+    """For tests: the system's time again, once no gateway that has skipped some is left."""
+    global skipped_ns
+    skipped_ns = 0
 
 
 def sample_time(Worker worker not None, int64_t ahead_ns):

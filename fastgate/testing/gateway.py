@@ -27,12 +27,15 @@ Plugins = Iterable["type[Plugin]"] | Mapping[str, "type[Plugin]"]
 
 _SECOND: Final = 1_000_000_000
 
+#: Gateways under test of this process, which share their time.
+_running = 0
+
 
 class Clock:
     """The gateway's time: deadlines, buckets of rate limits, breakers, and ``Host.clock`` of plugins.
 
     It is that of the system, and goes ahead of it by what it was advanced; all gateways of a process share
-    it, until the last of them has ended: the next starts with the system's. The loop's own timers, as
+    it, until the last one under test has ended: the next starts with the system's. The loop's own timers, as
     ``asyncio.sleep``, go by the system's.
     """
 
@@ -187,12 +190,17 @@ async def run_gateway(
     active health checks; access log and admin API are off. plugins, apps, folder: as for
     ``fastgate.Gateway``.
     """
+    global _running
     fakes: dict[str, FakeUpstream] = {}
     load = functools.partial(Gateway, plugins=plugins, apps=apps, folder=folder)
     fake = _Faker(fakes, load, real)
+    _running += 1
     try:
         async with load(fake(config)) as gateway:
             yield GatewayUnderTest(gateway, fakes, fake)
     finally:
+        _running -= 1
+        if _running == 0:
+            _core.restore_time()
         for each in fakes.values():
             await each.close()

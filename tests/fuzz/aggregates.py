@@ -626,6 +626,7 @@ def run_aggregates(seed: int) -> None:
         with contextlib.redirect_stderr(told_of):
             _run(Random(seed))
     finally:
+        _core.restore_time()
         if "fastgate: defect" in told_of.getvalue():
             raise Finding(told_of.getvalue())
 

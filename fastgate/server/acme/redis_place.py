@@ -79,7 +79,8 @@ class Place:
     async def _asked(self, answer: Any) -> Any:
         try:
             return await cast(Awaitable[Any], answer)
-        except (exceptions.RedisError, OSError, TimeoutError) as error:
+        # AttributeError: the client has closed the connection that it is just about to use (redis 8.1).
+        except (exceptions.RedisError, OSError, TimeoutError, AttributeError) as error:
             raise StorageError(f"Redis: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
