@@ -60,6 +60,19 @@ ROUTES: dict[str, dict[str, Any]] = {
         "quorum": 2,
         "parts": {name: part(f"/{name}", group=name) for name in ("a", "b", "c")},
     },
+    "quorum-when": {
+        "policy": "quorum",
+        "quorum": 3,
+        "parts": {
+            "a": part("/a", group="a"),
+            "b": part("/b", group="b", when={"value": "{part.a.kind}", "equals": "full"}),
+            "c": part("/c", group="c"),
+        },
+    },
+    "unreachable": {"parts": {"a": part("/a", upstream="full")}},
+    "unreachable-mapped": {
+        "parts": {"a": part("/a", upstream="full", statuses={"timeout": 503, "failure": 500})}
+    },
     "when": {
         "parts": {
             "a": part("/a", group="a"),
@@ -169,6 +182,7 @@ class World:
 def module_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as stack:
         parts = stack.enter_context(Parts())
+        full = stack.enter_context(up.full_backlog())
         routes = [
             {"name": name, "match": {"path": f"/{name}{end}"}, "aggregate": aggregate}
             for name, aggregate in ROUTES.items()
@@ -178,6 +192,7 @@ def module_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             admin={"bind": "127.0.0.1:0"},
             upstreams={
                 "up": {"endpoints": [parts.address]},
+                "full": {"endpoints": [full], "timeouts": {"connect": "200ms"}},
                 "dead": {"endpoints": [f"127.0.0.1:{up.free_port()}"]},
                 "down": {"endpoints": [f"127.0.0.1:{up.free_port()}"]},
             },
@@ -428,6 +443,27 @@ def test_policy_first_gives_up_the_others(world: World) -> None:
 def test_policy_quorum(world: World, good: str, status: int) -> None:
     world.parts.answers |= {f"/{name}": reply_json(1) if name in good else up.reply(500) for name in "abc"}
     assert world.get("/quorum").status == status
+
+
+@pytest.mark.parametrize(("good", "status"), [("ac", 200), ("a", 502)])
+def test_a_quorum_of_which_a_part_was_skipped(world: World, good: str, status: int) -> None:
+    """3 of 3, and one is not asked: that alone is no failure."""
+    world.parts.answers |= {
+        f"/{name}": reply_json({"kind": "short"}) if name in good else up.reply(500) for name in "ac"
+    }
+    response = world.get("/quorum-when")
+    assert response.status == status
+    assert "/b" not in world.parts.asked
+    if status == 200:
+        assert set(told(response)) == {"a", "c"}
+        assert response.all("fastgate-partial") == []
+
+
+@pytest.mark.parametrize(("route", "status"), [("unreachable", 504), ("unreachable-mapped", 503)])
+def test_a_connect_timeout_is_a_timeout(world: World, route: str, status: int) -> None:
+    response = world.get(f"/{route}")
+    assert (response.status, reason_of(response)) == (status, "aggregate-timeout")
+    assert response.json()["parts"] == [{"part": "a", "reason": "connect-timeout"}]
 
 
 def test_what_the_client_has_not_said_is_its_fault(world: World) -> None:

@@ -128,6 +128,25 @@ async def test_parts_that_fail(gateway: Gateway) -> None:
         assert answer.json()["parts"][0] == {"part": "orders", "reason": "part-status", "status": 404}
 
 
+async def test_a_part_that_is_kept(gateway: Gateway) -> None:
+    @gateway.aggregate("/users/{id}")
+    async def user(exchange: Exchange, g: Gather, id: int) -> User:
+        return await g.get("users", "/users/{}", id, type=User, cache=60)
+
+    async with run_gateway(gateway.config) as gw:
+        gw.upstream("users").reply(
+            json={"id": 1, "name": "ann"}, headers={"cache-control": "max-age=30", "age": "10"}
+        )
+        for seconds, most, asked in ((0, 20, 1), (10, 10, 1), (10, 20, 2)):
+            gw.clock.advance(seconds)
+            answer = await gw.get("/users/1", headers={"host": "t.example"})
+            assert answer.json() == {"id": 1, "name": "ann"}
+            said, _, left = answer.headers["cache-control"].partition("=")
+            assert said == "private, max-age"
+            assert 0 < int(left) <= most
+            assert len(gw.upstream("users").requests) == asked
+
+
 async def answer(
     gateway: Gateway, function: Any, path: str = "/x", target: str = "/x", **options: Any
 ) -> Any:

@@ -566,6 +566,40 @@ async def test_what_is_kept_takes_memory_too(services: FakeServices) -> None:
     assert failed(caught)[1] == "aggregate-memory"
 
 
+async def test_a_kept_element_over_the_memory_is_told_as_its_whole(services: FakeServices) -> None:
+    services["users"].reply(body=b"x" * 600)
+
+    async def ask(memory: int) -> None:
+        async with services.gather(max_memory=memory) as g:
+            g.map([7], lambda id: g.get("users", "/{}", id, type=bytes, cache=60), name="all")
+
+    await ask(600)
+    with pytest.raises(PartsFailed) as caught:
+        await ask(500)
+    assert failed(caught) == (502, "aggregate-memory", {"all": "aggregate-memory"})
+    assert len(services["users"].requests) == 1
+
+
+async def test_one_of_several_that_are_the_same_is_to_be_kept(services: FakeServices) -> None:
+    for _ in range(2):
+        async with services.gather() as g:
+            parts = [g.get("users", "/7", type=str, cache=seconds) for seconds in (0.0, 60.0, 0.0)]
+        assert [part.ok for part in parts] == [True] * 3
+    assert len(services["users"].requests) == 2  # for the first part of the second block, not for its second
+
+    async with services.gather() as g:
+        assert await g.get("users", "/7", type=str, cache=60) == ""
+    assert len(services["users"].requests) == 2
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+async def test_no_time_to_keep_an_answer(services: FakeServices, seconds: float) -> None:
+    with pytest.raises(ValueError, match="no time to keep an answer"):
+        async with services.gather() as g:
+            g.get("users", "/7", cache=seconds)
+    assert services["users"].requests == []
+
+
 async def test_a_post_is_not_kept(services: FakeServices) -> None:
     for _ in range(2):
         async with services.gather() as g:

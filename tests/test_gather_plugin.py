@@ -71,6 +71,12 @@ class Misused(Plugin):
                 async with exchange.gather() as g:
                     user = g.get("users", "/", type=User, retry=retry if own else None)
                 return Response(json=user.value.name)
+            case "/unsafe":
+                unsafe = RetryPolicy(on=["reset"], unsafe="always", backoff_base_ns=1_000_000)
+                always = "always" in exchange.request.raw_query
+                async with exchange.gather() as g:
+                    order = g.post("orders", "/", json={"a": 1}, type=None, retry=unsafe if always else None)
+                return Response(json=order.status)
             case "/subrequest":
                 return Response(json=(await exchange.subrequest("users")).status)
             case "/kept":
@@ -308,6 +314,15 @@ async def test_a_part_has_a_retry_of_its_own(gw: GatewayUnderTest) -> None:
     gw.upstream("users").reply(503, times=1)
     assert (await gw.get("/retry?own")).json() == "a&b"
     assert len(gw.upstream("users").requests) == 3
+
+
+async def test_only_who_says_so_sends_a_post_twice(gw: GatewayUnderTest) -> None:
+    gw.upstream("orders").fail("reset", times=1)
+    assert (await gw.get("/unsafe")).code == "aggregate-failed"
+    assert len(gw.upstream("orders").requests) == 1
+    gw.upstream("orders").fail("reset", times=1)
+    assert (await gw.get("/unsafe?always")).json() == 200
+    assert [seen.json() for seen in gw.upstream("orders").requests] == [{"a": 1}] * 3
 
 
 async def test_a_subrequest_is_sent_once(gw: GatewayUnderTest) -> None:

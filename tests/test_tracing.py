@@ -36,6 +36,9 @@ class Asking(Plugin):
     async def on_request(self, exchange: Exchange) -> Response | None:
         if exchange.request.headers.get("x-ask"):
             await exchange.subrequest("up", path="/asked")
+        if exchange.request.headers.get("x-gather"):
+            async with exchange.gather() as g:
+                g.get("retried", "/gathered", type=None)
         return Response(403) if exchange.request.headers.get("x-no") else None
 '''
 
@@ -273,6 +276,20 @@ def test_a_subrequest_is_a_span_of_the_exchange(place: Place, upstream: Upstream
     assert of_asked.parent_span_id == of_forwarded.parent_span_id == server.span_id
     assert attributes(of_asked)["fastgate.kind"] == "subrequest"
     assert "fastgate.kind" not in attributes(of_forwarded)
+
+
+def test_each_retry_of_a_part_is_an_attempt(place: Place, upstream: Upstream) -> None:
+    mark = upstream.mark()
+    upstream.script(up.reply(503)).script(up.reply()).script(up.reply())
+    _, spans = place.traced("/plugins", 4, "X-Gather: 1")
+    (server,) = (span for span in spans if span.kind == SERVER)
+    tries = [span for span in spans if attributes(span).get("fastgate.kind") == "subrequest"]
+    tries.sort(key=lambda span: span.start_time_unix_nano)
+    assert {span.parent_span_id for span in tries} == {server.span_id}
+    assert [attributes(span)["http.response.status_code"] for span in tries] == [503, 200]
+    assert [attributes(span).get("http.request.resend_count") for span in tries] == [None, 1]
+    sent = {one.all("traceparent")[0].split("-")[2] for one in mark.requests if one.target == "/gathered"}
+    assert sent == {span.span_id.hex() for span in tries}
 
 
 def test_a_mirror_is_a_span_of_the_exchange(place: Place, upstream: Upstream) -> None:

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from itertools import islice
+from math import inf
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Final, Literal, Protocol, Self, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -26,7 +28,8 @@ from fastgate.aggregation.caching import combine
 from fastgate.aggregation.escaping import header_value, path_of, query_of
 from fastgate.aggregation.failures import PartFailure
 from fastgate.aggregation.gather_part import Judging, Mapped, Part, PartsFailed
-from fastgate.aggregation.gather_run import Ask, ElementsRun, Policy, Run
+from fastgate.aggregation.gather_run import ElementsRun, Policy, Run
+from fastgate.aggregation.gather_sending import Ask
 from fastgate.config.model.aggregate import MAX_ITEMS
 from fastgate.config.model.basics import MIB
 
@@ -55,6 +58,55 @@ class Options(TypedDict, total=False):
     max_body: int
     retry: _core.RetryPolicy | None
     cache: float
+
+
+class Asks(Protocol):
+    """``Gather.request`` with a method. The value is of the type that is asked for, or None where the part is
+    not required and has no default."""
+
+    @overload
+    def __call__(
+        self,
+        upstream: str,
+        path: str,
+        *values: object,
+        type: type[T],
+        required: Literal[True] = True,
+        default: None = None,
+        **options: Unpack[Options],
+    ) -> Part[T]: ...
+    @overload
+    def __call__(
+        self,
+        upstream: str,
+        path: str,
+        *values: object,
+        type: type[T],
+        required: bool = True,
+        default: T,
+        **options: Unpack[Options],
+    ) -> Part[T]: ...
+    @overload
+    def __call__(
+        self,
+        upstream: str,
+        path: str,
+        *values: object,
+        type: type[T],
+        required: bool,
+        **options: Unpack[Options],
+    ) -> Part[T | None]: ...
+    @overload
+    def __call__(
+        self,
+        upstream: str,
+        path: str,
+        *values: object,
+        type: Any = Any,
+        required: bool = True,
+        default: Any = None,
+        **options: Unpack[Options],
+    ) -> Part[Any]: ...
 
 
 class Gather(Run):
@@ -93,99 +145,15 @@ class Gather(Run):
 
     # -- what is asked for
 
-    @overload
-    def get(
-        self,
-        upstream: str,
-        path: str,
-        *values: object,
-        type: type[T],
-        required: Literal[True] = True,
-        default: None = None,
-        **options: Unpack[Options],
-    ) -> Part[T]: ...
-    @overload
-    def get(
-        self,
-        upstream: str,
-        path: str,
-        *values: object,
-        type: type[T],
-        required: bool = True,
-        default: T,
-        **options: Unpack[Options],
-    ) -> Part[T]: ...
-    @overload
-    def get(
-        self,
-        upstream: str,
-        path: str,
-        *values: object,
-        type: type[T],
-        required: bool,
-        **options: Unpack[Options],
-    ) -> Part[T | None]: ...
-    @overload
-    def get(
-        self,
-        upstream: str,
-        path: str,
-        *values: object,
-        type: Any = Any,
-        required: bool = True,
-        default: Any = None,
-        **options: Unpack[Options],
-    ) -> Part[Any]: ...
-    def get(self, upstream: str, path: str, *values: object, **options: Any) -> Part[Any]:
-        """``request`` with GET."""
-        return self.request("GET", upstream, path, *values, **options)
+    @property
+    def get(self) -> Asks:
+        """``request`` with GET: ``g.get(upstream, path, *values, type=..., ...)``."""
+        return partial(self.request, "GET")
 
-    @overload
-    def post(
-        self,
-        upstream: str,
-        path: str,
-        *values: object,
-        type: type[T],
-        required: Literal[True] = True,
-        default: None = None,
-        **options: Unpack[Options],
-    ) -> Part[T]: ...
-    @overload
-    def post(
-        self,
-        upstream: str,
-        path: str,
-        *values: object,
-        type: type[T],
-        required: bool = True,
-        default: T,
-        **options: Unpack[Options],
-    ) -> Part[T]: ...
-    @overload
-    def post(
-        self,
-        upstream: str,
-        path: str,
-        *values: object,
-        type: type[T],
-        required: bool,
-        **options: Unpack[Options],
-    ) -> Part[T | None]: ...
-    @overload
-    def post(
-        self,
-        upstream: str,
-        path: str,
-        *values: object,
-        type: Any = Any,
-        required: bool = True,
-        default: Any = None,
-        **options: Unpack[Options],
-    ) -> Part[Any]: ...
-    def post(self, upstream: str, path: str, *values: object, **options: Any) -> Part[Any]:
-        """``request`` with POST."""
-        return self.request("POST", upstream, path, *values, **options)
+    @property
+    def post(self) -> Asks:
+        """``request`` with POST: ``g.post(upstream, path, *values, type=..., json=..., ...)``."""
+        return partial(self.request, "POST")
 
     def request(
         self,
@@ -234,9 +202,12 @@ class Gather(Run):
         mapping = self._mapping
         if mapping is None and len(self.parts) >= self._max_parts:
             raise RuntimeError(f"more than {self._max_parts} parts: raise max_parts, or use map")
+        if not 0 <= cache < inf:
+            raise ValueError(f"{cache} is no time to keep an answer: it is 0 seconds or more")
         judging = Judging(type, success, statuses)
         _check_statuses(statuses)
         part: Part[Any] = Part(self, self._name(name or upstream), judging, required, default)
+        part._mapping = mapping
         response = None
         try:
             target = path_of(path, values)
@@ -255,10 +226,10 @@ class Gather(Run):
                     part, upstream, method, target, fields, body, timeout, max_body, retry, cache
                 )
         except PartFailure as failure:
-            self._add(part, mapping)
+            self._add(part)
             self._settle(part, failure)
         else:
-            self._add(part, mapping)
+            self._add(part)
             if response is not None:
                 self._judge_answer(part, response)
             elif self.first is not None:
@@ -292,7 +263,7 @@ class Gather(Run):
             raise RuntimeError(f"more than {self._max_parts} parts: raise max_parts")
         part: Mapped[T] = Mapped(self, self._name(name), required, default)
         elements = list(islice(items, max_items + 1))
-        self._add(part, None)
+        self._add(part)
         if self.first is not None:
             self._abandon(part)
         elif len(elements) > max_items:

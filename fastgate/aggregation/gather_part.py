@@ -15,7 +15,8 @@ from fastgate.aggregation.answer import failures_of
 from fastgate.aggregation.failures import PartFailure
 
 if TYPE_CHECKING:
-    from fastgate.aggregation.gather_run import ElementsRun, Run, Sending
+    from fastgate.aggregation.gather_run import ElementsRun, Run
+    from fastgate.aggregation.gather_sending import Sending
 
 __all__ = ["Judging", "Mapped", "Part", "PartsFailed"]
 

@@ -4,53 +4,21 @@ answer."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 from fastgate import _core
 from fastgate.aggregation.failures import PartFailure
 from fastgate.aggregation.gather_part import Mapped, Part, PartsFailed
+from fastgate.aggregation.gather_sending import Ask, KeptAnswers, Sending
 from fastgate.aggregation.part_cache import PartCache
 from fastgate.config.model.aggregate import MAX_PARTS
 from fastgate.config.model.basics import MIB
 
-__all__ = ["Ask", "ElementsRun", "Policy", "Run", "Sending"]
+__all__ = ["ElementsRun", "Policy", "Run"]
 
 Policy = Literal["required", "all", "any", "first", "quorum"]
-
-
-class Ask(Protocol):
-    """Asks an upstream. It keeps ``timeout`` (seconds) itself, and gives at most ``limit`` bytes of the body.
-    retry: in place of the upstream's own; None: that.
-
-    Raises SubrequestError; LookupError for an upstream that is not there; ValueError for what is no request.
-    When what it returns is cancelled, the request is given up.
-    """
-
-    def __call__(
-        self,
-        upstream: str,
-        method: str,
-        path: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        timeout: float,
-        limit: int,
-        retry: _core.RetryPolicy | None,
-    ) -> Awaitable[_core.SubResponse]: ...
-
-
-class Sending:
-    """A request, for one part or for several that are the same. response: what came, kept for those that
-    follow."""
-
-    def __init__(self, key: object, future: asyncio.Future[_core.SubResponse], keep_ns: int) -> None:
-        self.key = key
-        self.future = future
-        self.keep_ns = keep_ns  # the good answer, for other exchanges; 0: it is not to be kept
-        self.waiting: list[Part[Any]] = []
-        self.response: _core.SubResponse | None = None
 
 
 class ElementsRun:
@@ -81,7 +49,7 @@ class Run:
         max_parts: int = MAX_PARTS,
         max_memory: int = 16 * MIB,
         cache: PartCache | None = None,
-        told: object = None,
+        told: Hashable = None,
     ) -> None:
         if timeout <= 0:
             raise ValueError(f"{timeout} is no timeout: it lies above 0")
@@ -94,8 +62,7 @@ class Run:
         self._quorum = quorum if policy == "quorum" else 1
         self._max_parts = max_parts
         self._memory = max_memory
-        self._cache = cache if cache is not None else PartCache()
-        self._told = told
+        self._kept = KeptAnswers(cache if cache is not None else PartCache(), told, now)
         #: All parts by name, in the order in which they were asked for; not those of a ``map``.
         self.parts: dict[str, Part[Any]] = {}
         #: With the policy "first": the one that was.
@@ -107,7 +74,7 @@ class Run:
         self._over = False
         self._pending = 0
         self._waiters: list[asyncio.Future[None]] = []
-        self._sendings: dict[object, Sending] = {}  # those that another part may share
+        self._sendings: dict[Hashable, Sending] = {}  # those that another part may share
         self._mapping: ElementsRun | None = None  # whose ``make`` runs
         self._made: list[Part[Any]] = []  # by it
 
@@ -151,9 +118,9 @@ class Run:
             unique = f"{name}-{number}"
         return unique
 
-    def _add(self, part: Part[Any], mapping: ElementsRun | None) -> None:
+    def _add(self, part: Part[Any]) -> None:
+        mapping = part._mapping
         if mapping is not None:
-            part._mapping = mapping
             mapping.whole.parts.append(part)
             mapping.active += 1
             self._made.append(part)
@@ -179,12 +146,11 @@ class Run:
         shared = method in ("GET", "HEAD") and not body
         key = (method, upstream, target, tuple(fields.items()), limit) if shared else None
         sending = self._sendings.get(key)
-        keep_ns = int(lifetime * 1e9) if shared and method == "GET" else 0
-        if sending is None and keep_ns:
-            now_ns = int(self._now() * 1e9)
-            kept = self._cache.get((key, self._told), now_ns)
-            if kept is not None:
-                response = _core.SubResponse(kept.status, kept.aged(now_ns), kept.body)
+        if not shared or method != "GET":
+            lifetime = 0.0
+        if sending is None and lifetime:
+            response = self._kept.get(key)
+            if response is not None:
                 return response if self._charge(part, response) else None
         if sending is None:
             left = min(timeout, self._deadline - self._now())
@@ -193,12 +159,13 @@ class Run:
             future = asyncio.ensure_future(
                 self._ask(upstream, method, target, fields, body, left, limit, retry)
             )
-            sending = Sending(key, future, keep_ns)
+            sending = Sending(key, future)
             if shared:
                 self._sendings[key] = sending
             future.add_done_callback(partial(self._came, sending))
         if sending.response is None:
             sending.waiting.append(part)
+            sending.lifetime = max(sending.lifetime, lifetime)
             part._sending = sending
         return sending.response
 
@@ -225,8 +192,8 @@ class Run:
             sending.response = response
             for part in parts:
                 self._judge_answer(part, response)
-            if sending.keep_ns and any(part.ok for part in parts):
-                self._keep(sending, response)
+            if sending.lifetime and any(part.ok for part in parts):
+                self._kept.put(sending.key, response, sending.lifetime)
             return
         self._sendings.pop(sending.key, None)
         for part in parts:
@@ -239,18 +206,6 @@ class Run:
             failure = PartFailure("aggregate-memory", "the answers together are over max_memory")
             self._end_by(part, failure)
         return self._memory >= 0
-
-    def _keep(self, sending: Sending, response: _core.SubResponse) -> None:
-        fields = [(name.lower(), value) for name, value in response.headers.items()]
-        self._cache.put(
-            (sending.key, self._told),
-            response.status,
-            fields,
-            response.body,
-            sending.keep_ns,
-            int(self._now() * 1e9),
-            len(repr(sending.key)),
-        )
 
     def _judge_answer(self, part: Part[Any], response: _core.SubResponse) -> None:
         if part.done:

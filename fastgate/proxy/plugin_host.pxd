@@ -53,7 +53,7 @@ cdef class PluginChain:
     cdef int body_mode                  # BodyMode
     cdef int64_t body_limit             # of answers that are held whole
     cdef tuple observers                # NativeFilters that look at the upstream's head
-    cdef object part_cache              # fastgate.aggregation.part_cache.PartCache; None until a part is to be kept
+    cdef object part_cache              # fastgate.aggregation.part_cache.PartCache; None until there is a gather
 
     cdef int strip(self, Exchange x) except -1
 
