@@ -21,7 +21,9 @@ REASONS: tuple[ReasonInfo, ...]
 
 # -- core/client_hello.pyx
 
-def server_name(data: bytes) -> str | None: ...
+def server_name(data: bytes) -> str | None:
+    """The name in small letters that a ClientHello asks for, "" if it names none. None: it is not whole here,
+    or not plain."""
 
 # -- core/target.pyx
 
@@ -1398,7 +1400,7 @@ class Refusal(Exception):
 
     def answer(self, exchange: ExchangeView) -> Response: ...
 
-def gather_with(make: Callable[..., Gather], make_cache: Callable[[], PartCache]) -> None:
+def gather_with(make: Callable[..., Gather]) -> None:
     """``make(exchange, **options)`` is what ``ExchangeView.gather`` gives."""
 
 class GatewayError:
@@ -1506,8 +1508,7 @@ class ExchangeView:
         limit: int,
         retry: RetryPolicy | None,
     ) -> asyncio.Future[SubResponse]: ...
-    @property
-    def _part_cache(self) -> PartCache: ...
+    def _part_cache(self, make: Callable[[], PartCache]) -> PartCache: ...
     def gather(
         self,
         *,

@@ -30,6 +30,7 @@ from fastgate.aggregation.failures import PartFailure
 from fastgate.aggregation.gather_part import Judging, Mapped, Part, PartsFailed
 from fastgate.aggregation.gather_run import ElementsRun, Policy, Run
 from fastgate.aggregation.gather_sending import Ask
+from fastgate.aggregation.part_cache import PartCache
 from fastgate.config.model.aggregate import MAX_ITEMS
 from fastgate.config.model.basics import MIB
 
@@ -311,7 +312,12 @@ def gather_of(exchange: _core.ExchangeView, *, timeout: float = 10.0, **options:
     # What the gateway itself tells an upstream of the client's request, and may stand in an answer.
     told = exchange.request.authority
     return Gather(
-        exchange._ask, _seconds, timeout=min(timeout, left), cache=exchange._part_cache, told=told, **options
+        exchange._ask,
+        _seconds,
+        timeout=min(timeout, left),
+        cache=exchange._part_cache(PartCache),
+        told=told,
+        **options,
     )
 
 

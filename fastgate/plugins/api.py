@@ -28,10 +28,9 @@ from fastgate import _core
 from fastgate._core import ExchangeView as Exchange
 from fastgate._core import GatewayError, Response, SubResponse
 from fastgate.aggregation.gather import gather_of
-from fastgate.aggregation.part_cache import PartCache
 from fastgate.config.model.basics import MIB
 
-_core.gather_with(gather_of, PartCache)
+_core.gather_with(gather_of)
 
 P = ParamSpec("P")
 T = TypeVar("T")

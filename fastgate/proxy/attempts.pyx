@@ -82,7 +82,7 @@ cdef int mirror_request(Exchange x, bytes body) except -1:
     return 0
 
 
-cdef bint is_retried(Exchange x) noexcept:
+cdef inline bint is_retried(Exchange x) noexcept:
     return x.kind == KIND_CLIENT or (<InnerSide>x.client).retried
 
 

@@ -55,14 +55,12 @@ class Refusal(Exception):
 
 
 cdef object _make_gather = None
-cdef object _make_part_cache = None
 
 
-def gather_with(make not None, make_cache not None):
-    """`make(exchange, **options)` is what `ExchangeView.gather` gives; `make_cache()` holds a route's answers for it."""
-    global _make_gather, _make_part_cache
+def gather_with(make not None):
+    """`make(exchange, **options)` is what `ExchangeView.gather` gives."""
+    global _make_gather
     _make_gather = make
-    _make_part_cache = make_cache
 
 
 cdef dict _REASON_BY_CODE = {info.code: index for index, info in enumerate(REASONS)}
@@ -241,14 +239,13 @@ cdef class ExchangeView:
         return ask_upstream(x.worker, self.run.chain.plugins.upstream(upstream), x, method, path, headers, body, timeout, limit,
                             True, retry)
 
-    @property
-    def _part_cache(self):
-        # Kept answers of the route's parts; a reload begins anew.
+    def _part_cache(self, make not None):
+        # Kept answers of the route's parts, made once by `make`; a reload begins anew.
         cdef PluginChain chain
         self._live()
         chain = self.run.chain
         if chain.part_cache is None:
-            chain.part_cache = _make_part_cache()
+            chain.part_cache = make()
         return chain.part_cache
 
     def gather(self, **options):
