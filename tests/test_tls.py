@@ -22,6 +22,8 @@ from support.tls import (
 )
 from support.upstream import Upstream, free_port
 
+from fastgate.config.openssl import set_ciphersuites
+
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 BOTH = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
 
@@ -151,7 +153,30 @@ def test_rsa_beside_ecdsa(gateway: Gateway, pairs: dict[str, Pair]) -> None:
             assert client.shown == pairs[shown].issued.der
 
 
-# -- versions and tickets
+# -- versions, ciphers and tickets
+
+
+@pytest.mark.parametrize(
+    ("version", "offered", "chosen"),
+    [
+        (V13, "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
+        (V13, "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_256_GCM_SHA384"),
+        (V13, "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256"),
+        (V12, "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+        (V12, "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    ],
+)
+def test_who_chooses_the_cipher(gateway: Gateway, version: ssl.TLSVersion, offered: str, chosen: str) -> None:
+    """The gateway, unless a client prefers ChaCha20, which those do that have no AES in hardware."""
+    context = client_context(version)
+    if version == V12:
+        context.set_ciphers(offered)
+    else:
+        assert set_ciphersuites(context, offered)
+    with TlsClient(gateway.addresses["main"], context=context) as client:
+        used = client.sock.cipher()
+        assert used is not None
+        assert used[0] == chosen
 
 
 def test_modern_refuses_old_versions(gateway: Gateway) -> None:

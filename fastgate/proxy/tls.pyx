@@ -347,6 +347,9 @@ cdef class TlsShell:
         if tls.state == TLS_ENDED:
             self.keeps = self.inner.eof_received()
             if not self.keeps:
+                # Deliberately not by RFC 8446 6.1, which wants close_notify of each side: whoever has sent it and FIN,
+                # and is owed nothing, does not read, and would answer with RST. nginx does the same.
+                tls.said_goodbye = tls.said_goodbye or self.wire.at_fin()
                 self.wire.close()
         elif tls.state == TLS_BROKEN:
             self._flush()

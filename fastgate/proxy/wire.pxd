@@ -33,6 +33,7 @@ cdef class Wire:
     cdef int send_parts(self, Span* parts, int count) except -1         # up to MAX_PARTS; empty ones are allowed
     cdef int send_plain(self, Span* parts, int count) except -1         # as they are, TLS or not
     cdef bint is_whole(self) noexcept           # nothing is known that has ended it
+    cdef bint at_fin(self) noexcept             # the peer's FIN is what would be read next
     cdef int _goodbye(self) except -1                                   # close_notify, under TLS
     cdef size_t waiting(self) except? 0xFFFFFFFF      # bytes in the transport's queue
     cdef size_t unsent(self) except? 0xFFFFFFFF       # the same, and those that the peer has not acknowledged

@@ -112,6 +112,10 @@ cdef class Wire:
     cdef bint is_whole(self) noexcept:
         return self.transport is not None and not self.finished and (self.tls is None or self.tls.state == TLS_OPEN)
 
+    cdef bint at_fin(self) noexcept:
+        cdef char one
+        return self.fd >= 0 and c_recv(self.fd, &one, 1, MSG_PEEK | MSG_DONTWAIT) == 0
+
     cdef int _goodbye(self) except -1:
         cdef bytes data
         cdef Span part

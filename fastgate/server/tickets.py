@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import hashlib
 import os
 import ssl
@@ -14,12 +13,11 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from fastgate.config import openssl
+
 __all__ = ["TicketKeys", "TicketRotation", "TicketSecrets"]
 
-_SET_TICKET_KEYS: Final = 59  # SSL_CTRL_SET_TLSEXT_TICKET_KEYS; without keys it tells their length
-_SET_SESSION_CACHE: Final = 44  # SSL_CTRL_SET_SESS_CACHE_MODE; 0 is off
-_KEYS_LENGTH: Final = 80  # a name, a key for HMAC, a key for AES
-_NAME_LENGTH: Final = 16  # of them the name, with which a ticket begins (RFC 5077 4)
+_NAME_LENGTH: Final = 16  # of keys the name, with which a ticket begins (RFC 5077 4)
 
 
 class TicketSecrets(Struct, frozen=True):
@@ -44,10 +42,9 @@ class TicketUser(Protocol):
 class TicketKeys:
     """The keys of session tickets (RFC 5077, RFC 8446 4.6.1), made before the workers are forked.
 
-    Python's ssl module has no call for them, and each context would make its own: a client that comes back
-    to another worker, or behind a reload, would begin anew. The library that the module itself is linked with
-    is asked. Where that can't be done, ``shared`` is False, and a ticket is good for one context alone, as
-    long as that lives.
+    Each context would make its own: a client that comes back to another worker, or behind a reload, would
+    begin anew. Where they can't be set (see ``fastgate.config.openssl``), that is so: a ticket is good for
+    one context alone, as long as that lives.
 
     OpenSSL has one key for a context, or a callback for each handshake. A callback would have to come back
     into Python, and fill OpenSSL's structures by hand; so there are two contexts, and whoever begins a
@@ -56,12 +53,7 @@ class TicketKeys:
 
     def __init__(self, secrets: TicketSecrets | None = None) -> None:
         self.secrets = secrets or TicketSecrets(os.urandom(32), b"", time.monotonic())
-        self._control = _find_control()
         self._users: weakref.WeakSet[TicketUser] = weakref.WeakSet()
-
-    @property
-    def shared(self) -> bool:
-        return self._control is not None
 
     def attach(self, user: TicketUser) -> None:
         """It is told of changes, as long as it lives."""
@@ -81,15 +73,10 @@ class TicketKeys:
         """A ticket that was given by one context is good for those with equal terms alone. Returns the key's
         name; b"" where there is none to be used."""
         secret = self.secrets.previous if previous else self.secrets.current
-        if self._control is None or not secret:
+        if not secret:
             return b""
-        # A context's own structure stands behind what every Python object begins with.
-        address = ctypes.c_void_p.from_address(id(context) + object.__basicsize__).value
-        keys = hashlib.shake_256(secret + hashlib.sha256(terms).digest()).digest(_KEYS_LENGTH)
-        self._control(address, _SET_TICKET_KEYS, len(keys), keys)
-        # No sessions are kept here: a client without tickets would find them in one worker alone.
-        self._control(address, _SET_SESSION_CACHE, 0, None)
-        return keys[:_NAME_LENGTH]
+        keys = hashlib.shake_256(secret + hashlib.sha256(terms).digest()).digest(openssl.TICKET_KEYS_LENGTH)
+        return keys[:_NAME_LENGTH] if openssl.set_ticket_keys(context, keys) else b""
 
 
 class TicketRotation:
@@ -116,24 +103,3 @@ class TicketRotation:
         self._keys.rotate()
         self._rotated()
         self.follow(period)
-
-
-def _find_control() -> ctypes._NamedFuncPointer | None:
-    import _ssl
-
-    try:
-        library = ctypes.CDLL(getattr(_ssl, "__file__", None))
-        control, count = library.SSL_CTX_ctrl, library.SSL_CTX_get_num_tickets
-    except (AttributeError, OSError):
-        return None
-    control.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p)
-    control.restype = ctypes.c_long
-    count.argtypes, count.restype = (ctypes.c_void_p,), ctypes.c_size_t
-    # What we take for OpenSSL's structure must say what Python says of it.
-    probe = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    address = ctypes.c_void_p.from_address(id(probe) + object.__basicsize__).value
-    for number in (7, 2):
-        probe.num_tickets = number
-        if address is None or count(address) != number:
-            return None
-    return control if control(address, _SET_TICKET_KEYS, 0, None) == _KEYS_LENGTH else None
