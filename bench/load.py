@@ -171,10 +171,14 @@ class Load:
         command = [str(NATIVE / "fetch"), str(self.port), str(connections), str(seconds), self.request]
         return parse_fetch(self._run(command, seconds))
 
-    def handshakes(self, connections: int, seconds: float, resume: bool) -> Handshakes:
-        """Connections one after the other, so many at a time."""
-        command = [str(NATIVE / "handshake"), str(self.port), str(connections), str(seconds)]
-        raw = _json(self._run([*command, str(int(resume)), self.request], seconds), "handshake")
+    def handshakes(
+        self, connections: int, seconds: float, resume: bool, suites: str = "", rate: float = 0
+    ) -> Handshakes:
+        """Connections one after the other, so many at a time. suites: of TLS 1.3, if not OpenSSL's. rate: of
+        them in a second; 0: as fast as the peer makes them."""
+        command = [str(NATIVE / "handshake"), str(self.port), str(connections), str(seconds), f"{rate:g}"]
+        command += [str(int(resume)), self.request, *filter(None, [suites])]
+        raw = _json(self._run(command, seconds), "handshake")
         return Handshakes(**raw)
 
     @contextlib.contextmanager

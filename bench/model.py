@@ -165,7 +165,7 @@ class Kind(enum.Enum):
     DOWNLOAD = "download"  # large bodies: CPU per MiB
     IDLE = "idle connections"  # memory per connection that has served one request
     HALF = "half of peak"  # constant rate at half of the own peak: p99 from when a request was due
-    HANDSHAKE = "handshakes"  # a connection for each request: CPU per connection
+    HANDSHAKE = "handshakes"  # a connection for each request: CPU per connection at a constant rate
     WAITS = "parts that take their time"  # low constant rate: p50 over that of the slowest part
     OVERLOAD = "overload"  # constant rate at twice the own peak: answers in time, as a share of the peak
 
@@ -203,7 +203,9 @@ class Scenario:
     shape: Shape = field(default_factory=Shape)
     request: Request = field(default_factory=Request)
     connections: int = 64
+    rate: float = 0  # HANDSHAKE: connections per second at which CPU is taken
     resume: bool = False  # HANDSHAKE: each connection offers the ticket of one before it
+    suites: str = ""  # HANDSHAKE: of TLS 1.3, as the client offers them; "": in OpenSSL's order
     group: str = ""  # scenarios of one group are measured side by side in each round, for ratios among them
 
     @property

@@ -25,6 +25,19 @@ def server_name(data: bytes) -> str | None:
     """The name in small letters that a ClientHello asks for, "" if it names none. None: it is not whole here,
     or not plain."""
 
+# -- core/openssl.pyx
+
+TICKET_KEYS_LENGTH: int
+
+def set_ciphersuites(context: ssl.SSLContext, suites: str) -> bool:
+    """Those of TLS 1.3, colons between them, the preferred first (SSL_CTX_set_ciphersuites). False: nothing
+    has changed, OpenSSL being out of reach or not knowing one of them."""
+
+def set_ticket_keys(context: ssl.SSLContext, keys: bytes) -> bool:
+    """What it makes and reads session tickets with (RFC 5077 4): ``TICKET_KEYS_LENGTH`` bytes, of which the
+    first 16 are the name. From then on it keeps no sessions itself: a client without tickets would find them
+    in one worker alone. False: nothing has changed, OpenSSL being out of reach."""
+
 # -- core/target.pyx
 
 class TargetError(ValueError):
@@ -950,7 +963,7 @@ class Sticky:
     ) -> None: ...
 
 class _Certificates(Protocol):
-    def begin(self, hello: bytes, name: str | None, /) -> ssl.SSLContext: ...
+    def begin(self, connection: Any, hello: bytes, name: str | None, /) -> ssl.SSLContext: ...
 
 class Listener:
     def __init__(

@@ -66,6 +66,14 @@ def start_gateway(tmp_path: Path) -> Iterator[StartGateway]:
         yield start
 
 
+@pytest.fixture(scope="module", params=[{}, {"FASTGATE_TLS": "python"}], ids=["direct", "python"])
+def tls_engine(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Environment of a gateway that has OpenSSL at hand, or is without, as in a Python that has it built
+    in."""
+    chosen: dict[str, str] = request.param
+    return chosen
+
+
 @pytest.fixture(scope="module")
 def module_upstream() -> Iterator[Upstream]:
     with Upstream() as upstream:

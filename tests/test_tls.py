@@ -22,7 +22,7 @@ from support.tls import (
 )
 from support.upstream import Upstream, free_port
 
-from fastgate.config.openssl import set_ciphersuites
+from fastgate._core import set_ciphersuites
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 BOTH = pytest.mark.parametrize("version", [V12, V13], ids=["1.2", "1.3"])
@@ -44,7 +44,10 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
 
 @pytest.fixture(scope="module")
 def module_gateway(
-    module_upstream: Upstream, pairs: dict[str, Pair], tmp_path_factory: pytest.TempPathFactory
+    module_upstream: Upstream,
+    pairs: dict[str, Pair],
+    tmp_path_factory: pytest.TempPathFactory,
+    tls_engine: dict[str, str],
 ) -> Iterator[Gateway]:
     everything = {"certificates": [pair.table for pair in pairs.values()]}
     listeners: list[dict[str, Any]] = [
@@ -67,7 +70,7 @@ def module_gateway(
         {"name": "all", "upstream": "up"},
     ]
     tables = config(module_upstream.address, listeners=listeners, routes=routes)
-    with Gateway(tables, tmp_path_factory.mktemp("gateway")) as gateway:
+    with Gateway(tables, tmp_path_factory.mktemp("gateway"), env=tls_engine) as gateway:
         yield gateway
 
 
@@ -166,7 +169,9 @@ def test_rsa_beside_ecdsa(gateway: Gateway, pairs: dict[str, Pair]) -> None:
         (V12, "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"),
     ],
 )
-def test_who_chooses_the_cipher(gateway: Gateway, version: ssl.TLSVersion, offered: str, chosen: str) -> None:
+def test_who_chooses_the_cipher(
+    gateway: Gateway, tls_engine: dict[str, str], version: ssl.TLSVersion, offered: str, chosen: str
+) -> None:
     """The gateway, unless a client prefers ChaCha20, which those do that have no AES in hardware."""
     context = client_context(version)
     if version == V12:
@@ -176,6 +181,8 @@ def test_who_chooses_the_cipher(gateway: Gateway, version: ssl.TLSVersion, offer
     with TlsClient(gateway.addresses["main"], context=context) as client:
         used = client.sock.cipher()
         assert used is not None
+        if tls_engine and chosen == "TLS_AES_128_GCM_SHA256":
+            chosen = "TLS_AES_256_GCM_SHA384"  # Python has no call for the order, which is OpenSSL's then
         assert used[0] == chosen
 
 

@@ -57,7 +57,10 @@ def cast(tmp_path_factory: pytest.TempPathFactory) -> Cast:
 
 @pytest.fixture(scope="module")
 def module_gateway(
-    module_upstream: Upstream, cast: Cast, tmp_path_factory: pytest.TempPathFactory
+    module_upstream: Upstream,
+    cast: Cast,
+    tmp_path_factory: pytest.TempPathFactory,
+    tls_engine: dict[str, str],
 ) -> Iterator[Gateway]:
     plugin = {
         "use": "mtls",
@@ -79,7 +82,7 @@ def module_gateway(
         ],
         plugins={"who": plugin},
     )
-    with Gateway(tables, tmp_path_factory.mktemp("gateway")) as gateway:
+    with Gateway(tables, tmp_path_factory.mktemp("gateway"), env=tls_engine) as gateway:
         yield gateway
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from support import upstream as up
-from support.client import connect, request
+from support.client import Client, connect, request
 from support.gateway import Gateway, config
 from support.handlers import Flow, stream_body
 from support.tls import Pair, TlsClient, client_context, server_certificate
@@ -24,7 +24,9 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def module_gateway(module_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def module_gateway(
+    module_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory, tls_engine: dict[str, str]
+) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("gateway")
     pair = Pair(folder, "first", server_certificate("test.example"))
 
@@ -44,7 +46,7 @@ def module_gateway(module_upstream: Upstream, tmp_path_factory: pytest.TempPathF
         {"name": "plain", "bind": "127.0.0.1:0"},
     ]
     tables = config(module_upstream.address, listeners=listeners, admin={"bind": "127.0.0.1:0"})
-    with Gateway(tables, folder) as gateway:
+    with Gateway(tables, folder, env=tls_engine) as gateway:
         yield gateway
 
 
@@ -111,6 +113,17 @@ def test_garbage(gateway: Gateway, data: bytes) -> None:
 
 
 CHANGE = b"\x14\x03\x03\x00\x01\x01"  # change_cipher_spec (RFC 8446 D.4)
+
+
+def test_a_name_that_is_none(gateway: Gateway, tls_engine: dict[str, str]) -> None:
+    """A host name is ASCII (RFC 6066 3)."""
+    if tls_engine:
+        pytest.skip("Python's ssl module refuses it too, and complains on stderr")
+    with Client(gateway.addresses["main"]) as client:
+        client.send(hello().replace(b"test.example", b"test.\xffxample"))
+        answer = client.stream.rest("the alert")
+        assert answer[:1] == b"\x15"
+        assert answer[-1] == 112, "unrecognized_name (RFC 6066 3)"
 
 
 @pytest.mark.parametrize("first", [b"", hello()], ids=["at once", "behind the hello"])

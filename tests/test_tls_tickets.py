@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,7 +75,8 @@ class Rig:
         name = _core.server_name(hello)
         assert name == "test.example"
         to_server.write(hello)
-        server = self.certificates.begin(hello, name).wrap_bio(to_server, to_client, server_side=True)
+        context = self.certificates.begin(SimpleNamespace(), hello, name)
+        server = context.wrap_bio(to_server, to_client, server_side=True)
         server.wants_challenge = False  # type: ignore[attr-defined]
         for side in (server, client, server, client):
             with contextlib.suppress(ssl.SSLWantReadError):

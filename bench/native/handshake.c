@@ -1,21 +1,23 @@
 /* Connections with TLS: each makes a handshake, sends one request, reads its answer and closes.
  *
- *   handshake PORT THREADS SECONDS RESUME REQUEST
+ *   handshake PORT THREADS SECONDS RATE RESUME REQUEST [SUITES]
  *
- * RESUME 1: each thread offers the ticket that its last connection brought. Prints one line of JSON. The peer's
- * certificate is not looked at. */
+ * RATE: connections in a second, of all threads; 0: as many as the peer makes. RESUME 1: each thread offers the ticket that its last connection brought. SUITES: of TLS 1.3, in the order in which
+ * they are offered; without it OpenSSL's. Prints one line of JSON. The peer's certificate is not looked at. */
 #include "client.h"
 #include <openssl/ssl.h>
 #include <pthread.h>
 
 static int port, resume;
+static double gap; /* ns between two connections of a thread */
 static int64_t until;
-static const char *request;
+static const char *request, *suites;
 static size_t request_size;
 
 struct tally {
     pthread_t thread;
     SSL_SESSION *ticket;
+    int64_t due;
     long made, resumed, errors;
 };
 
@@ -46,9 +48,12 @@ static void *run(void *argument) {
     struct tally *own = argument;
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     if (!context) die("SSL_CTX_new");
+    if (suites && !SSL_CTX_set_ciphersuites(context, suites)) die("SSL_CTX_set_ciphersuites");
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(context, keep_ticket);
-    while (now_ns() < until) {
+    for (; now_ns() < until; own->due += (int64_t)gap) {
+        struct timespec when = {own->due / 1000000000, own->due % 1000000000};
+        if (gap > 0) clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &when, NULL);
         int fd = dial(port);
         SSL *ssl = SSL_new(context);
         SSL_set_fd(ssl, fd);
@@ -69,21 +74,26 @@ static void *run(void *argument) {
 }
 
 int main(int count, char **words) {
-    if (count != 6) {
-        fprintf(stderr, "handshake PORT THREADS SECONDS RESUME REQUEST\n");
+    if (count != 7 && count != 8) {
+        fprintf(stderr, "handshake PORT THREADS SECONDS RATE RESUME REQUEST [SUITES]\n");
         return 2;
     }
     port = atoi(words[1]);
     int threads = atoi(words[2]);
     double seconds = atof(words[3]);
-    resume = atoi(words[4]);
-    request = load_request(words[5], &request_size);
+    double rate = atof(words[4]);
+    if (rate > 0) gap = 1e9 * threads / rate;
+    resume = atoi(words[5]);
+    request = load_request(words[6], &request_size);
+    suites = words[7];
     int64_t start = now_ns();
     until = start + (int64_t)(seconds * 1e9);
     struct tally *all = calloc((size_t)threads, sizeof *all), sum = {0};
     if (!all) die("calloc");
-    for (int i = 0; i < threads; i++)
+    for (int i = 0; i < threads; i++) {
+        all[i].due = start + (int64_t)(gap * i / threads);
         if (pthread_create(&all[i].thread, NULL, run, &all[i])) die("pthread_create");
+    }
     for (int i = 0; i < threads; i++) {
         pthread_join(all[i].thread, NULL);
         sum.made += all[i].made;

@@ -88,6 +88,8 @@ class Fastgate(Peer):
     notes: ClassVar[tuple[str, ...]] = (
         "access log in its default JSON format (the richest of all peers), 64 KiB buffer, 1 s flush",
         "endpoints: balance and the tables retry, outlier, breaker, health, concurrency of the upstream",
+        "TLS 1.3: AES-128-GCM with SHA-256 unless a client prefers ChaCha20; nginx leaves it to the client, "
+        "which has AES-256-GCM with SHA-384 first if it is OpenSSL's",
         "hooks: a plugin with one `async def on_request` that returns None",
         "an aggregation is a route's `aggregate`, each part under its `group`",
         "rate limit per client IP, without RateLimit response fields, which nginx and HAProxy do not send",

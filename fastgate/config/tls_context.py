@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from fastgate.config import openssl
+from fastgate import _core
 from fastgate.config.model import Certificate, ListenerTls, Secret, UpstreamTls
 
 __all__ = ["challenge_context", "client_context", "load_authorities", "load_chain", "server_context"]
@@ -87,7 +87,7 @@ def _harden(context: ssl.SSLContext, tls: ListenerTls | UpstreamTls) -> None:
     newest = "1.3" in (tls.min_version, PROFILE_VERSIONS[tls.profile])
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if newest else ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_INTERMEDIATE)
-    openssl.set_ciphersuites(context, _SUITES)
+    _core.set_ciphersuites(context, _SUITES)
     context.options |= ssl.OP_NO_COMPRESSION
 
 

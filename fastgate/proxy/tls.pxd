@@ -18,44 +18,37 @@ cdef class TlsInfo:
 @cython.final
 cdef class TlsLayer:
     cdef object __weakref__
-    # -- OpenSSL's side, as Python's ssl module has it
-    cdef object socket              # _ssl._SSLSocket: what is inside an ssl.SSLObject
-    cdef object incoming            # ssl.MemoryBIO: ciphertext from the peer, at most the record that is coming
-    cdef object take_in             # bound methods, looked up once: incoming.write, outgoing.read,
-    cdef object take_out            # and read and write of the connection
-    cdef object read
-    cdef object write
-    cdef object do_handshake        # None when it is over
-    # -- of the ClientHello; a context's SNI callback, which is given this, may set it
+    cdef TlsEngine engine           # None before it has begun
+    # -- of the ClientHello; whoever chooses the context sets it: at the beginning, or as a context's SNI callback
     cdef public str asked_for       # the name that the client has asked for; None: none
     cdef public bint wants_challenge    # its ClientHello seems to be an ACME authority's
-    # -- records on their way in: what is not in `incoming` yet waits in `held`
+    cdef public bint settled        # the context is the name's: its SNI callback has nothing to say
+    # -- records on their way in: what the engine has not been given yet waits in `held`
     cdef bytes held
     cdef Py_ssize_t held_at
     cdef unsigned char[5] header    # of the record that is coming, as far as it is here
     cdef int header_size
     cdef Py_ssize_t left            # bytes of it that have not come yet
     cdef bint may_wait              # the next record, if it is a change_cipher_spec
-    cdef bint whole                 # `incoming` has a whole record, or something that is none
+    cdef bint whole                 # the engine has a whole record, or something that is none
     # -- where it stands
     cdef int state                  # TlsState
     cdef bint said_goodbye          # close_notify was sent
     cdef str failure                # what OpenSSL said, or the certificate's fault
-    cdef bint certificate_refused   # by us: it is the peer's
     # -- what the handshake has agreed on
     cdef bytes version              # "TLSv1.3"
     cdef bytes cipher
     cdef bytes sni                  # `asked_for`, for the log
     cdef TlsInfo seen               # the same for plugins, made for the first that asks
 
-    cdef int open(self, context, bint server, str name, session) except -1
+    cdef int open(self, TlsEngine engine) except -1
     cdef bint handshake(self) except -1             # True: it is over, and well
-    cdef int _refused(self) except -1
+    cdef int _broken(self) except -1                # as the engine says
     # Puts these bytes behind those that are held.
     cdef int hold(self, bytes data) except -1
-    # From `held` into `incoming`, up to the end of the record that is coming; then `whole` is set.
+    # From `held` into the engine, up to the end of the record that is coming; then `whole` is set.
     cdef int feed(self) except -1
-    # The plaintext of the record in `incoming`, up to TLS_RECORD bytes; 0: there is none in it, see `state`.
+    # The plaintext of the record that it was given, up to TLS_RECORD bytes; 0: there is none in it, see `state`.
     cdef Py_ssize_t decrypt(self, char* room) except -1
     # Encrypts and sends; a `Sent`. room: TLS_RECORD bytes, in which short parts are joined.
     cdef int send(self, Wire wire, Span* parts, int count, char* room) except -1

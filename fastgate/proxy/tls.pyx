@@ -1,6 +1,6 @@
 # Theory of operation. The loop knows nothing of TLS: it has a plain transport, and a TlsShell as its protocol. The shell
-# gives what comes to OpenSSL (Python's ssl module, over two memory BIOs), and the plaintext to the protocol inside, which
-# is the same Downstream1 or Upstream1 as without TLS. That writes to its Wire, and the Wire encrypts and sends straight to
+# gives what comes to OpenSSL (a TlsEngine, over two memory BIOs), and the plaintext to the protocol inside, which is the
+# same Downstream1 or Upstream1 as without TLS. That writes to its Wire, and the Wire encrypts and sends straight to
 # the socket as it does without. One write into a BIO, one read, one write, one read out of a BIO for a request and its
 # answer: no queue, no task, no callback.
 #
@@ -13,29 +13,14 @@
 # A FIN without close_notify (RFC 8446 6.1: a truncation attack looks like this) reaches the protocol inside as a lost
 # connection, never as the end of a message.
 
-from cpython.buffer cimport PyBUF_WRITE
 from cpython.bytearray cimport PyByteArray_AS_STRING
-from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF
-
-import ssl
-
-cdef object MemoryBIO = ssl.MemoryBIO
-cdef object WantRead = ssl.SSLWantReadError
-
-cdef extern from "Python.h":
-    # Whatever it raises is the caller's to look at: what is expected costs no traceback.
-    PyObject* call_raw "PyObject_CallNoArgs"(object function)
 
 cdef enum:
-    TLS_RECORD = 16384          # plaintext of a record, at most (RFC 8446 5.1)
     TLS_SCRATCH = 65536
     TLS_HELLO_SIZE = 8192       # of a ClientHello that is awaited whole
     TLS_BATCH = 4               # records that go with one system call
 
 cdef int64_t SESSION_NS = 3600 * 1000000000     # after that an endpoint has to prove anew who it is
-cdef bytes ACME_TLS = b"\x0aacme-tls/1"
 
 
 cdef class TlsInfo:
@@ -51,55 +36,35 @@ cdef class TlsLayer:
     @property
     def context(self):
         """The ssl.SSLContext: another one may be put in its place by its SNI callback."""
-        return self.socket.context
+        return self.engine.get_context()
 
     @context.setter
     def context(self, other):
-        self.socket.context = other
+        self.engine.set_context(other)
 
-    cdef int open(self, context, bint server, str name, session) except -1:
-        # context: ssl.SSLContext; name: of the server, for a client. ValueError: no certificate can have that name.
-        cdef object outgoing = MemoryBIO(), inner
-        self.incoming = MemoryBIO()
-        # What its wrap_bio does, without an SSLObject: this stands in its place before the SNI callback.
-        self.socket = inner = context._wrap_bio(
-            self.incoming, outgoing, server, name.encode("idna").decode() if name else None, owner=self, session=session)
-        self.take_in = self.incoming.write
-        self.take_out = outgoing.read
-        self.read = inner.read
-        self.write = inner.write
-        self.do_handshake = inner.do_handshake
+    cdef int open(self, TlsEngine engine) except -1:
+        self.engine = engine
         self.state = TLS_HANDSHAKE
         return 0
 
     cdef bint handshake(self) except -1:
-        cdef PyObject* done
+        cdef int step
         self.whole = False
-        done = call_raw(self.do_handshake)
-        if done == NULL:
-            if PyErr_ExceptionMatches(WantRead):
-                PyErr_Clear()
-                self.may_wait = True
-            else:
-                self._refused()
-            return False
-        Py_DECREF(<object>done)
-        self.do_handshake = None
-        self.state = TLS_OPEN
-        self.version = self.socket.version().encode()
-        self.cipher = self.socket.cipher()[0].encode()
-        return True
+        step = self.engine.handshake()
+        if step == STEP_WANTS:
+            self.may_wait = True
+        elif step == STEP_DONE:
+            self.state = TLS_OPEN
+            self.version = self.engine.version()
+            self.cipher = self.engine.cipher()
+            return True
+        else:
+            self._broken()
+        return False
 
-    cdef int _refused(self) except -1:
-        # By what do_handshake has raised.
+    cdef int _broken(self) except -1:
         self.state = TLS_BROKEN
-        try:
-            raised()
-        except ssl.SSLCertVerificationError as error:
-            self.failure = error.verify_message
-            self.certificate_refused = True
-        except (ssl.SSLError, ssl.CertificateError, OSError, ValueError) as error:
-            self.failure = _words(error)
+        self.failure = self.engine.failure if self.engine.failure is not None else "closed in the handshake"
         return 0
 
     cdef int hold(self, bytes data) except -1:
@@ -135,25 +100,20 @@ cdef class TlsLayer:
         self.held_at += used
         if used == length:
             self.held = None
-        self.take_in(part_of(owner, at, used))
-        return 0
+        return self.engine.give(owner, at, used)
 
     cdef Py_ssize_t decrypt(self, char* room) except -1:
-        cdef Py_ssize_t size
+        cdef Py_ssize_t size = 0
+        cdef int step
         self.whole = False
-        try:
-            size = self.read(TLS_RECORD, PyMemoryView_FromMemory(room, TLS_RECORD, PyBUF_WRITE))
-        except ssl.SSLWantReadError:
-            return 0                        # a ticket or a key update: nothing for whom it is not about
-        except ssl.SSLZeroReturnError:
-            size = 0
-        except ssl.SSLError as error:
-            self.failure = _words(error)
-            self.state = TLS_BROKEN
-            return 0
-        if size == 0:
+        step = self.engine.read(room, &size)
+        if step == STEP_DONE:
+            return size
+        if step == STEP_ENDED:
             self.state = TLS_ENDED
-        return size
+        elif step == STEP_FAILED:
+            self._broken()
+        return 0                            # STEP_WANTS: it was a ticket or a key update
 
     cdef int send(self, Wire wire, Span* parts, int count, char* room) except -1:
         cdef Span[TLS_BATCH] sealed
@@ -212,17 +172,15 @@ cdef class TlsLayer:
         return SENT_QUEUED if begun and result == SENT_BROKEN else result
 
     cdef bytes _encrypt(self, const char* data, Py_ssize_t length):
-        cdef Py_ssize_t done
-        try:
-            # A peer may have asked for smaller records (RFC 6066 4): then this is several of them.
-            done = self.write(PyMemoryView_FromMemory(<char*>data, length, PyBUF_READ))
-            while done < length:
-                done += self.write(PyMemoryView_FromMemory(<char*>data + done, length - done, PyBUF_READ))
-        except ssl.SSLError as error:
-            self.failure = _words(error)
-            self.state = TLS_BROKEN
-            return None
-        return self.take_out()
+        # A peer may have asked for smaller records (RFC 6066 4): then this is several of them.
+        cdef Py_ssize_t done = 0, written
+        while done < length:
+            written = 0
+            if self.engine.write(data + done, length - done, &written) != STEP_DONE:
+                self._broken()
+                return None
+            done += written
+        return self.engine.take()
 
     cdef TlsInfo info(self):
         cdef TlsInfo seen
@@ -231,7 +189,7 @@ cdef class TlsLayer:
             seen.version = self.version.decode()
             seen.cipher = self.cipher.decode()
             seen.server_name = self.asked_for or ""
-            seen.certificate = self.socket.getpeercert(True) or b""
+            seen.certificate = self.engine.certificate()
             self.seen = seen
         return self.seen
 
@@ -239,22 +197,8 @@ cdef class TlsLayer:
         if self.said_goodbye or (self.state != TLS_OPEN and self.state != TLS_ENDED):
             return b""
         self.said_goodbye = True
-        try:
-            self.socket.shutdown()
-        except ssl.SSLError:
-            pass                        # it waits for the peer's, which we do not
-        return self.take_out()
-
-
-cdef int raised() except -1:
-    # Goes on with the exception that is set.
-    return -1
-
-
-cdef str _words(error):
-    # "certificate required", not "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required (_ssl.c:2580)".
-    cdef object reason = getattr(error, "reason", None)
-    return str(error) if reason is None else reason.replace("_", " ").lower()
+        self.engine.shutdown()
+        return self.engine.take()
 
 
 cdef class TlsShell:
@@ -384,7 +328,7 @@ cdef class TlsShell:
             self._read()
 
     cdef bint _flush(self) except -1:
-        cdef bytes data = self.tls.take_out()
+        cdef bytes data = self.tls.engine.take()
         cdef Span part
         if not data or self.wire.transport is None or self.wire.transport.is_closing():
             return False
@@ -434,14 +378,14 @@ cdef class TlsServer(TlsShell):
             data = self._begin(data)
             if data is None:
                 return
-        elif self.tls.socket is None:
+        elif self.tls.engine is None:
             self.receive(data)          # without TLS, and told so: it may still be sending
             return
         self.tls.hold(data)
         self._read()
 
     def eof_received(self):
-        if self.tls.socket is None:
+        if self.tls.engine is None:
             if self.first is not None and (<Downstream1>self.inner).state == D_HANDSHAKE:
                 self._failed()
             return self.inner.eof_received()
@@ -494,11 +438,7 @@ cdef class TlsServer(TlsShell):
             self.tls.state = TLS_BROKEN
             self.wire.abort()
             return None
-        self.tls.wants_challenge = ACME_TLS in data
-        # None: who answers is asked when OpenSSL has read it.
-        name = None if self.tls.wants_challenge else server_name(data)
-        self.tls.asked_for = name or None
-        self.tls.open(listener.certificates.begin(data, name), True, None, None)
+        self.tls.open(server_engine(self.tls, listener.certificates.begin(self.tls, data, server_name(data))))
         return data
 
     cdef int _opened(self) except -1:
@@ -506,7 +446,7 @@ cdef class TlsServer(TlsShell):
         if self.tls.asked_for is not None:
             self.tls.sni = self.tls.asked_for.encode()
         self.worker.counters.gauge_add(GAUGE_TLS_HANDSHAKES, 1)
-        if self.tls.socket.session_reused:
+        if self.tls.engine.resumed():
             self.worker.counters.gauge_add(GAUGE_TLS_RESUMED, 1)
         inner.state = D_IDLE
         if self.slot.closed or self.worker.draining and now_ns() >= self.worker.grace_until:
@@ -545,7 +485,7 @@ cdef class TlsClient(TlsShell):
         if now_ns() >= self.endpoint.session_until:
             self.endpoint.session = None
         try:
-            self.tls.open(self.endpoint.upstream.tls, False, self.name, self.endpoint.session)
+            self.tls.open(python_engine(self.tls, self.endpoint.upstream.tls, False, self.name, self.endpoint.session))
         except ValueError as error:
             self.tls.state = TLS_BROKEN
             self.tls.failure = str(error)
@@ -561,7 +501,7 @@ cdef class TlsClient(TlsShell):
         TlsShell.connection_lost(self, error)
 
     cdef int _opened(self) except -1:
-        self.kept = self.tls.socket.session_reused
+        self.kept = self.tls.engine.resumed()
         if self.tls.version != b"TLSv1.3":
             self._told()
         if self.done.done():
@@ -576,7 +516,7 @@ cdef class TlsClient(TlsShell):
         cdef object session
         if not self.kept:
             self.kept = True
-            session = self.tls.socket.session
+            session = (<PythonEngine>self.tls.engine).socket.session
             if session is not None and (session.has_ticket or self.tls.version != b"TLSv1.3"):
                 self.endpoint.session = session
                 self.endpoint.session_until = now_ns() + SESSION_NS
@@ -585,7 +525,7 @@ cdef class TlsClient(TlsShell):
     cdef int _failed(self) except -1:
         self.endpoint.session = None
         if not self.done.done():
-            self.done.set_exception(TlsError(self.tls.failure, self.tls.certificate_refused))
+            self.done.set_exception(TlsError(self.tls.failure, self.tls.engine.certificate_refused))
         return self.wire.abort()
 
 

@@ -19,6 +19,7 @@ cdef class Wire:
     # -- flow control
     cdef int64_t handed     # bytes ever given to it
     cdef bint queued        # bytes may still wait in the transport, so later ones must queue behind them
+    cdef bint limited       # the transport knows our water marks, which few connections need
     cdef bint congested     # between pause_writing and resume_writing
     cdef bint paused        # reading is paused
     cdef bint finished      # FIN is on its way, or the connection is being closed: nothing may follow

@@ -71,8 +71,6 @@ cdef class Wire:
 
     cdef int open(self, transport) except -1:
         self.transport = transport
-        # A plain transport's default low-water mark is 16 bytes in uvloop 0.23.
-        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             self.fd = sock.fileno()
@@ -167,6 +165,10 @@ cdef class Wire:
         if self.transport is None or self.finished or self.transport.is_closing():
             return SENT_BROKEN
         self.queued = True
+        if not self.limited:
+            self.limited = True
+            # A plain transport's default low-water mark is 16 bytes in uvloop 0.23.
+            self.transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         self.transport.write(PyBytes_FromStringAndSize(data, <Py_ssize_t>length))
         return SENT_CONGESTED if self.congested else SENT_QUEUED
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["CertificateStore", "ListenerCertificates"]
 
 EXPIRES_SOON_DAYS: Final = 14
+_ACME_TLS: Final = b"\x0aacme-tls/1"  # in its list of protocols (ALPN, RFC 8737 3)
 log: Final = logging.getLogger("fastgate.certificates")
 
 
@@ -85,6 +86,10 @@ class CertificateStore:
     def clear_challenge(self, name: str) -> None:
         self._challenges.pop(name.lower(), None)
 
+    def awaits(self, hello: bytes) -> bool:
+        """Whether this ClientHello seems to be of an authority that validates."""
+        return bool(self._challenges) and _ACME_TLS in hello
+
     def challenge(self, name: str) -> ssl.SSLContext | None:
         return self._challenges.get(name)
 
@@ -142,14 +147,21 @@ class ListenerCertificates:
             self._keys.use_in(context, self._terms)
         self._previous_name = self._keys.use_in(self._previous, self._terms, previous=True)
 
-    def begin(self, hello: bytes, name: str | None) -> ssl.SSLContext:
+    def begin(self, connection: Any, hello: bytes, name: str | None) -> ssl.SSLContext:
         """What a connection begins with, whose ClientHello this is: with the previous keys, where its ticket
-        was made with them. What it is given then is of them too, so that it ends with them. name: as
-        ``_core.server_name`` has read it; None for one that wants a challenge too."""
+        was made with them. What it is given then is of them too, so that it ends with them.
+
+        connection: a TlsLayer of `_core`, which is told what is known of the client. name: as
+        ``_core.server_name`` has read it.
+        """
+        connection.wants_challenge = wants_challenge = self._store.awaits(hello)
+        connection.asked_for = name or None
         if self._previous_name and self._previous_name in hello:
             return self._previous
         # To put another context in its place costs a copy of that, and a call from within OpenSSL.
-        return (name is not None and self._chosen(name)) or self.context
+        found = None if wants_challenge or name is None else self._chosen(name)
+        connection.settled = found is not None
+        return found or self.context
 
     def refresh(self) -> None:
         """Takes up what the store has now."""

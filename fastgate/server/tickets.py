@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from fastgate.config import openssl
+from fastgate import _core
 
 __all__ = ["TicketKeys", "TicketRotation", "TicketSecrets"]
 
@@ -43,7 +43,7 @@ class TicketKeys:
     """The keys of session tickets (RFC 5077, RFC 8446 4.6.1), made before the workers are forked.
 
     Each context would make its own: a client that comes back to another worker, or behind a reload, would
-    begin anew. Where they can't be set (see ``fastgate.config.openssl``), that is so: a ticket is good for
+    begin anew. Where they can't be set (``_core.set_ticket_keys``), that is so: a ticket is good for
     one context alone, as long as that lives.
 
     OpenSSL has one key for a context, or a callback for each handshake. A callback would have to come back
@@ -75,8 +75,8 @@ class TicketKeys:
         secret = self.secrets.previous if previous else self.secrets.current
         if not secret:
             return b""
-        keys = hashlib.shake_256(secret + hashlib.sha256(terms).digest()).digest(openssl.TICKET_KEYS_LENGTH)
-        return keys[:_NAME_LENGTH] if openssl.set_ticket_keys(context, keys) else b""
+        keys = hashlib.shake_256(secret + hashlib.sha256(terms).digest()).digest(_core.TICKET_KEYS_LENGTH)
+        return keys[:_NAME_LENGTH] if _core.set_ticket_keys(context, keys) else b""
 
 
 class TicketRotation:
