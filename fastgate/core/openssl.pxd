@@ -7,6 +7,8 @@ cdef struct OpenSsl:
     long (*context_callback)(void* context, int command, void (*callback)() noexcept) noexcept
     int (*set_ciphersuites)(void* context, const char* names) noexcept
     size_t (*get_num_tickets)(const void* context) noexcept
+    const void* (*get_method)(const void* context) noexcept
+    const void* (*server_method)() noexcept
     # -- a connection. `new` returns NULL without memory; `free` takes the BIOs along.
     void* (*new)(void* context) noexcept
     void (*free)(void* connection) noexcept

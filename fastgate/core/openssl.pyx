@@ -1,8 +1,8 @@
 # The functions' addresses are asked of the library that Python's ssl module is linked with, by its own loader, when this
 # module is imported: to link with a library of our own could bring in a second one, whose structures are others. Two
-# things are taken for granted, and checked with a context of which Python says what is in it: the version, and that
-# OpenSSL's structure stands in Python's object behind what each object begins with. Where either does not hold, or the
-# functions can't be seen, as in a Python that has OpenSSL built in, there is no `openssl_found`.
+# things are taken for granted, and checked with a context of which Python says what is in it: that it is the same copy of
+# the library, and that OpenSSL's structure stands in Python's object behind what each object begins with. Where either
+# does not hold, or the functions can't be seen, as in a Python that has OpenSSL built in, there is no `openssl_found`.
 
 import ctypes
 import os
@@ -41,9 +41,11 @@ cdef bint _find_openssl() except -1:
     try:
         library = ctypes.CDLL(getattr(ssl._ssl, "__file__", None))
         _take_functions(library)
-        if library.OpenSSL_version_num() & 0xFFFFFFFF != ssl.OPENSSL_VERSION_NUMBER & 0xFFFFFFFF:
+        if openssl_index <= 0 or library.OpenSSL_version_num() & 0xFFFFFFFF != ssl.OPENSSL_VERSION_NUMBER & 0xFFFFFFFF:
             return False
         probe = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if openssl.get_method(context_of(probe)) != openssl.server_method():
+            return False            # each copy of the library has a method of its own
         for number in (7, 2):
             probe.num_tickets = number
             if openssl.get_num_tickets(context_of(probe)) != <size_t>number:
@@ -65,6 +67,8 @@ cdef int _take_functions(library) except -1:
         library, "SSL_CTX_callback_ctrl")
     openssl.set_ciphersuites = <int (*)(void*, const char*) noexcept>_function(library, "SSL_CTX_set_ciphersuites")
     openssl.get_num_tickets = <size_t (*)(const void*) noexcept>_function(library, "SSL_CTX_get_num_tickets")
+    openssl.get_method = <const void* (*)(const void*) noexcept>_function(library, "SSL_CTX_get_ssl_method")
+    openssl.server_method = <const void* (*)() noexcept>_function(library, "TLS_server_method")
     openssl.new = <void* (*)(void*) noexcept>_function(library, "SSL_new")
     openssl.free = <void (*)(void*) noexcept>_function(library, "SSL_free")
     openssl.set_bio = <void (*)(void*, void*, void*) noexcept>_function(library, "SSL_set_bio")
