@@ -36,10 +36,14 @@ cdef class TlsLayer:
     @property
     def context(self):
         """The ssl.SSLContext: another one may be put in its place by its SNI callback."""
+        if self.engine is None:
+            raise AttributeError("the handshake has not begun")
         return self.engine.get_context()
 
     @context.setter
     def context(self, other):
+        if self.engine is None:
+            raise AttributeError("the handshake has not begun")
         self.engine.set_context(other)
 
     cdef int open(self, TlsEngine engine) except -1:
@@ -292,8 +296,8 @@ cdef class TlsShell:
             self.keeps = self.inner.eof_received()
             if not self.keeps:
                 # Deliberately not by RFC 8446 6.1, which wants close_notify of each side: whoever has sent it and FIN,
-                # and is owed nothing, does not read, and would answer with RST. nginx does the same.
-                tls.said_goodbye = tls.said_goodbye or self.wire.at_fin()
+                # and has all that it was owed, does not read, and would answer with RST. nginx does the same.
+                tls.said_goodbye = tls.said_goodbye or (self.wire.at_fin() and self.wire.unsent() == 0)
                 self.wire.close()
         elif tls.state == TLS_BROKEN:
             self._flush()

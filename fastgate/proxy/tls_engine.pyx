@@ -5,8 +5,10 @@
 # A memory BIO never gives memory back; who gives and takes sees to it that none grows (see tls.pyx).
 
 from cpython.buffer cimport PyBUF_WRITE
-from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches, PyErr_WriteUnraisable
+from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
 from cpython.ref cimport Py_DECREF
+
+import logging
 
 cdef object MemoryBIO = ssl.MemoryBIO
 cdef object WantRead = ssl.SSLWantReadError
@@ -175,13 +177,19 @@ cdef str _words(error):
 # -- by OpenSSL itself
 
 
+cdef void* _ready(object context) except NULL:
+    # The structure of a context that a connection of ours begins with, or is given later. Python's own callback, which it
+    # sets together with a context's `sni_callback`, would look for Python's connection and find NULL. It is called for
+    # each ClientHello, by the context that is there then: again behind a HelloRetryRequest (RFC 8446 4.1.4).
+    cdef void* inside = context_of(context)
+    openssl.context_callback(inside, SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, <void (*)() noexcept>_name_asked)
+    return inside
+
+
 cdef DirectEngine direct_engine(TlsLayer layer, context):
     cdef DirectEngine engine = DirectEngine()
-    cdef void* inside = context_of(context)
     engine.context = context
-    # Python's own, which it sets together with a context's `sni_callback`, would look for its own connection.
-    openssl.context_callback(inside, SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, <void (*)() noexcept>_name_asked)
-    engine.connection = openssl.new(inside)
+    engine.connection = openssl.new(_ready(context))
     engine.incoming = openssl.new_bio(openssl.memory_method())
     engine.outgoing = openssl.new_bio(openssl.memory_method())
     if engine.connection == NULL or engine.incoming == NULL or engine.outgoing == NULL \
@@ -215,8 +223,9 @@ cdef int _name_asked(void* connection, int* alert, void* argument) noexcept:
         alert[0] = verdict
     except UnicodeDecodeError:
         alert[0] = ALERT_UNRECOGNIZED_NAME  # host names are ASCII (RFC 6066 3)
-    except Exception:
-        PyErr_WriteUnraisable(callback)
+    except BaseException as error:
+        # There is nobody to raise it to, and whatever it was, nobody is let in by it.
+        logging.getLogger("fastgate.tls").error("the choice of a certificate failed", exc_info=error)
         alert[0] = ALERT_INTERNAL_ERROR
     return SSL_TLSEXT_ERR_ALERT_FATAL
 
@@ -320,7 +329,7 @@ cdef class DirectEngine(TlsEngine):
         return self.context
 
     cdef int set_context(self, context) except -1:
-        if openssl.set_context(self.connection, context_of(context)) == NULL:
+        if openssl.set_context(self.connection, _ready(context)) == NULL:
             raise MemoryError("OpenSSL has no room for another context")
         self.context = context
         return 0
