@@ -2,8 +2,9 @@
  *
  *   handshake PORT THREADS SECONDS RATE RESUME REQUEST [SUITES]
  *
- * RATE: connections in a second, of all threads; 0: as many as the peer makes. RESUME 1: each thread offers the ticket that its last connection brought. SUITES: of TLS 1.3, in the order in which
- * they are offered; without it OpenSSL's. Prints one line of JSON. The peer's certificate is not looked at. */
+ * RATE: connections in a second, of all threads; 0: as many as the peer makes. RESUME 1: each thread offers the ticket
+ * that its last connection brought. SUITES: of TLS 1.3, in the order in which they are offered; without it OpenSSL's.
+ * Prints one line of JSON. The peer's certificate is not looked at. */
 #include "client.h"
 #include <openssl/ssl.h>
 #include <pthread.h>
