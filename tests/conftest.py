@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,6 +36,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write the expected files anew, then review them"
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_descriptor_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Behind a module: what its tests opened here, they closed."""
+    before = _descriptors()
+    yield
+    if _descriptors() > before:
+        gc.collect()
+    assert _descriptors() <= before, f"{request.node.name} leaves descriptors open"
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture

@@ -316,6 +316,8 @@ def test_a_failure_tells_what_to_do(start_gateway: StartGateway, upstream: Upstr
         for text in (reason.cause, reason.remedy, "GET /away/x", "away, 127.0.0.1:1", name.split()[-1]):
             assert text in shown
         assert "attempt 127.0.0.1:1, connect-refused" in shown, "step by step"
+        turns = int(page.run("document.documentElement.dataset.turns"))
+        page.wait(f"Number(document.documentElement.dataset.turns) > {turns} + 4")
         page.press("Escape")
         page.wait("!document.querySelector('dialog').open")
         assert page.focused() == name

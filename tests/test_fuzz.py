@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -16,8 +17,10 @@ from support.gateway import ROOT
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    vars(rig).clear()  # pytest holds the rig itself for longer
 
 
 @pytest.mark.parametrize("first", range(0, 8000, 1000))

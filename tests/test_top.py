@@ -78,6 +78,8 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         self.before = termios.tcgetattr(theirs)
         self._theirs = theirs
+        self._ready = select.poll()  # select() has no descriptors from 1,024 on
+        self._ready.register(self._ours, select.POLLIN)
         self.raw = b""
         self.resize(columns, lines)
         self.process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT)
@@ -103,7 +105,7 @@ class Terminal:
         return termios.tcgetattr(self._theirs)
 
     def _read(self, timeout: float) -> bool:
-        if select.select([self._ours], [], [], timeout)[0]:
+        if self._ready.poll(1000 * timeout):
             self.raw += os.read(self._ours, 65536)
             return True
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 from fastgate import _core
@@ -27,4 +28,5 @@ def built(config: Config, worker: _core.Worker) -> tuple[Snapshot, PreparedPlugi
         if isinstance(use, model.PluginUse)
     }
     plugins = PreparedPlugins(config, running, ground.cores)
+    weakref.finalize(plugins, memory.close)
     return build(config, ground, estate, plugins, RedisLimits()), plugins
