@@ -1,7 +1,8 @@
 """`python -m bench.tls_memory`: memory of a gateway over many handshakes and long transfers with TLS.
 
 Of the handshakes half are resumed, half have TLS 1.2, every twentieth connection breaks off within its
-handshake, and half of the others end without close_notify. Then downloads and uploads run side by side. A
+handshake, and half of the others end without close_notify. Then downloads and uploads run side by side, and
+at last connections idle that have had a request each, with TLS 1.3 and in the clear. A
 line for each part of it: memory of the supervisor and its worker (PSS, without the pages of files, of which
 others come and go), and its growth since the first handshakes and bytes, in which buffers and caches fill.
 Exit code 1 where it has grown by more than 4 MiB at the end, or by 8 MiB in the midst of the transfers.
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,7 @@ WARM_HANDSHAKES: Final = 1000
 WARM_BYTES: Final = 64 << 20  # each way
 CLIENTS: Final = 16
 BREAK_OFF: Final = 20  # every so many connections
+IDLE: Final = 500  # connections: an address may have 1,024
 SAMPLE: Final = 0.25  # seconds between two looks at a transfer
 PATIENCE: Final = 30.0  # seconds without a byte
 
@@ -54,6 +56,8 @@ class Measured:
     peak: int = 0  # while transfers ran
     counts: dict[str, int] = field(default_factory=lambda: {"full": 0, "resumed": 0, "broken off": 0})
     transferred: int = 0
+    idle: int = 0  # of one connection
+    idle_plain: int = 0
 
     @property
     def growth(self) -> int:
@@ -61,10 +65,12 @@ class Measured:
 
 
 class TlsLoad:
-    """Clients of one listener with TLS. Raises OSError or RuntimeError where it does not serve them."""
+    """Clients of a listener with TLS, and of one without. Raises OSError or RuntimeError where it does not
+    serve them."""
 
-    def __init__(self, port: int, authority: Path) -> None:
+    def __init__(self, port: int, plain_port: int, authority: Path) -> None:
         self._port = port
+        self._plain_port = plain_port
         self._contexts = []
         for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
             context = ssl.create_default_context(cafile=str(authority))
@@ -116,7 +122,7 @@ class TlsLoad:
             plain.close()
             raise
 
-    def _answer(self, sock: ssl.SSLSocket) -> int:
+    def _answer(self, sock: socket.socket) -> int:
         """Reads the answer; the length of its body."""
         head = b""
         while b"\r\n\r\n" not in head:
@@ -138,6 +144,21 @@ class TlsLoad:
             left -= got
         return length
 
+    def idle(self, stack: ExitStack, look: Callable[[], int], *, tls: bool) -> int:
+        """Opens `IDLE` connections with a request each; how much each has added to what `look` gives. They
+        stay until the stack ends, or the next ones would take their room."""
+        before = look()
+        for _ in range(IDLE):
+            sock = (
+                self._connect(self._contexts[0])
+                if tls
+                else socket.create_connection(("127.0.0.1", self._plain_port), PATIENCE)
+            )
+            stack.enter_context(sock)
+            sock.sendall(_SHORT)
+            self._answer(sock)
+        return (look() - before) // IDLE
+
     def download(self, size: int) -> int:
         with self._connect(self._contexts[0]) as sock:
             sock.sendall(b"GET /bytes/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % size)
@@ -152,15 +173,19 @@ class TlsLoad:
             return size
 
 
-def configuration(port: int, upstream: int, folder: Path) -> str:
+def configuration(port: int, plain_port: int, upstream: int, folder: Path) -> str:
     return f"""\
 [server]
 state_dir = "{folder}/state"
 [access_log]
 path = "{folder}/access.log"
 [[listeners]]
+name = "secure"
 bind = "127.0.0.1:{port}"
 tls = {{ certificates = [{{ cert = "localhost.pem", key = "localhost.key" }}] }}
+[[listeners]]
+name = "plain"
+bind = "127.0.0.1:{plain_port}"
 [upstreams.service]
 endpoints = ["127.0.0.1:{upstream}"]
 [[routes]]
@@ -173,9 +198,9 @@ limits = {{ body = "1000GiB" }}
 @contextmanager
 def gateway(folder: Path, upstream: int) -> Iterator[tuple[Session, TlsLoad]]:
     """One supervisor with one worker, and what loads it."""
-    port = free_port()
+    port, plain_port = free_port(), free_port()
     authority = make(folder, ("localhost",), 30).authority
-    (folder / "gateway.toml").write_text(configuration(port, upstream, folder))
+    (folder / "gateway.toml").write_text(configuration(port, plain_port, upstream, folder))
     command = [sys.executable, "-m", "fastgate", "run", "-c", str(folder / "gateway.toml")]
     session = Session(command, sorted(os.sched_getaffinity(0)), folder / "output")
     try:
@@ -185,7 +210,7 @@ def gateway(folder: Path, upstream: int) -> Iterator[tuple[Session, TlsLoad]]:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"it did not start:\n{session.tail()}")
             time.sleep(0.02)
-        yield session, TlsLoad(port, authority)
+        yield session, TlsLoad(port, plain_port, authority)
         session.check()
     except (OSError, RuntimeError) as error:
         raise RuntimeError(f"{error}; the gateway says:\n{session.tail()}") from error
@@ -233,6 +258,9 @@ def measure(handshakes: int, transfer: int, *, say: Callable[[str], None] = lamb
             found.transferred += _transfer(load, size, look)
             tell(f"{found.transferred / 1e9:.1f} GB both ways together")
         found.last = memory(process)
+        with ExitStack() as stack:
+            found.idle_plain = load.idle(stack, lambda: memory(process), tls=False)
+            found.idle = load.idle(stack, lambda: memory(process), tls=True)
     return found
 
 
@@ -264,7 +292,8 @@ def main() -> int:
     print(
         ", ".join(f"{count:,} {kind}" for kind, count in found.counts.items())
         + f"; {found.transferred / 1e9:.1f} GB; {time.monotonic() - begun:.0f} s\n"
-        f"grown by {_mib(found.growth)}, at most {_mib(found.peak - found.warm)} while transfers ran"
+        f"grown by {_mib(found.growth)}, at most {_mib(found.peak - found.warm)} while transfers ran\n"
+        f"an idle connection has {found.idle:,} bytes, one in the clear {found.idle_plain:,}"
     )
     return 1 if found.growth > MOST_GROWTH or found.peak - found.warm > MOST_WITHIN else 0
 

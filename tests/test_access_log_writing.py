@@ -22,6 +22,8 @@ from fastgate._core import AccessLog, SampleExchange, loop_log
 
 LINES = [SampleExchange(bytes_out=i) for i in range(1000)]
 FULL = Path("/dev/full")
+#: A writer that is given up keeps its file for as long as the process lives (fastgate/proxy/log_writer.pyx).
+DESCRIPTORS_LEFT = 1
 
 
 def access_log(

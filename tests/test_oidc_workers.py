@@ -34,7 +34,8 @@ def server() -> Iterator[OidcProvider]:
 
 @asynccontextmanager
 async def workers(server: OidcProvider) -> AsyncIterator[list[Renewal]]:
-    store = HostStore(HostMemory("", 64), "site")
+    memory = HostMemory("", 64)
+    store = HostStore(memory, "site")
     services = [Services(cast(Any, None), SystemClock()) for _ in range(2)]
     hosts = [PluginServices(each, "site", Path(), store, {}) for each in services]
     config = OidcConfig(
@@ -56,6 +57,7 @@ async def workers(server: OidcProvider) -> AsyncIterator[list[Renewal]]:
             await host.close()
         for each in services:
             await each.close()
+        memory.close()
 
 
 def session(server: OidcProvider, expires_in: int, refresh_token: str = "") -> Session:

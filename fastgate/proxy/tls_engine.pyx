@@ -253,7 +253,8 @@ cdef class DirectEngine(TlsEngine):
         if size == 0:
             return b""
         data = PyBytes_FromStringAndSize(NULL, size)
-        openssl.bio_read(self.outgoing, PyBytes_AS_STRING(data), <int>size)
+        if openssl.bio_read(self.outgoing, PyBytes_AS_STRING(data), <int>size) != size:
+            raise MemoryError("OpenSSL gives less than it has")   # what was never written must not be sent
         return data
 
     cdef int handshake(self) except -1:
