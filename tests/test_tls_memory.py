@@ -8,7 +8,7 @@ MIB = 1 << 20
 
 
 def test_memory_is_flat_over_handshakes_and_transfers() -> None:
-    # A connection that stayed would be 18 kB of it, a body that is held 128 MiB.
+    # A connection that stayed would be 16 kB of it, a body that is held 128 MiB.
     found = measure(2000, 128 * MIB)
     assert found.counts["full"] + found.counts["resumed"] == 2000
     assert found.counts["resumed"] == 1000
