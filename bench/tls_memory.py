@@ -2,10 +2,10 @@
 
 Of the handshakes half are resumed, half have TLS 1.2, every twentieth connection breaks off within its
 handshake, and half of the others end without close_notify. Then downloads and uploads run side by side, and
-at last connections idle that have had a request each, with TLS 1.3 and in the clear. A
-line for each part of it: memory of the supervisor and its worker (PSS, without the pages of files, of which
-others come and go), and its growth since the first handshakes and bytes, in which buffers and caches fill.
-Exit code 1 where it has grown by more than 4 MiB at the end, or by 8 MiB in the midst of the transfers.
+at last connections with TLS 1.3 and in the clear idle behind a request each. A line for each part of it:
+memory of the supervisor and its worker (PSS, without the pages of files, of which others come and go), and
+its growth since the first handshakes and bytes, in which buffers and caches fill. Exit code 1 where it has
+grown by more than 4 MiB at the end of the transfers, or by 8 MiB in their midst.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -259,8 +260,9 @@ def measure(handshakes: int, transfer: int, *, say: Callable[[str], None] = lamb
             tell(f"{found.transferred / 1e9:.1f} GB both ways together")
         found.last = memory(process)
         with ExitStack() as stack:
-            found.idle_plain = load.idle(stack, lambda: memory(process), tls=False)
-            found.idle = load.idle(stack, lambda: memory(process), tls=True)
+            now = partial(memory, process)
+            found.idle_plain = load.idle(stack, now, tls=False)
+            found.idle = load.idle(stack, now, tls=True)
     return found
 
 

@@ -298,6 +298,12 @@ def test_certificates_from_a_directory(
         assert page.run("document.documentElement.scrollWidth") <= 420
 
 
+def wait_turns(page: Chromium, more: int) -> None:
+    """Until the page has asked for its numbers so many times more."""
+    turns = int(page.run("document.documentElement.dataset.turns"))
+    page.wait(f"Number(document.documentElement.dataset.turns) >= {turns + more}")
+
+
 def test_a_failure_tells_what_to_do(start_gateway: StartGateway, upstream: Upstream, page: Chromium) -> None:
     """By keyboard alone, while others come in."""
     gateway = start_gateway(tables(upstream))
@@ -306,8 +312,7 @@ def test_a_failure_tells_what_to_do(start_gateway: StartGateway, upstream: Upstr
         page.wait("document.querySelectorAll('main td button').length > 10")
         page.tab_to("connect-refused: more of request ")
         name = page.focused()
-        turns = int(page.run("document.documentElement.dataset.turns"))
-        page.wait(f"Number(document.documentElement.dataset.turns) > {turns} + 4")
+        wait_turns(page, 5)
         assert page.focused() == name, "the row stays where somebody reads it"
         page.press("Enter")
         page.wait("document.querySelector('dialog').open")
@@ -316,8 +321,7 @@ def test_a_failure_tells_what_to_do(start_gateway: StartGateway, upstream: Upstr
         for text in (reason.cause, reason.remedy, "GET /away/x", "away, 127.0.0.1:1", name.split()[-1]):
             assert text in shown
         assert "attempt 127.0.0.1:1, connect-refused" in shown, "step by step"
-        turns = int(page.run("document.documentElement.dataset.turns"))
-        page.wait(f"Number(document.documentElement.dataset.turns) > {turns} + 4")
+        wait_turns(page, 5)
         page.press("Escape")
         page.wait("!document.querySelector('dialog').open")
         assert page.focused() == name
