@@ -97,6 +97,10 @@ def test_a_limit_in_redis_that_is_killed_and_started_again(tmp_path: Path) -> No
             counted = [each.admin("/counters")["plugins"]["limit"] for each in (one, other)]
             for each in (one, other):
                 each.wait_stderr("fastgate: limit limit: Redis can't be asked")
+                each.wait_stderr(f"fastgate: redis {redis.url} can be used again")
+                # The load may have ended before: it takes a request to find out.
+                with each.client() as client:
+                    assert client.get("/").status in {200, 429}
                 each.wait_stderr("fastgate: limit limit: Redis decides again")
     assert all(each["local"] > 0 and each["asked"] > 0 for each in counted)
     # While it is away each holds the limit by itself, with its own burst; the new Redis begins with one.
